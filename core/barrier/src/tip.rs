@@ -1,0 +1,149 @@
+//! The tip: the image and the batches in flight over it, as the owner sees them.
+//!
+//! A Txn that lost twice runs here, on the owner, alone, so it cannot lose again. Whatever it yields is answered only
+//! when the tip's index is committed.
+
+use crate::view::{Entries, View, bounds};
+use ringfence_base::{Index, MountId, Wall};
+use ringfence_store::{Batch, MOUNT_TABLES, Op};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// A view over the latest Version and the batches that are proposed but not applied to it. Built when needed; it
+/// borrows everything.
+pub struct Tip<'a> {
+    base: &'a dyn View,
+    /// Latest write in flight by key: at which index, and the record or its deletion.
+    overlay: BTreeMap<&'a [u8], (Index, Option<&'a [u8]>)>,
+    index: Index,
+    log_time: Wall,
+}
+
+impl<'a> Tip<'a> {
+    /// Lays batches over a view, oldest first. Those that the view already contains are skipped.
+    pub fn new(base: &'a dyn View, in_flight: impl IntoIterator<Item = (Index, &'a Batch)>) -> Tip<'a> {
+        let mut tip = Tip { base, overlay: BTreeMap::new(), index: base.index(), log_time: base.log_time() };
+        for (index, batch) in in_flight {
+            if index <= base.index() {
+                continue;
+            }
+            (tip.index, tip.log_time) = (index, batch.log_time);
+            for op in &batch.ops {
+                let (key, value) = match op {
+                    Op::Put { key, value } => (key, Some(&value[..])),
+                    Op::Delete { key } => (key, None),
+                };
+                tip.overlay.insert(key, (index, value));
+            }
+        }
+        tip
+    }
+}
+
+impl View for Tip<'_> {
+    fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        match self.overlay.get(key) {
+            Some(&(_, value)) => value,
+            None => self.base.get(key),
+        }
+    }
+
+    fn scan<'v>(&'v self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Entries<'v> {
+        if is_empty_range(from, to) {
+            return Box::new(std::iter::empty());
+        }
+        let over = self.overlay.range::<[u8], _>((from, to)).map(|(&key, &(_, value))| (key, value));
+        Box::new(Merge { base: self.base.scan(from, to), over, base_ends: [None, None], over_ends: [None, None] })
+    }
+
+    fn index(&self) -> Index {
+        self.index
+    }
+
+    fn log_time(&self) -> Wall {
+        self.log_time
+    }
+
+    fn changed(&self, table: u8, mount: Option<MountId>) -> Index {
+        let mut prefix = vec![table];
+        if let Some(mount) = mount.filter(|_| table >= MOUNT_TABLES) {
+            prefix.extend_from_slice(&mount.0.to_be_bytes());
+        }
+        let end = crate::prefix_end(&prefix);
+        let in_flight = self.overlay.range::<[u8], _>(bounds(&prefix, end.as_deref())).map(|(_, &(index, _))| index);
+        in_flight.max().unwrap_or_default().max(self.base.changed(table, mount))
+    }
+}
+
+/// Maps panic on a range that ends before it starts; here it is empty.
+pub(crate) fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    use Bound::{Excluded, Included, Unbounded};
+    match (from, to) {
+        (Unbounded, _) | (_, Unbounded) => false,
+        (Included(a), Included(b)) => a > b,
+        (Included(a) | Excluded(a), Included(b) | Excluded(b)) => a >= b,
+    }
+}
+
+/// A write in flight: a key and its record, or its deletion.
+type InFlight<'v> = (&'v [u8], Option<&'v [u8]>);
+
+/// Two ordered walks as one, from either end; the overlay wins and its deletions hide.
+struct Merge<'v, O> {
+    base: Entries<'v>,
+    over: O,
+    /// Entries taken but not yielded, front and back.
+    base_ends: [Option<(&'v [u8], &'v [u8])>; 2],
+    over_ends: [Option<InFlight<'v>>; 2],
+}
+
+impl<'v, O: DoubleEndedIterator<Item = InFlight<'v>>> Merge<'v, O> {
+    /// The next entry at one end (0 front, 1 back). Each side's other end is its last resort.
+    fn step(&mut self, end: usize) -> Option<(&'v [u8], &'v [u8])> {
+        loop {
+            let front = end == 0;
+            if self.base_ends[end].is_none() {
+                self.base_ends[end] = if front { self.base.next() } else { self.base.next_back() }
+                    .or_else(|| self.base_ends[1 - end].take());
+            }
+            if self.over_ends[end].is_none() {
+                self.over_ends[end] = if front { self.over.next() } else { self.over.next_back() }
+                    .or_else(|| self.over_ends[1 - end].take());
+            }
+            match (self.base_ends[end], self.over_ends[end]) {
+                (None, None) => return None,
+                (Some(base), None) => {
+                    self.base_ends[end] = None;
+                    return Some(base);
+                }
+                (Some(base), Some(over)) if base.0 != over.0 && (base.0 < over.0) == front => {
+                    self.base_ends[end] = None;
+                    return Some(base);
+                }
+                (base, Some(over)) => {
+                    if base.is_some_and(|base| base.0 == over.0) {
+                        self.base_ends[end] = None;
+                    }
+                    self.over_ends[end] = None;
+                    if let Some(value) = over.1 {
+                        return Some((over.0, value));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'v, O: DoubleEndedIterator<Item = InFlight<'v>>> Iterator for Merge<'v, O> {
+    type Item = (&'v [u8], &'v [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(0)
+    }
+}
+
+impl<'v, O: DoubleEndedIterator<Item = InFlight<'v>>> DoubleEndedIterator for Merge<'v, O> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(1)
+    }
+}

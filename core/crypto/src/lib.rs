@@ -1,0 +1,18 @@
+//! Cryptography behind one face: authenticated encryption, hashes, key derivation, Shamir shares, password hashes
+//! and OpenPGP encryption.
+//!
+//! Upper floors hold a [`Provider`] and never name a cryptographic library. `AwsLc` is production; `Seeded` runs the
+//! same algorithms on an independent implementation, so that the simulator needs no C code on its AEAD path and each
+//! checks the other. Both give the same bytes for the same inputs. Randomness is always an argument; nothing here
+//! draws its own.
+
+mod aws_lc;
+pub mod password;
+pub mod pgp;
+mod provider;
+mod seeded;
+pub mod shamir;
+
+pub use provider::{
+    AeadKey, HmacKey, KEY_BYTES, NONCE_BYTES, NotAuthentic, Provider, TAG_BYTES, hkdf_sha256, hmac_sha256, sha256,
+};

@@ -1,0 +1,274 @@
+//! A mount of one engine over a real image, keyring and transactions, for the tests of this crate. Requests go through
+//! the engine's own path table and coercion, as in the vault floor; each runs in a transaction of its own.
+
+use ringfence_barrier::{HashKind, Issuer, Keyring, Sealer, Txn};
+use ringfence_base::entropy::SeededEntropy;
+use ringfence_base::{Code, Index, MountId, NsId, Wall};
+use ringfence_crypto::Provider;
+use ringfence_logical::path::Matcher;
+use ringfence_logical::side::perform;
+use ringfence_logical::{
+    Args, Cx, Engine, Error, Host, MountInfo, Operation, Principal, Request, Response, Step, TokenType,
+};
+use ringfence_store::Image;
+use serde_json::{Map, Value, json};
+use std::any::Any;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub struct World {
+    engine: Arc<dyn Engine>,
+    matcher: Matcher,
+    image: Image,
+    keyring: Keyring,
+    sealer: Sealer,
+    rng: SeededEntropy,
+    next: u64,
+    pub mount: MountInfo,
+    pub principal: Option<Principal>,
+    pub remote: Option<IpAddr>,
+    /// Moves one second a request, so that dates differ.
+    pub now: Wall,
+    /// Writes of the last request.
+    pub writes: usize,
+    /// Every text that any error ever told, causes included.
+    pub error_texts: Vec<String>,
+    /// What the side operations were, in order.
+    pub side_ops: Vec<String>,
+}
+
+struct FakeHost<'k> {
+    keyring: &'k Keyring,
+}
+
+impl Host for FakeHost<'_> {
+    fn as_any(&self) -> &dyn Any {
+        &NOTHING
+    }
+
+    fn keyed_hash(&self, kind: &str, bytes: &[u8]) -> [u8; 16] {
+        self.keyring.index_hash(HashKind(128), &[kind.as_bytes(), &[0], bytes].concat())
+    }
+}
+
+static NOTHING: () = ();
+
+/// An answer as a client would see it.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: Code,
+    pub data: Value,
+    pub response: Option<Response>,
+}
+
+impl World {
+    pub fn new(engine: impl Engine + 'static) -> World {
+        let mut rng = SeededEntropy(5);
+        let keyring = Keyring::generate(Provider::AwsLc, Wall(1), &mut rng);
+        let mut image = Image::new();
+        let version = image.publish();
+        let mut txn = Txn::new(&version, None);
+        let mut issuer = Issuer::register(&mut txn, "node", Wall(1), &mut rng);
+        let batch = txn.finish_clear(Wall(1)).unwrap().batch.unwrap();
+        image.apply(Index(1), &batch);
+        let sealer = issuer.sealer(&keyring);
+        let table = engine.table();
+        let mount = MountInfo {
+            id: MountId(7),
+            ns: NsId::ROOT,
+            ns_path: String::new(),
+            path: "mount/".into(),
+            kind: table.kind.into(),
+            class: table.class,
+            accessor: "kind_12345678".into(),
+            uuid: "u".into(),
+            options: Default::default(),
+            default_ttl: 2_764_800,
+            max_ttl: 2_764_800,
+            token_type: TokenType::DefaultService,
+        };
+        World {
+            matcher: Matcher::new(table),
+            engine: Arc::new(engine),
+            image,
+            keyring,
+            sealer,
+            rng,
+            next: 2,
+            mount,
+            principal: Some(Principal { token_hash: [1; 16], ..Principal::default() }),
+            remote: "10.1.2.3".parse().ok(),
+            now: Wall::from_seconds(1_700_000_000),
+            writes: 0,
+            error_texts: Vec::new(),
+            side_ops: Vec::new(),
+        }
+    }
+
+    /// Replaces the engine, keeping what is stored.
+    pub fn remount(&mut self, engine: impl Engine + 'static) {
+        self.matcher = Matcher::new(engine.table());
+        self.engine = Arc::new(engine);
+    }
+
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.ok(Operation::Read, path, Value::Null)
+    }
+
+    pub fn list(&mut self, path: &str) -> Answer {
+        self.ok(Operation::List, path, Value::Null)
+    }
+
+    pub fn post(&mut self, path: &str, body: Value) -> Answer {
+        self.ok(Operation::Update, path, body)
+    }
+
+    pub fn patch(&mut self, path: &str, body: Value) -> Answer {
+        self.ok(Operation::Patch, path, body)
+    }
+
+    pub fn delete(&mut self, path: &str) -> Answer {
+        self.ok(Operation::Delete, path, Value::Null)
+    }
+
+    /// The one text of a refusal, and its code.
+    pub fn refused(&mut self, op: Operation, path: &str, body: Value) -> (Code, String) {
+        match self.run(op, path, body) {
+            Err(e) => (e.code, e.errors.first().map(|t| t.to_string()).unwrap_or_default()),
+            Ok(r) => panic!("{op:?} {path} was to be refused: {r:?}"),
+        }
+    }
+
+    fn ok(&mut self, op: Operation, path: &str, body: Value) -> Answer {
+        let response = self.run(op, path, body).unwrap_or_else(|e| panic!("{op:?} {path}: {e:?}"));
+        let listing = matches!(op, Operation::List | Operation::Scan);
+        let data = response.clone().and_then(|r| r.data).map_or(Value::Null, |d| Value::Object(d.into_map()));
+        let code = match &response {
+            None if matches!(op, Operation::Read | Operation::Patch) || listing => Code::NotFound,
+            None => Code::NoContent,
+            Some(r) if listing && data == json!({}) && r.code.is_none() => Code::NotFound,
+            Some(r) => r.code.unwrap_or(Code::Ok),
+        };
+        Answer { code, data, response }
+    }
+
+    /// Runs one request to its end, side operations included.
+    pub fn run(&mut self, op: Operation, path: &str, body: Value) -> Result<Option<Response>, Error> {
+        self.now = self.now.plus_seconds(1);
+        let raw = body.as_object().cloned().unwrap_or_default();
+        let path = match op {
+            Operation::List | Operation::Scan if !path.is_empty() && !path.ends_with('/') => format!("{path}/"),
+            _ => path.to_owned(),
+        };
+        let outcome = self.steps(op, &path, raw);
+        if let Err(e) = &outcome {
+            self.error_texts.extend(e.errors.iter().map(|t| t.to_string()));
+            self.error_texts.extend(e.cause.clone());
+        }
+        outcome
+    }
+
+    fn steps(&mut self, op: Operation, path: &str, raw: Map<String, Value>) -> Result<Option<Response>, Error> {
+        let table = self.engine.table();
+        let m = self.matcher.find(table, path).ok_or_else(Error::unsupported_path)?;
+        let handler = m.path.handler(op).ok_or_else(Error::unsupported_operation)?;
+        let (declared, captures) = (m.path, m.captures.clone());
+        let args = Args::parse(declared.fields, &captures, raw)?;
+        let mut step = self.transaction(op, path, |cx| handler(cx, &args))?;
+        loop {
+            match step {
+                Step::Done(mut r) => {
+                    if let (Some(r), false) = (&mut r, declared.free_form) {
+                        r.warnings.extend(args.warnings());
+                    }
+                    return Ok(r);
+                }
+                Step::Side { op: side, resume } => {
+                    self.side_ops.push(format!("{side:?}"));
+                    let result = perform(&side);
+                    step = self.transaction(op, path, |cx| resume(cx, &result))?;
+                }
+            }
+        }
+    }
+
+    /// What the existence check of a path says.
+    pub fn exists(&mut self, path: &str) -> bool {
+        let table = self.engine.table();
+        let m = self.matcher.find(table, path).unwrap();
+        let check = m.path.exists.unwrap();
+        let args = Args::parse(m.path.fields, &m.captures, Map::new()).unwrap();
+        self.transaction(Operation::Update, path, |cx| check(cx, &args)).unwrap()
+    }
+
+    /// Runs something over a transaction of the mount and commits it if it did not fail.
+    pub fn transaction<T>(
+        &mut self,
+        op: Operation,
+        path: &str,
+        f: impl FnOnce(&mut Cx<'_, '_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let version = self.image.publish();
+        let mut txn = Txn::new(&version, Some(&self.keyring));
+        let request = Request {
+            id: "id".into(),
+            op,
+            path: path.into(),
+            remote: self.remote,
+            wrap_ttl: 0,
+            headers: Vec::new(),
+            peer_certificates: Default::default(),
+        };
+        let host = FakeHost { keyring: &self.keyring };
+        let mut cx = Cx {
+            txn: &mut txn,
+            mount: &self.mount,
+            req: &request,
+            principal: self.principal.as_ref(),
+            now: self.now,
+            rng: &mut self.rng,
+            host: &host,
+        };
+        let out = f(&mut cx);
+        self.writes = 0;
+        if out.is_ok() {
+            let done = txn.finish(&mut self.sealer, self.now).unwrap();
+            if let Some(batch) = done.batch {
+                self.writes = batch.ops.len();
+                self.image.apply(Index(self.next), &batch);
+                self.next += 1;
+            }
+        }
+        out
+    }
+
+    /// Calls the engine outside of its paths: renewals, revocations, options.
+    pub fn with_engine<T>(
+        &mut self,
+        f: impl FnOnce(&dyn Engine, &mut Cx<'_, '_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let engine = self.engine.clone();
+        self.transaction(Operation::Update, "", |cx| f(&*engine, cx))
+    }
+
+    /// Every key and sealed value of the image, one after the other.
+    pub fn image_bytes(&mut self) -> Vec<u8> {
+        let version = self.image.publish();
+        let mut out = Vec::new();
+        for (key, value) in version.scan_prefix(b"") {
+            out.extend_from_slice(key);
+            out.extend_from_slice(value);
+        }
+        out
+    }
+
+    /// How many records the image holds.
+    pub fn records(&mut self) -> u64 {
+        self.image.publish().len()
+    }
+}
+
+/// True if a byte string stands in another.
+pub fn holds(haystack: &[u8], needle: &str) -> bool {
+    haystack.windows(needle.len()).any(|w| w == needle.as_bytes())
+}

@@ -1,0 +1,46 @@
+//! What plugs into the machine: secrets engines and auth methods. Each is a table of paths with plain functions as
+//! handlers over one transaction; none knows of another, of the vault floor, of a socket or of a clock.
+//!
+//! The vault floor takes [`registry`] and calls what its router finds there. Shared by the engines of this crate are
+//! only the fields that every auth method has ([`tokenutil`]), address ranges ([`cidr`]) and list pages ([`page`]).
+
+pub mod auth;
+pub mod cidr;
+pub mod cubbyhole;
+pub mod kv1;
+pub mod kv2;
+pub mod page;
+pub mod tokenutil;
+
+#[cfg(test)]
+mod fixture;
+
+use ringfence_base::Code;
+use ringfence_logical::{Error, Outcome, Raw, Registry, Response};
+
+/// Every engine of this crate. `sys` and `token` are the vault floor's own.
+pub fn registry() -> Registry {
+    let mut r = Registry::new();
+    r.add("kv", Box::new(kv1::Kv1))
+        .add("kv-v2", Box::new(kv2::Kv2))
+        .add("cubbyhole", Box::new(cubbyhole::Cubbyhole))
+        .add("userpass", Box::new(auth::userpass::Userpass))
+        .add("approle", Box::new(auth::approle::Approle));
+    r
+}
+
+/// Done, nothing to tell, also for operations whose missing response would read as "not found" (PATCH).
+pub(crate) fn no_content() -> Outcome {
+    Response { raw: Some(Raw::default()), code: Some(Code::NoContent), ..Response::default() }.done()
+}
+
+/// Room that a sealed record and its key's framing take beyond the value itself.
+const SEALING_ROOM_BYTES: usize = 256;
+
+/// Refuses a value that would not fit a record of the image.
+pub(crate) fn check_size(bytes: usize) -> Result<(), Error> {
+    if bytes + SEALING_ROOM_BYTES > ringfence_base::limit::MAX_VALUE_BYTES {
+        return Err(Error::new(Code::TooLarge, "put failed due to value being too large"));
+    }
+    Ok(())
+}

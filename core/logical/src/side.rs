@@ -1,0 +1,152 @@
+//! Side operations: what a core must not do itself (slow computation, the outside world). A handler answers
+//! [`Step::Side`]; its transaction ends there. When the result is in, `resume` runs over a new transaction and reads
+//! again what it relied on. A resume may run more than once (a refused transaction is tried again), so it is `Fn`.
+
+use crate::cx::Cx;
+use crate::{Error, Response};
+use ringfence_base::Secret;
+
+/// What a handler says.
+// one a request, moved a few times: cheaper than the allocation of a box
+#[allow(clippy::large_enum_variant)]
+pub enum Step {
+    /// Finished, with an answer or with none.
+    Done(Option<Response>),
+    /// To be finished after a side operation.
+    Side {
+        /// What is to be done outside.
+        op: SideOp,
+        /// What goes on afterwards.
+        resume: Resume,
+    },
+}
+
+/// Goes on after a side operation.
+pub type Resume = Box<dyn Fn(&mut Cx<'_, '_>, &SideResult) -> Result<Step, Error> + Send>;
+
+/// A side operation. It carries no keyring.
+#[derive(Debug)]
+pub enum SideOp {
+    /// Hashes a password with bcrypt.
+    BcryptHash {
+        /// The password.
+        password: Secret<Vec<u8>>,
+        /// 16 random bytes.
+        salt: [u8; 16],
+        /// log2 of the rounds.
+        cost: u32,
+    },
+    /// Compares a password with a bcrypt hash.
+    BcryptVerify {
+        /// The password.
+        password: Secret<Vec<u8>>,
+        /// `$2b$...`.
+        hash: String,
+    },
+    /// The owner core does it.
+    Owner(OwnerOp),
+}
+
+/// An operation that the owner core performs on the machine itself, for a caller whose policies allowed it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnerOp {
+    /// Drop every key.
+    Seal,
+    /// Hand leadership over.
+    StepDown,
+    /// Add a term to the keyring.
+    Rotate,
+    /// Set the rules of automatic rotation: enabled, most operations, interval in seconds.
+    RotateConfig {
+        /// Rotate by itself at all.
+        enabled: bool,
+        /// Encryptions after which a new term is made.
+        max_operations: u64,
+        /// Seconds after which a new term is made; 0 = never by time.
+        interval: u64,
+    },
+    /// Term, install time and number of encryptions of the keyring, and the rotation rules.
+    KeyStatus,
+    /// The members of the raft cluster.
+    RaftConfiguration,
+    /// Write a snapshot; the result is the archive.
+    SnapshotSave,
+    /// Load a snapshot archive.
+    SnapshotRestore {
+        /// The archive, gzip of tar.
+        archive: std::sync::Arc<Vec<u8>>,
+        /// Skip the check that our seal made it.
+        force: bool,
+    },
+    /// Anything else by name; arguments and result are JSON.
+    Named(&'static str, serde_json::Value),
+}
+
+/// What came of a side operation.
+#[derive(Clone, Debug)]
+pub enum SideResult {
+    /// A JSON value.
+    Json(serde_json::Value),
+    /// Bytes.
+    Bytes(std::sync::Arc<Vec<u8>>),
+    /// Refused with what the client shall see.
+    Refused(Error),
+    /// A text (a hash).
+    Text(String),
+    /// A yes or no (a comparison).
+    Verdict(bool),
+    /// It failed; the reason is for the log.
+    Failed(String),
+}
+
+/// Carries a side operation out; owner operations go to the owner core instead and are not for this. Called by the server's pool of threads and by the simulator, never on a core.
+pub fn perform(op: &SideOp) -> SideResult {
+    match op {
+        SideOp::BcryptHash { password, salt, cost } => {
+            match ringfence_crypto::password::hash(password.expose(), *cost, &mut Drawn(*salt)) {
+                Ok(text) => SideResult::Text(text),
+                Err(why) => SideResult::Failed(format!("bcrypt: {why:?}")),
+            }
+        }
+        SideOp::Owner(op) => SideResult::Failed(format!("{op:?} belongs to the owner core")),
+        SideOp::BcryptVerify { password, hash } => {
+            SideResult::Verdict(ringfence_crypto::password::verify(password.expose(), hash))
+        }
+    }
+}
+
+/// Gives out the 16 bytes that the handler drew, so that the pool needs no randomness of its own.
+struct Drawn([u8; 16]);
+
+impl ringfence_base::Entropy for Drawn {
+    fn fill(&mut self, buf: &mut [u8]) {
+        for (b, d) in buf.iter_mut().zip(self.0.iter().cycle()) {
+            *b = *d;
+        }
+    }
+}
+
+impl std::fmt::Debug for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Done(r) => f.debug_tuple("Done").field(r).finish(),
+            Step::Side { op, .. } => f.debug_struct("Side").field("op", op).finish_non_exhaustive(),
+        }
+    }
+}
+
+impl Step {
+    /// The answer of a finished step (tests).
+    pub fn into_response(self) -> Option<Response> {
+        match self {
+            Step::Done(r) => r,
+            Step::Side { .. } => None,
+        }
+    }
+}
+
+impl From<Response> for Step {
+    fn from(r: Response) -> Step {
+        Step::Done(Some(r))
+    }
+}

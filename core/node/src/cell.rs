@@ -1,0 +1,84 @@
+//! What the owner publishes and every shard reads: the only state that cores share.
+//!
+//! The owner swaps the cell *before* it releases any reply of the batches in it; a shard compares the sequence when a
+//! transaction begins. So a request that starts after an acknowledgement sees it on every core.
+
+use ringfence_barrier::{Issuer, Keyring, Sealer};
+use ringfence_base::{Mono, Now, Wall};
+use ringfence_store::Version;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One published state.
+pub struct Cell {
+    /// Counts up with every publication.
+    pub sequence: u64,
+    /// The image.
+    pub version: Version,
+    /// `None` while sealed, or while this node may not evaluate.
+    pub keys: Option<Keys>,
+    /// The log's clock at the moment of publication.
+    pub clock: LogClock,
+    /// What status endpoints tell.
+    pub facts: Arc<Facts>,
+}
+
+/// What a core needs to open and seal records.
+#[derive(Clone)]
+pub struct Keys {
+    /// All terms.
+    pub keyring: Arc<Keyring>,
+    /// The licences of one issuer, one a core.
+    pub licences: Arc<Licences>,
+}
+
+/// One issuer's sealers, each taken once by its core: two copies of a sealer would repeat nonces.
+pub struct Licences {
+    /// Number of the issuer.
+    pub issuer: u32,
+    by_core: Mutex<Vec<Option<Sealer>>>,
+}
+
+impl Licences {
+    /// Cuts an issuer into one sealer a core.
+    pub fn new(mut issuer: Issuer, keyring: &Keyring, cores: usize) -> Licences {
+        let by_core = (0..cores).map(|_| Some(issuer.sealer(keyring))).collect();
+        Licences { issuer: issuer.number(), by_core: Mutex::new(by_core) }
+    }
+
+    /// Takes a core's sealer; the second time there is none.
+    pub fn take(&self, core: u16) -> Option<Sealer> {
+        let mut all = self.by_core.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get_mut(core as usize).and_then(Option::take)
+    }
+}
+
+/// Log time: it moves with the owner's monotonic clock from what the last batch said, and never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LogClock {
+    /// Log time at `at`.
+    pub log_time: Wall,
+    /// Monotonic time of the reading.
+    pub at: Mono,
+}
+
+impl LogClock {
+    /// Log time now.
+    pub fn now(&self, now: Now) -> Wall {
+        self.log_time.plus_ns(now.mono.since(self.at))
+    }
+}
+
+/// Facts about the node that need no key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// `sys/init` was done.
+    pub initialized: bool,
+    /// No key in memory.
+    pub sealed: bool,
+    /// This node evaluates requests.
+    pub active: bool,
+    /// `vault-cluster-1a2b3c4d`; empty while sealed.
+    pub cluster_name: String,
+    /// A UUID; empty while sealed.
+    pub cluster_id: String,
+}

@@ -1,0 +1,79 @@
+//! Calls that the owner core answers itself, outside mounts and policies: status, init, unseal and the key
+//! ceremonies. They answer bare JSON without envelope. Everything else goes through the pipeline.
+
+use ringfence_logical::{Map, Operation};
+use ringfence_vault::call::Call;
+
+/// The path of the call that seals; its answer comes from the owner because no core can run a resume afterwards.
+pub const SEAL: &str = "sys/seal";
+
+/// Which of the owner's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `sys/init`
+    Init,
+    /// `sys/seal-status`
+    SealStatus,
+    /// `sys/unseal`
+    Unseal,
+    /// `sys/health`
+    Health,
+    /// `sys/leader`
+    Leader,
+    /// `sys/rekey/init`
+    RekeyInit,
+    /// `sys/rekey/update`
+    RekeyUpdate,
+    /// `sys/rekey/verify`
+    RekeyVerify,
+    /// `sys/rekey-recovery-key/*`
+    RecoveryRekey,
+    /// `sys/generate-root/attempt`
+    GenerateRootAttempt,
+    /// `sys/generate-root/update`
+    GenerateRootUpdate,
+    /// `sys/decode-token`
+    DecodeToken,
+    /// `sys/storage/raft/join` and `bootstrap`
+    RaftJoin,
+}
+
+/// A call for the owner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlCall {
+    /// Which endpoint.
+    pub endpoint: Endpoint,
+    /// What is asked.
+    pub op: Operation,
+    /// Body or query.
+    pub data: Map,
+}
+
+impl ControlCall {
+    /// The control call behind a call, if it is one. A namespace header does not matter: clients send it everywhere.
+    pub fn of(call: &Call) -> Option<ControlCall> {
+        let path = call.path.strip_prefix("sys/")?.trim_end_matches('/');
+        let endpoint = match path {
+            "init" => Endpoint::Init,
+            "seal-status" => Endpoint::SealStatus,
+            "unseal" => Endpoint::Unseal,
+            "health" => Endpoint::Health,
+            "leader" => Endpoint::Leader,
+            "rekey/init" => Endpoint::RekeyInit,
+            "rekey/update" => Endpoint::RekeyUpdate,
+            "rekey/verify" => Endpoint::RekeyVerify,
+            "rekey-recovery-key/init" | "rekey-recovery-key/update" | "rekey-recovery-key/verify" => {
+                Endpoint::RecoveryRekey
+            }
+            "generate-root" | "generate-root/attempt" => Endpoint::GenerateRootAttempt,
+            "generate-root/update" => Endpoint::GenerateRootUpdate,
+            "decode-token" => Endpoint::DecodeToken,
+            "storage/raft/join" | "storage/raft/bootstrap" => Endpoint::RaftJoin,
+            _ => return None,
+        };
+        if call.op == Operation::Help {
+            return None;
+        }
+        Some(ControlCall { endpoint, op: call.op, data: call.data.clone() })
+    }
+}

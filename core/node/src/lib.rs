@@ -1,0 +1,38 @@
+//! The node: what the server and the simulator drive. [`Owner`] is the machine of the owner core, [`Shard`] that of
+//! every core; both take one input at a time, a time and a source of randomness, and answer what is to be done as
+//! data. Nothing here opens a socket, a file or a thread.
+
+pub mod cell;
+pub mod checkpoint;
+pub mod clock;
+pub mod control;
+pub mod owner;
+pub mod seal;
+pub mod shard;
+pub mod snapshot;
+pub mod work;
+
+pub use cell::{Cell, Facts};
+pub use checkpoint::{FileFault, FileOp};
+pub use owner::{Found, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
+pub use shard::{Settled, Shard, ShardIn, ShardOut, Ticket};
+
+// what the edge needs of the floors below; `server` imports nothing else of `core/`
+pub use ringfence_base::{Code, limit};
+pub use ringfence_logical::args::parse_bool;
+pub use ringfence_logical::side::perform;
+pub use ringfence_logical::{Error, Map, Operation, OwnerOp, Raw, SideOp, SideResult};
+pub use ringfence_policy::hcl;
+pub use ringfence_raft as raft;
+pub use ringfence_store as store;
+pub use ringfence_vault::audit::{Device, Line};
+pub use ringfence_vault::call::{Body, Call, Headers, Reply};
+pub use ringfence_vault::host::{API_VERSION, Settings, Vault};
+pub use ringfence_vault::mount::{SystemTtls, UserLockout};
+
+/// The engines this build knows: the vault's own and those of the engines floor.
+pub fn registry() -> ringfence_logical::Registry {
+    let mut r = ringfence_engines::registry();
+    ringfence_vault::sys::register(&mut r);
+    r
+}

@@ -1,0 +1,680 @@
+//! The owner core's machine: consensus, the log, the image, the window of recent writes, the seal, the log's clock,
+//! checkpoints, and the paced work on leases. There is one per node; shards hand it their writes.
+//!
+//! ```text
+//!  Propose ──window──> Member.propose ──DiskOp──> executor ──DiskDone──> Member ──committed──> Image.apply
+//!                                                                                               │
+//!  Settled <──────── publish(cell) <────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Group commit needs no timer: everything proposed while a write is in flight is the next write. A cell is published
+//! *before* the waiters of its batches are told. Guards end here: the log carries puts and deletes only.
+
+use crate::cell::{Cell, Facts, Keys};
+use crate::checkpoint::{Checkpointer, FileFault, FileOp};
+use crate::clock::LogTime;
+use crate::control::ControlCall;
+use crate::seal::SealState;
+use crate::shard::{NotDone, Proposal, Settled, Ticket};
+use crate::work::LeaseWork;
+use ringfence_barrier::{Finished, ReadSet, Verdict, Window};
+use ringfence_base::{Entropy, Index, Now, Term, Wall, invariant};
+use ringfence_logical::{OwnerOp, SideOp, SideResult};
+use ringfence_raft::{
+    Checkpoint, ConfState, DiskFault, DiskOp, Effects, HaltReason, Member, MemberConfig, OpId, Payload, ProposeError,
+    Role,
+};
+use ringfence_store::{Batch, Image, Version};
+use ringfence_vault::call::Reply;
+use ringfence_vault::host::Vault;
+use ringfence_vault::lease::index::SideIndex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Writes that the window remembers.
+const WINDOW_OPS: usize = 64 * 1024;
+/// Proposed and not yet applied, bytes; beyond it new writes are told to try again.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// The cell is published at least this often, so that its clock and facts stay fresh, ns.
+const PUBLISH_EVERY_NS: u64 = 1_000_000_000;
+/// Raft ticks, ns. Elections count in these.
+pub const TICK_NS: u64 = 100_000_000;
+
+/// Which core asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+/// Fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct OwnerConfig {
+    /// Number of shards.
+    pub shards: u16,
+    /// The node's name, shown in raft configuration.
+    pub node_id: String,
+    /// Address of the cluster port, shown in raft configuration.
+    pub cluster_addr: String,
+    /// URL of the API, shown in `sys/leader`.
+    pub api_addr: String,
+    /// Name of the cluster, if configured.
+    pub cluster_name: Option<String>,
+    /// Bytes of a log segment.
+    pub segment_bytes: u64,
+    /// Bytes of log after which a checkpoint is made.
+    pub checkpoint_log_bytes: u64,
+    /// Bytes that the image may take; writes beyond it are refused.
+    pub memory_limit_bytes: u64,
+}
+
+impl Default for OwnerConfig {
+    fn default() -> Self {
+        OwnerConfig {
+            shards: 1,
+            node_id: "node1".into(),
+            cluster_addr: "https://127.0.0.1:8201".into(),
+            api_addr: "http://127.0.0.1:8200".into(),
+            cluster_name: None,
+            segment_bytes: 64 << 20,
+            checkpoint_log_bytes: 256 << 20,
+            memory_limit_bytes: u64::MAX,
+        }
+    }
+}
+
+/// What the owner is told.
+#[derive(Debug)]
+pub enum OwnerIn {
+    /// Time passes; called at least every [`TICK_NS`] while the node runs.
+    Tick,
+    /// A shard's writes.
+    Propose(ShardId, Proposal),
+    /// A shard's call for the owner.
+    Control(ShardId, Ticket, ControlCall),
+    /// An operation that a handler asked for.
+    Operate(ShardId, Ticket, OwnerOp),
+    /// A log operation is done.
+    DiskDone(OpId, Result<(), DiskFault>),
+    /// A checkpoint file operation is done.
+    FileDone(u64, Result<(), FileFault>),
+    /// A side operation of the lease worker is done.
+    SideDone(u64, SideResult),
+    /// A core has dropped its keyring.
+    Withdrawn(ShardId, u64),
+}
+
+/// What the owner asks for.
+#[derive(Debug)]
+pub enum OwnerOut {
+    /// Log operations, to be performed in this order.
+    Disk(DiskOp),
+    /// Checkpoint files and the node's identity file.
+    File(FileOp),
+    /// Swap the cell that all cores read; before anything that follows in this list.
+    Publish(Arc<Cell>),
+    /// Tell a shard what became of its writes.
+    Settled(ShardId, Ticket, Settled),
+    /// Answer a control call.
+    ControlDone(ShardId, Ticket, Reply),
+    /// An owner operation is finished.
+    OperateDone(ShardId, Ticket, SideResult),
+    /// Every core is to drop its keyring and say so.
+    Withdraw(u64),
+    /// A side operation for the lease worker.
+    Side(u64, SideOp),
+    /// Something only the server knows (machine, sinks, counters), by name; answered to the shard by the server.
+    Serve(ShardId, Ticket, &'static str, serde_json::Value),
+    /// Write a snapshot archive of this version outside; answered to the shard.
+    Snapshot(ShardId, Ticket, Box<crate::snapshot::Job>),
+    /// A message for the log.
+    Log(Level, String),
+    /// The process must stop.
+    Halt(String),
+}
+
+/// How loud a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Usual.
+    Info,
+    /// An operator should look.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+impl std::fmt::Debug for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cell({} at {})", self.sequence, self.version.index())
+    }
+}
+
+/// Who waits for an entry.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    Shard(ShardId, Ticket),
+    Own(Purpose),
+}
+
+/// Why the owner itself proposed a batch.
+#[derive(Debug)]
+pub(crate) enum Purpose {
+    /// The first records of a cluster; answers `sys/init` with this reply.
+    Init(ShardId, Ticket, Reply),
+    /// The issuer of an unseal; the keys are published when it is committed.
+    Unseal,
+    /// Something whose caller gets a result.
+    Operate(ShardId, Ticket, SideResult),
+    /// Something whose caller gets a control reply.
+    Control(ShardId, Ticket, Reply),
+    /// Core records: the keyring is read again when they are committed.
+    Keyring,
+    /// A new issuer, published when committed.
+    Reissue,
+    /// A step of the lease worker.
+    Lease,
+}
+
+struct Waiting {
+    term: Term,
+    bytes: usize,
+    waiter: Waiter,
+}
+
+/// The owner.
+pub struct Owner {
+    pub(crate) config: OwnerConfig,
+    pub(crate) vault: Arc<Vault>,
+    member: Option<Member>,
+    role: Role,
+    effects: Effects,
+    image: Image,
+    pub(crate) version: Version,
+    window: Window,
+    in_flight: BTreeMap<Index, Batch>,
+    waiting: BTreeMap<Index, Waiting>,
+    waiting_bytes: usize,
+    pub(crate) index: SideIndex,
+    pub(crate) lease_work: LeaseWork,
+    pub(crate) seal: SealState,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) clock: LogTime,
+    pub(crate) cluster: [u8; 16],
+    pub(crate) facts: Arc<Facts>,
+    cell: Arc<Cell>,
+    published: Now,
+    ticked: Now,
+    checkpointer: Checkpointer,
+    conf_state: ConfState,
+    applied_term: Term,
+    pub(crate) now: Now,
+    dirty: bool,
+    halted: bool,
+    /// Seals reported by the cores since they were last written down.
+    pub(crate) encryptions: u64,
+}
+
+/// What a data directory holds after recovery.
+pub struct Found {
+    /// The cluster the directory belongs to.
+    pub cluster: [u8; 16],
+    /// The image of the checkpoint, or empty.
+    pub image: Image,
+    /// The manifest it came from.
+    pub manifest: Option<ringfence_store::Manifest>,
+    /// What the log holds after it.
+    pub recovered: ringfence_raft::Recovered,
+    /// Membership at the checkpoint.
+    pub conf_state: ConfState,
+}
+
+impl Owner {
+    /// A node without data: it waits for `sys/init`.
+    pub fn blank(config: OwnerConfig, vault: Arc<Vault>, now: Now) -> Owner {
+        let mut image = Image::new();
+        let version = image.publish();
+        Owner::over(config, vault, image, version, None, [0; 16], ConfState::default(), None, now)
+    }
+
+    /// A node that starts again over its data directory.
+    pub fn restart(config: OwnerConfig, vault: Arc<Vault>, found: Found, now: Now) -> Owner {
+        let Found { cluster, mut image, manifest, recovered, conf_state } = found;
+        let version = image.publish();
+        let member = Member::restart(member_config(&config, cluster), recovered);
+        Owner::over(config, vault, image, version, Some(member), cluster, conf_state, manifest, now)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn over(
+        config: OwnerConfig,
+        vault: Arc<Vault>,
+        image: Image,
+        version: Version,
+        member: Option<Member>,
+        cluster: [u8; 16],
+        conf_state: ConfState,
+        manifest: Option<ringfence_store::Manifest>,
+        now: Now,
+    ) -> Owner {
+        let facts = Arc::new(Facts { sealed: true, initialized: member.is_some(), ..Facts::default() });
+        let clock = LogTime::default();
+        let cell = Arc::new(Cell {
+            sequence: 1,
+            version: version.clone(),
+            keys: None,
+            clock: clock.reading(),
+            facts: facts.clone(),
+        });
+        let index = SideIndex::rebuild(&version);
+        Owner {
+            window: Window::new(version.index(), WINDOW_OPS),
+            checkpointer: Checkpointer::new(manifest, config.checkpoint_log_bytes),
+            config,
+            vault,
+            member,
+            role: Role::default(),
+            effects: Effects::default(),
+            image,
+            version,
+            in_flight: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+            index,
+            lease_work: LeaseWork::default(),
+            seal: SealState::default(),
+            keys: None,
+            clock,
+            cluster,
+            facts,
+            cell,
+            published: now,
+            ticked: now,
+            conf_state,
+            applied_term: Term(0),
+            now,
+            dirty: true,
+            halted: false,
+            encryptions: 0,
+        }
+    }
+
+    /// The cell to start shards with.
+    pub fn cell(&self) -> Arc<Cell> {
+        self.cell.clone()
+    }
+
+    /// The image as of the last publication.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// True if this node may evaluate and propose.
+    pub fn is_active(&self) -> bool {
+        self.role.ready && self.member.is_some()
+    }
+
+    /// The member's status, if there is a member.
+    pub fn raft_status(&self) -> Option<ringfence_raft::Status> {
+        self.member.as_ref().map(Member::status)
+    }
+
+    /// Membership as of the last applied entry.
+    pub fn conf_state(&self) -> &ConfState {
+        &self.conf_state
+    }
+
+    /// Takes one input. Inputs that arrive together are given one after another and then [`Owner::settle`] is called
+    /// once, so that their writes share one disk write.
+    pub fn step(&mut self, input: OwnerIn, now: Now, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        if self.halted {
+            return;
+        }
+        self.now = now;
+        match input {
+            OwnerIn::Tick => self.tick(rng, out),
+            OwnerIn::Propose(shard, p) => self.propose_for(shard, p, out),
+            OwnerIn::Control(shard, ticket, call) => self.control(shard, ticket, call, rng, out),
+            OwnerIn::Operate(shard, ticket, op) => self.operate(shard, ticket, op, rng, out),
+            OwnerIn::DiskDone(id, result) => {
+                if let Some(m) = &mut self.member {
+                    m.disk_done(id, result);
+                }
+            }
+            OwnerIn::FileDone(id, result) => self.file_done(id, result, out),
+            OwnerIn::SideDone(id, result) => self.lease_side_done(id, result, rng, out),
+            OwnerIn::Withdrawn(shard, sequence) => self.withdrawn(shard, sequence, out),
+        }
+    }
+
+    /// Lets the member act on all that was given, applies what is committed, publishes and tells the waiters. Called
+    /// after a batch of inputs, before the driver waits.
+    pub fn settle(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        // what is told to the owner's own waiters may propose again, so the member is polled until it rests
+        while !self.halted && self.settle_once(rng, out) {}
+        self.publish_if_needed(out);
+        self.checkpoint_step(out);
+    }
+
+    /// One round; false when there was nothing to do.
+    fn settle_once(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) -> bool {
+        let Some(member) = self.member.as_mut() else { return false };
+        let mut effects = std::mem::take(&mut self.effects);
+        member.poll(&mut effects);
+        let want_checkpoint = effects.want_checkpoint || effects.want_snapshot;
+        if want_checkpoint {
+            self.checkpointer.wanted();
+            effects.want_checkpoint = false;
+            effects.want_snapshot = false;
+        }
+        if effects.is_empty() {
+            self.effects = effects;
+            return false;
+        }
+        out.extend(effects.disk.drain(..).map(OwnerOut::Disk));
+        let mut done: Vec<(Settled, Waiter)> = Vec::new();
+        for entry in effects.committed.drain(..) {
+            self.apply(entry, &mut done, out);
+        }
+        if self.image.applied() != self.version.index() {
+            self.version = self.image.publish();
+            if let Some(m) = &mut self.member {
+                m.applied(self.version.index());
+            }
+            self.dirty = true;
+            self.lease_nudge();
+        }
+        if let Some(role) = effects.role.take() {
+            self.role_changed(role, &mut done, out);
+        }
+        if let Some(reason) = effects.halt.take() {
+            self.halt(reason, out);
+        }
+        effects.clear();
+        self.effects = effects;
+        // the owner's own first: they decide what the cell holds
+        let mut theirs = Vec::with_capacity(done.len());
+        for (settled, waiter) in done {
+            match waiter {
+                Waiter::Own(purpose) => self.own_settled(settled, purpose, rng, out),
+                Waiter::Shard(shard, ticket) => theirs.push((shard, ticket, settled)),
+            }
+        }
+        self.publish_if_needed(out);
+        out.extend(theirs.into_iter().map(|(shard, ticket, settled)| OwnerOut::Settled(shard, ticket, settled)));
+        if self.is_active() {
+            self.try_pending(rng, out);
+        }
+        true
+    }
+
+    fn tick(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        // ticks are never caught up after a pause: one call, one tick
+        if self.now.mono.since(self.ticked.mono) >= TICK_NS
+            && let Some(m) = &mut self.member
+        {
+            m.tick(rng);
+            self.ticked = self.now;
+        }
+        if self.is_active() {
+            self.clock.tick(self.now);
+            self.lease_tick(rng, out);
+            self.seal_tick(rng, out);
+        }
+        if self.now.mono.since(self.published.mono) >= PUBLISH_EVERY_NS {
+            self.dirty = true;
+        }
+        self.checkpointer.tick(self.now);
+    }
+
+    fn apply(
+        &mut self,
+        entry: ringfence_raft::Committed,
+        done: &mut Vec<(Settled, Waiter)>,
+        out: &mut Vec<OwnerOut>,
+    ) {
+        let index = entry.position.index;
+        match entry.payload {
+            Payload::Data(bytes) => match Batch::decode(&bytes) {
+                Ok(batch) => {
+                    self.image.apply(index, &batch);
+                    self.index.apply(&batch);
+                    self.checkpointer.grew(bytes.len() as u64);
+                }
+                Err(e) => {
+                    // it carried a good checksum: another build wrote it, or memory is broken
+                    self.halted = true;
+                    out.push(OwnerOut::Halt(format!("log entry {index} cannot be decoded: {e}")));
+                    return;
+                }
+            },
+            Payload::Noop => self.image.advance(index, self.image.log_time()),
+            Payload::Conf(conf) => {
+                self.conf_state = conf;
+                self.image.advance(index, self.image.log_time());
+            }
+        }
+        self.applied_term = entry.position.term;
+        self.in_flight.remove(&index);
+        if let Some(w) = self.waiting.remove(&index) {
+            self.waiting_bytes -= w.bytes;
+            let settled = if w.term == entry.position.term {
+                Settled::Committed(index)
+            } else {
+                Settled::NotDone(NotDone::NotActive)
+            };
+            done.push((settled, w.waiter));
+        }
+    }
+
+    fn role_changed(&mut self, role: Role, done: &mut Vec<(Settled, Waiter)>, out: &mut Vec<OwnerOut>) {
+        let was_ready = self.role.ready;
+        self.role = role;
+        self.dirty = true;
+        if role.ready && !was_ready {
+            self.window.reset(self.version.index());
+            let image_time = self.image.log_time();
+            if image_time.since(self.now.wall) > crate::clock::FAR_BACK_NS {
+                out.push(OwnerOut::Log(
+                    Level::Warn,
+                    format!(
+                        "this machine's clock says {}, the log says {}: set the clock; until then leases and tokens \
+                         keep the log's time",
+                        self.now.wall.rfc3339_seconds(),
+                        image_time.rfc3339_seconds()
+                    ),
+                ));
+            }
+            self.clock.start(image_time, self.now);
+        }
+        if was_ready && !role.ready {
+            // what was proposed may still be committed by the next leader
+            let lost = std::mem::take(&mut self.waiting);
+            done.extend(lost.into_values().map(|w| (Settled::Unknown, w.waiter)));
+            self.waiting_bytes = 0;
+            self.in_flight.clear();
+        }
+    }
+
+    fn propose_for(&mut self, shard: ShardId, p: Proposal, out: &mut Vec<OwnerOut>) {
+        let Proposal { ticket, batch, reads, read_index, sealed } = p;
+        self.encryptions += sealed;
+        if self.keys.is_none() {
+            out.push(OwnerOut::Settled(shard, ticket, Settled::NotDone(NotDone::NotActive)));
+            return;
+        }
+        if let Err(settled) = self.propose(batch, &reads, read_index, Waiter::Shard(shard, ticket)) {
+            out.push(OwnerOut::Settled(shard, ticket, settled));
+        }
+    }
+
+    /// Judges a transaction and appends its batch. On `Err` the waiter was not taken.
+    pub(crate) fn propose(
+        &mut self,
+        mut batch: Batch,
+        reads: &ReadSet,
+        read_index: Index,
+        waiter: Waiter,
+    ) -> Result<Index, Settled> {
+        if !self.is_active() {
+            return Err(Settled::NotDone(NotDone::NotActive));
+        }
+        match self.window.conflicts(reads, read_index) {
+            Verdict::Clean => {}
+            Verdict::Conflict | Verdict::TooOld => return Err(Settled::Refused),
+        }
+        if self.waiting_bytes > MAX_WAITING_BYTES {
+            return Err(Settled::NotDone(NotDone::Busy));
+        }
+        let grows = batch.ops.iter().any(|op| matches!(op, ringfence_store::Op::Put { .. }));
+        if grows && self.version.bytes() > self.config.memory_limit_bytes {
+            return Err(Settled::NotDone(NotDone::NoMemory));
+        }
+        if !batch.fits() {
+            return Err(Settled::NotDone(NotDone::TooLarge));
+        }
+        let now = self.now;
+        batch.log_time = self.clock.tick(now).max(self.image.log_time());
+        let bytes = batch.encode();
+        let len = bytes.len();
+        let member = self.member.as_mut().ok_or(Settled::NotDone(NotDone::NotActive))?;
+        let position = member.propose(bytes).map_err(|e| {
+            Settled::NotDone(match e {
+                ProposeError::NotLeader | ProposeError::Transferring => NotDone::NotActive,
+                ProposeError::NoRoom => NotDone::NoRoom,
+                ProposeError::TooLarge => NotDone::TooLarge,
+                ProposeError::Backlog => NotDone::Busy,
+            })
+        })?;
+        self.window.note(position.index, &batch);
+        self.in_flight.insert(position.index, batch);
+        self.waiting_bytes += len;
+        self.waiting.insert(position.index, Waiting { term: position.term, bytes: len, waiter });
+        Ok(position.index)
+    }
+
+    /// Proposes what a transaction of the owner's own holds. Those run over the published version like any other and
+    /// are refused like any other.
+    pub(crate) fn propose_own(&mut self, finished: Finished, purpose: Purpose) -> Result<Index, (Settled, Purpose)> {
+        let Finished { batch: Some(batch), reads, read_index } = finished else {
+            return Err((Settled::Refused, purpose));
+        };
+        match self.propose_taking(batch, &reads, read_index, Waiter::Own(purpose)) {
+            Ok(i) => Ok(i),
+            Err((settled, Waiter::Own(p))) => Err((settled, p)),
+            Err((_, Waiter::Shard(..))) => unreachable!("the waiter that went in comes out"),
+        }
+    }
+
+    fn propose_taking(
+        &mut self,
+        batch: Batch,
+        reads: &ReadSet,
+        read_index: Index,
+        waiter: Waiter,
+    ) -> Result<Index, (Settled, Waiter)> {
+        // a placeholder stands in the map for an instant: propose() inserts it, then the real waiter replaces it
+        match self.propose(batch, reads, read_index, Waiter::Own(Purpose::Lease)) {
+            Ok(index) => {
+                if let Some(w) = self.waiting.get_mut(&index) {
+                    w.waiter = waiter;
+                }
+                Ok(index)
+            }
+            Err(settled) => Err((settled, waiter)),
+        }
+    }
+
+    /// Begins a cluster of one: the identity file, the log's first segment, and a leader of term 1.
+    pub(crate) fn bootstrap(&mut self, cluster: [u8; 16], out: &mut Vec<OwnerOut>) {
+        invariant!(self.member.is_none(), "a node is initialised once");
+        self.cluster = cluster;
+        out.push(OwnerOut::File(FileOp::WriteIdentity { cluster, raft_id: RAFT_ID }));
+        self.member = Some(Member::bootstrap(member_config(&self.config, cluster)));
+    }
+
+    pub(crate) fn has_member(&self) -> bool {
+        self.member.is_some()
+    }
+
+    /// Writes in flight.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn mark_dirty(&mut self) {
+        self.dirty = true;
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.cell.sequence
+    }
+
+    /// Publishes the state if it changed. Everything that is released afterwards sees it.
+    pub(crate) fn publish_if_needed(&mut self, out: &mut Vec<OwnerOut>) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        let sealed = self.keys.is_none();
+        let facts = Facts {
+            initialized: self.member.is_some() && self.seal.initialized(&self.version),
+            sealed,
+            active: self.is_active() && !sealed,
+            cluster_name: if sealed { String::new() } else { self.facts.cluster_name.clone() },
+            cluster_id: if sealed { String::new() } else { self.facts.cluster_id.clone() },
+        };
+        if *self.facts != facts {
+            self.facts = Arc::new(facts);
+        }
+        let keys = if self.facts.active { self.keys.clone() } else { None };
+        self.cell = Arc::new(Cell {
+            sequence: self.cell.sequence + 1,
+            version: self.version.clone(),
+            keys,
+            clock: self.clock.reading(),
+            facts: self.facts.clone(),
+        });
+        self.published = self.now;
+        out.push(OwnerOut::Publish(self.cell.clone()));
+    }
+
+    fn file_done(&mut self, id: u64, result: Result<(), FileFault>, out: &mut Vec<OwnerOut>) {
+        if let Some(made) = self.checkpointer.done(id, result, out)
+            && let Some(m) = &mut self.member
+        {
+            let conf = made.conf_state.clone();
+            m.checkpointed(Checkpoint { index: made.index, term: made.term, conf }, made.manifest.into());
+        }
+    }
+
+    fn checkpoint_step(&mut self, out: &mut Vec<OwnerOut>) {
+        if self.member.is_some() && self.version.index() > Index(0) {
+            self.checkpointer.step(&self.version, self.cluster, self.applied_term, &self.conf_state, self.now, out);
+        }
+    }
+
+    fn halt(&mut self, reason: HaltReason, out: &mut Vec<OwnerOut>) {
+        self.halted = true;
+        let text = match reason {
+            HaltReason::WriteFailed(_) => {
+                "a durable write to the log failed; the process stops and never retries it: what the kernel dropped \
+                 cannot be known"
+                    .to_owned()
+            }
+            HaltReason::SegmentFailed(_) => "a log segment could neither be made nor removed".to_owned(),
+            HaltReason::BadConfChange(i) => format!("the membership entry {i} cannot be read"),
+        };
+        out.push(OwnerOut::Halt(text));
+    }
+
+    /// Log time now.
+    pub(crate) fn log_now(&mut self) -> Wall {
+        let now = self.now;
+        self.clock.tick(now).max(self.image.log_time())
+    }
+}
+
+/// A data directory's raft id; a directory made later in the same cluster gets another.
+pub const RAFT_ID: u64 = 1;
+
+/// The member's configuration.
+pub fn member_config(config: &OwnerConfig, cluster: [u8; 16]) -> MemberConfig {
+    MemberConfig { segment_bytes: config.segment_bytes, ..MemberConfig::new(RAFT_ID, cluster) }
+}

@@ -1,0 +1,517 @@
+//! One core's machine: it takes calls, runs the pipeline over the published version, and follows each call through
+//! what it waits for: audit devices, the log, a side operation, the owner.
+//!
+//! ```text
+//!            run ──read only──> [audit both lines] ──────────────────────────────> reply
+//!   call ──>  │
+//!     ^       ├──writes──> [audit request] ──> propose ──committed──> [audit response] ──> reply
+//!     │       │                                   └─refused─> run again on a fresh version
+//!     │       └──side──> [audit request] ──> side operation or owner ──> run again with its result
+//!     └──────────────────────────────── use of a use-limited token committed ──┘
+//! ```
+//!
+//! Pure: driven by `server` (one per core) and by the simulator. Never blocks, never holds a transaction over a wait.
+
+use crate::cell::{Cell, Keys};
+use crate::control;
+use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
+use ringfence_base::{Code, Entropy, Index, Now};
+use ringfence_logical::{Error, OwnerOp, Resume, SideOp, SideResult};
+use ringfence_store::Batch;
+use ringfence_vault::audit::Line;
+use ringfence_vault::call::{Call, Reply};
+use ringfence_vault::host::{ClusterFacts, CoreState, Vault};
+use ringfence_vault::pipeline::{self, Next, Pass, Stage};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Runs of one call before it is given up: each lost race means that another call won.
+const MAX_ATTEMPTS: u32 = 1000;
+
+/// Names a call while the shard waits for something on its behalf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Writes handed to the owner.
+#[derive(Debug)]
+pub struct Proposal {
+    /// Answered by [`ShardIn::Settled`].
+    pub ticket: Ticket,
+    /// Sealed writes.
+    pub batch: Batch,
+    /// What they rest on.
+    pub reads: ReadSet,
+    /// The index they were read at.
+    pub read_index: Index,
+    /// Records sealed on this core since its last proposal, for the rotation's count.
+    pub sealed: u64,
+}
+
+/// What became of a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Committed and applied; the cell that holds it is published.
+    Committed(Index),
+    /// Something it read was written meanwhile, or its read index is too old: run again.
+    Refused,
+    /// Not appended, and nothing changed: this node does not lead, or the batch is over a limit.
+    NotDone(NotDone),
+    /// It may or may not have been done.
+    Unknown,
+}
+
+/// Why a proposal was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotDone {
+    /// This node does not lead.
+    NotActive,
+    /// The disk is full: reads go on.
+    NoRoom,
+    /// The batch is larger than a log entry may be.
+    TooLarge,
+    /// Too much is waiting already.
+    Busy,
+    /// The image is as large as the configuration allows: reads and deletes go on.
+    NoMemory,
+}
+
+/// What a shard is told.
+#[derive(Debug)]
+pub enum ShardIn {
+    /// What became of a proposal.
+    Settled(Ticket, Settled),
+    /// A side operation, or an owner operation, is finished.
+    SideDone(Ticket, SideResult),
+    /// The audit devices took the lines (true), or none did.
+    AuditDone(Ticket, bool),
+    /// The owner answered a status or key-ceremony call.
+    ControlDone(Ticket, Reply),
+    /// Drop the keyring now and say so.
+    Withdraw(u64),
+}
+
+/// What a shard asks for.
+#[derive(Debug)]
+pub enum ShardOut {
+    /// The answer to the call that was given this tag.
+    Reply(u64, Reply),
+    /// Append these writes.
+    Propose(Proposal),
+    /// Do this outside.
+    Side(Ticket, SideOp),
+    /// The owner does this.
+    Owner(Ticket, OwnerOp),
+    /// The owner answers this.
+    Control(Ticket, control::ControlCall),
+    /// Write these lines; one device that succeeds is enough.
+    Audit(Ticket, Vec<Line>),
+    /// The keyring of this sequence or older is gone from this core.
+    Withdrawn(u64),
+    /// For the log: why a request got an internal error.
+    Fault(String, String),
+}
+
+/// A call under way.
+struct Live {
+    tag: u64,
+    call: Rc<Call>,
+    use_counted: bool,
+    request_audited: bool,
+    resume: Option<(Resume, SideResult)>,
+    attempts: u32,
+    waits: Waits,
+}
+
+/// What a call waits for, with what happens next.
+enum Waits {
+    /// Nothing: it is being run.
+    Run,
+    /// Audit of the request line, then the proposal.
+    AuditThenPropose { finished: Box<Finished>, reply: Reply, response: Vec<Line> },
+    /// Audit of the request line, then the side operation.
+    AuditThenSide { op: SideOp, resume: Resume },
+    /// Audit, then the reply.
+    AuditThenReply { reply: Reply },
+    /// The log, then audit of the response line and the reply.
+    Commit { reply: Reply, response: Vec<Line> },
+    /// The log: a use is being counted.
+    CommitUse,
+    /// A side operation or the owner.
+    Side { resume: Resume },
+    /// The owner answers the whole call.
+    Control,
+}
+
+/// One core's machine.
+pub struct Shard {
+    /// Number of the core; also in the nonces of what it seals.
+    number: u16,
+    core: Rc<CoreState>,
+    cell: Arc<Cell>,
+    cluster: Rc<ClusterFacts>,
+    sealer: Option<Rc<RefCell<Sealer>>>,
+    live: BTreeMap<Ticket, Live>,
+    next_ticket: u64,
+}
+
+impl Shard {
+    /// A shard that has seen this cell.
+    pub fn new(number: u16, vault: Arc<Vault>, cell: Arc<Cell>) -> Shard {
+        let mut s = Shard {
+            number,
+            core: CoreState::new(vault),
+            cell: cell.clone(),
+            cluster: Rc::default(),
+            sealer: None,
+            live: BTreeMap::new(),
+            next_ticket: 1,
+        };
+        s.take_keys(&cell);
+        s
+    }
+
+    /// Takes a newer cell. The driver calls this before every step if the published sequence moved.
+    pub fn observe(&mut self, cell: Arc<Cell>) {
+        if cell.sequence > self.cell.sequence {
+            self.take_keys(&cell);
+            self.cell = cell;
+        }
+    }
+
+    /// The sequence of the cell in use.
+    pub fn sequence(&self) -> u64 {
+        self.cell.sequence
+    }
+
+    /// Calls under way.
+    pub fn in_flight(&self) -> usize {
+        self.live.len()
+    }
+
+    fn take_keys(&mut self, cell: &Arc<Cell>) {
+        match &cell.keys {
+            None => {
+                self.sealer = None;
+                self.core.caches.borrow_mut().clear();
+            }
+            Some(Keys { keyring, licences }) => {
+                if self.sealer.as_ref().is_none_or(|s| s.borrow().issuer() != licences.issuer) {
+                    self.sealer = licences.take(self.number).map(|s| Rc::new(RefCell::new(s)));
+                }
+                if let Some(s) = &self.sealer {
+                    s.borrow_mut().follow(keyring);
+                }
+            }
+        }
+        if *cell.facts.cluster_name != self.cluster.name || *cell.facts.cluster_id != self.cluster.id {
+            self.cluster =
+                Rc::new(ClusterFacts { name: cell.facts.cluster_name.clone(), id: cell.facts.cluster_id.clone() });
+        }
+    }
+
+    /// Takes a call. A reply that needs nothing but this core comes back at once in `out`.
+    pub fn call(&mut self, tag: u64, call: Call, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        if let Some(c) = control::ControlCall::of(&call) {
+            let live = Live::new(tag, Rc::new(call), Waits::Control);
+            self.live.insert(ticket, live);
+            out.push(ShardOut::Control(ticket, c));
+            return;
+        }
+        let live = Live::new(tag, Rc::new(call), Waits::Run);
+        self.run(ticket, live, now, rng, out);
+    }
+
+    /// Takes an event.
+    pub fn step(&mut self, input: ShardIn, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
+        match input {
+            ShardIn::Withdraw(sequence) => {
+                self.withdraw(sequence, out);
+            }
+            ShardIn::ControlDone(ticket, reply) => {
+                if let Some(live) = self.live.remove(&ticket) {
+                    out.push(ShardOut::Reply(live.tag, reply));
+                }
+            }
+            ShardIn::SideDone(ticket, result) => {
+                let Some(mut live) = self.live.remove(&ticket) else { return };
+                if let Waits::Side { resume } = std::mem::replace(&mut live.waits, Waits::Run) {
+                    live.resume = Some((resume, result));
+                    self.run(ticket, live, now, rng, out);
+                }
+            }
+            ShardIn::AuditDone(ticket, taken) => {
+                if let Some(live) = self.live.remove(&ticket) {
+                    self.audited(ticket, live, taken, out);
+                }
+            }
+            ShardIn::Settled(ticket, settled) => {
+                if let Some(live) = self.live.remove(&ticket) {
+                    self.settled(ticket, live, settled, now, rng, out);
+                }
+            }
+        }
+    }
+
+    /// Runs the pipeline and files what it says.
+    fn run(&mut self, ticket: Ticket, mut live: Live, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
+        live.attempts += 1;
+        let (Some(keys), Some(sealer)) = (&self.cell.keys, self.sealer.clone()) else {
+            // the seal itself has come back: nothing is left to run its resume with
+            let sealed_us = live.call.path == control::SEAL && live.resume.is_some();
+            let reply = if sealed_us { Reply::empty(Code::NoContent) } else { unavailable(&self.cell) };
+            out.push(ShardOut::Reply(live.tag, reply));
+            return;
+        };
+        let log_now = self.cell.clock.now(now);
+        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
+        let mut pass = Pass {
+            core: &self.core,
+            keyring: &keys.keyring,
+            sealer: &sealer,
+            cluster: &self.cluster,
+            now: log_now,
+            wall: now.wall,
+            rng,
+        };
+        let stage = Stage {
+            use_counted: live.use_counted,
+            request_audited: live.request_audited,
+            resume: live.resume.as_ref().map(|(f, r)| (f, r)),
+        };
+        let ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        if let Some(cause) = ran.cause {
+            out.push(ShardOut::Fault(live.call.id.clone(), cause));
+        }
+        match ran.next {
+            Next::CountUse => {
+                live.waits = Waits::CommitUse;
+                match txn.finish(&mut sealer.borrow_mut(), log_now) {
+                    Ok(finished) => self.propose(ticket, live, finished, out),
+                    Err(e) => self.unwritable(live, e, out),
+                }
+            }
+            Next::Side { op, resume } => {
+                drop(txn);
+                if ran.audit.request.is_empty() {
+                    self.side(ticket, live, op, resume, out);
+                } else {
+                    live.waits = Waits::AuditThenSide { op, resume };
+                    out.push(ShardOut::Audit(ticket, ran.audit.request));
+                    self.live.insert(ticket, live);
+                }
+            }
+            Next::Answer(reply) if txn.is_read_only() => {
+                let mut lines = ran.audit.request;
+                lines.extend(ran.audit.response);
+                if lines.is_empty() {
+                    out.push(ShardOut::Reply(live.tag, reply));
+                } else {
+                    live.waits = Waits::AuditThenReply { reply };
+                    self.live.insert(ticket, live);
+                    out.push(ShardOut::Audit(ticket, lines));
+                }
+            }
+            Next::Answer(reply) => {
+                let finished = match txn.finish(&mut sealer.borrow_mut(), log_now) {
+                    Ok(f) => f,
+                    Err(e) => return self.unwritable(live, e, out),
+                };
+                let response = ran.audit.response;
+                if ran.audit.request.is_empty() {
+                    live.waits = Waits::Commit { reply, response };
+                    self.propose(ticket, live, finished, out);
+                } else {
+                    live.waits = Waits::AuditThenPropose { finished: Box::new(finished), reply, response };
+                    self.live.insert(ticket, live);
+                    out.push(ShardOut::Audit(ticket, ran.audit.request));
+                }
+            }
+        }
+    }
+
+    /// The batch is over a limit.
+    fn unwritable(&mut self, live: Live, e: BarrierError, out: &mut Vec<ShardOut>) {
+        let reply = match e {
+            BarrierError::TooLarge => not_done(NotDone::TooLarge),
+            other => {
+                out.push(ShardOut::Fault(live.call.id.clone(), format!("barrier: {other}")));
+                internal()
+            }
+        };
+        out.push(ShardOut::Reply(live.tag, reply));
+    }
+
+    fn propose(&mut self, ticket: Ticket, live: Live, finished: Finished, out: &mut Vec<ShardOut>) {
+        let Finished { batch: Some(batch), reads, read_index } = finished else {
+            // a run that counted a use or wrote something has a batch
+            out.push(ShardOut::Reply(live.tag, internal()));
+            return;
+        };
+        let sealed = self.sealer.as_ref().map_or(0, |s| s.borrow_mut().take_count());
+        self.live.insert(ticket, live);
+        out.push(ShardOut::Propose(Proposal { ticket, batch, reads, read_index, sealed }));
+    }
+
+    fn side(&mut self, ticket: Ticket, mut live: Live, op: SideOp, resume: Resume, out: &mut Vec<ShardOut>) {
+        live.waits = Waits::Side { resume };
+        self.live.insert(ticket, live);
+        out.push(match op {
+            SideOp::Owner(op) => ShardOut::Owner(ticket, op),
+            op => ShardOut::Side(ticket, op),
+        });
+    }
+
+    fn audited(&mut self, ticket: Ticket, mut live: Live, taken: bool, out: &mut Vec<ShardOut>) {
+        if !taken {
+            // no line, no effect; and after an effect: no line, no answer
+            out.push(ShardOut::Fault(live.call.id.clone(), "no audit device took the entry".into()));
+            out.push(ShardOut::Reply(live.tag, internal()));
+            return;
+        }
+        match std::mem::replace(&mut live.waits, Waits::Run) {
+            Waits::AuditThenReply { reply } => out.push(ShardOut::Reply(live.tag, reply)),
+            Waits::AuditThenPropose { finished, reply, response } => {
+                live.request_audited = true;
+                live.waits = Waits::Commit { reply, response };
+                self.propose(ticket, live, *finished, out);
+            }
+            Waits::AuditThenSide { op, resume } => {
+                live.request_audited = true;
+                self.side(ticket, live, op, resume, out);
+            }
+            other => {
+                live.waits = other;
+                self.live.insert(ticket, live);
+            }
+        }
+    }
+
+    fn settled(
+        &mut self,
+        ticket: Ticket,
+        mut live: Live,
+        settled: Settled,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        let waits = std::mem::replace(&mut live.waits, Waits::Run);
+        match (settled, waits) {
+            (Settled::Committed(_), Waits::CommitUse) => {
+                live.use_counted = true;
+                live.attempts = 0;
+                self.run(ticket, live, now, rng, out);
+            }
+            (Settled::Committed(_), Waits::Commit { reply, response }) => {
+                if response.is_empty() {
+                    out.push(ShardOut::Reply(live.tag, reply));
+                } else {
+                    live.waits = Waits::AuditThenReply { reply };
+                    self.live.insert(ticket, live);
+                    out.push(ShardOut::Audit(ticket, response));
+                }
+            }
+            (Settled::Refused, Waits::Commit { .. } | Waits::CommitUse) if live.attempts < MAX_ATTEMPTS => {
+                self.run(ticket, live, now, rng, out);
+            }
+            (Settled::Refused, Waits::Commit { .. } | Waits::CommitUse) => {
+                out.push(ShardOut::Reply(live.tag, busy("too many conflicting writes; try again")));
+            }
+            (Settled::NotDone(why), Waits::Commit { .. } | Waits::CommitUse) => {
+                out.push(ShardOut::Reply(live.tag, not_done(why)));
+            }
+            (Settled::Unknown, Waits::Commit { .. } | Waits::CommitUse) => {
+                let e = Error::new(Code::Internal, "the outcome of the write is unknown: leadership was lost");
+                out.push(ShardOut::Reply(live.tag, Reply::error(&e)));
+            }
+            (_, other) => {
+                live.waits = other;
+                self.live.insert(ticket, live);
+            }
+        }
+    }
+
+    /// Drops the keyring and answers every call that waits for a side operation: its resume may not run any more.
+    fn withdraw(&mut self, sequence: u64, out: &mut Vec<ShardOut>) {
+        if self.cell.sequence <= sequence || self.cell.keys.is_none() {
+            self.sealer = None;
+            self.core.caches.borrow_mut().clear();
+            let sealed = Cell {
+                sequence: self.cell.sequence.max(sequence),
+                version: self.cell.version.clone(),
+                keys: None,
+                clock: self.cell.clock,
+                facts: self.cell.facts.clone(),
+            };
+            self.cell = Arc::new(sealed);
+            let waiting: Vec<Ticket> = self
+                .live
+                .iter()
+                .filter(|(_, l)| matches!(l.waits, Waits::Side { .. } | Waits::AuditThenSide { .. }))
+                .map(|(t, _)| *t)
+                .collect();
+            for t in waiting {
+                // the call that seals waits for the owner itself and is answered by it
+                if let Some(l) = self.live.get(&t)
+                    && l.call.path == control::SEAL
+                {
+                    continue;
+                }
+                if let Some(l) = self.live.remove(&t) {
+                    out.push(ShardOut::Reply(l.tag, sealed_reply()));
+                }
+            }
+        }
+        out.push(ShardOut::Withdrawn(sequence));
+    }
+}
+
+impl Live {
+    fn new(tag: u64, call: Rc<Call>, waits: Waits) -> Live {
+        Live { tag, call, use_counted: false, request_audited: false, resume: None, attempts: 0, waits }
+    }
+}
+
+fn unavailable(cell: &Cell) -> Reply {
+    if cell.facts.sealed || !cell.facts.initialized {
+        return sealed_reply();
+    }
+    Reply::error(&Error::new(Code::Internal, "local node not active but active cluster node not found"))
+}
+
+fn sealed_reply() -> Reply {
+    Reply::error(&Error::new(Code::Unavailable, "Vault is sealed"))
+}
+
+fn internal() -> Reply {
+    Reply::error(&Error::multi(Code::Internal, "internal error"))
+}
+
+fn busy(text: &'static str) -> Reply {
+    Reply::error(&Error::new(Code::Unavailable, text))
+}
+
+fn not_done(why: NotDone) -> Reply {
+    let e = match why {
+        NotDone::NotActive => Error::new(Code::Internal, "local node not active but active cluster node not found"),
+        NotDone::NoRoom => Error::new(
+            Code::NoRoom,
+            "no space left on the storage device: the write was refused and nothing was changed; reads go on",
+        ),
+        NotDone::TooLarge => Error::new(
+            Code::Internal,
+            format!("put failed due to value being too large; max: {} bytes", ringfence_base::limit::MAX_VALUE_BYTES),
+        ),
+        NotDone::NoMemory => Error::new(
+            Code::NoRoom,
+            "the configured memory limit is reached: the write was refused and nothing was changed; reads and deletes \
+             go on",
+        ),
+        NotDone::Busy => Error::new(Code::Unavailable, "too many writes are waiting for the log; try again"),
+    };
+    Reply::error(&e)
+}

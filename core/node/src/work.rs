@@ -1,0 +1,132 @@
+//! The owner's hours with leases: it drives the vault's worker between foreground writes, one bounded transaction at
+//! a time, and carries its side operations out.
+
+use crate::owner::{Level, Owner, OwnerOut, Purpose};
+use ringfence_barrier::Txn;
+use ringfence_base::{Entropy, Wall};
+use ringfence_logical::SideResult;
+use ringfence_vault::host::ClusterFacts;
+use ringfence_vault::lease::work::{WorkStep, Worker};
+use ringfence_vault::pipeline::Pass;
+use std::rc::Rc;
+
+/// Foreground writes in flight above which the worker waits.
+const YIELD_ABOVE: usize = 32;
+
+/// The worker and what it waits for.
+#[derive(Default)]
+pub struct LeaseWork {
+    worker: Worker,
+    /// A transaction of the worker's is in the log.
+    committing: bool,
+    /// Nothing to do before this log time, unless something is applied.
+    wake_at: Option<Wall>,
+    idle: bool,
+    running: bool,
+}
+
+impl Owner {
+    /// Begins with an empty worker: what is left to do stands in the image.
+    pub(crate) fn lease_begin(&mut self) {
+        self.lease_work.worker.reset(&mut self.index);
+        self.lease_work = LeaseWork { running: true, ..LeaseWork::default() };
+    }
+
+    /// The node is sealed: everything in hand is put back.
+    pub(crate) fn lease_end(&mut self) {
+        self.lease_work.worker.reset(&mut self.index);
+        self.lease_work = LeaseWork::default();
+    }
+
+    /// Something was applied: there may be work.
+    pub(crate) fn lease_nudge(&mut self) {
+        self.lease_work.idle = false;
+    }
+
+    /// Takes a step if there is one to take and the foreground leaves room.
+    pub(crate) fn lease_tick(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        let now = self.log_now();
+        if !self.lease_work.running || self.lease_work.committing || self.waiting_count() > YIELD_ABOVE {
+            return;
+        }
+        if self.lease_work.idle && self.lease_work.wake_at.is_none_or(|t| now < t) {
+            return;
+        }
+        let (Some(keys), Some(sealer), Some(core)) =
+            (self.keys.clone(), self.seal.sealer.clone(), self.seal.core.clone())
+        else {
+            return;
+        };
+        let cluster =
+            Rc::new(ClusterFacts { name: self.facts.cluster_name.clone(), id: self.facts.cluster_id.clone() });
+        let version = self.version.clone();
+        let mut txn = Txn::new(&version, Some(&keys.keyring));
+        let mut pass = Pass {
+            core: &core,
+            keyring: &keys.keyring,
+            sealer: &sealer,
+            cluster: &cluster,
+            now,
+            wall: self.now.wall,
+            rng,
+        };
+        let step = self.lease_work.worker.next(&mut pass, &mut self.index, &mut txn);
+        match step {
+            Ok(WorkStep::Idle { wake_at }) => {
+                self.lease_work.idle = true;
+                self.lease_work.wake_at = wake_at;
+            }
+            Ok(WorkStep::Side { job, op }) => out.push(OwnerOut::Side(job, op)),
+            Ok(WorkStep::Commit { .. }) => {
+                let finished = txn.finish(&mut sealer.borrow_mut(), now);
+                match finished {
+                    Ok(f) => {
+                        self.lease_work.committing = true;
+                        if let Err((_, Purpose::Lease)) = self.propose_own(f, Purpose::Lease) {
+                            self.lease_settled(false, rng, out);
+                        }
+                    }
+                    Err(e) => {
+                        self.lease_work.worker.settled(&mut self.index, false);
+                        out.push(OwnerOut::Log(Level::Error, format!("lease work cannot be written: {e}")));
+                        self.lease_pause(now);
+                    }
+                }
+            }
+            Err(e) => {
+                self.lease_work.worker.settled(&mut self.index, false);
+                let cause = e.cause.unwrap_or_else(|| e.errors.join("; "));
+                out.push(OwnerOut::Log(Level::Error, format!("lease work failed: {cause}")));
+                self.lease_pause(now);
+            }
+        }
+    }
+
+    /// After a failure the worker rests for a second instead of spinning.
+    fn lease_pause(&mut self, now: Wall) {
+        self.lease_work.idle = true;
+        self.lease_work.wake_at = Some(now.plus_seconds(1));
+    }
+
+    pub(crate) fn lease_settled(&mut self, applied: bool, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        self.lease_work.committing = false;
+        self.lease_work.worker.settled(&mut self.index, applied);
+        self.lease_work.idle = false;
+        if applied {
+            // the next step follows at once; the foreground's writes came in between
+            self.lease_tick(rng, out);
+        }
+    }
+
+    pub(crate) fn lease_side_done(
+        &mut self,
+        job: u64,
+        result: SideResult,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<OwnerOut>,
+    ) {
+        self.lease_work.worker.side_done(job, result);
+        self.lease_work.idle = false;
+        self.lease_tick(rng, out);
+    }
+}

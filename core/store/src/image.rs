@@ -1,0 +1,148 @@
+//! The image: the owner's handle on the current state.
+//!
+//! The owner applies committed batches and publishes a [`Version`] per group commit. Between two publications an edit
+//! copies a page at most once; what no Version holds any more is edited in place. Applying needs no key, reads no
+//! clock and yields equal contents on every node at an equal index.
+
+use ringfence_base::{Index, MountId, Wall, invariant};
+
+use crate::build::{Builder, Unsorted};
+use crate::dismantle::Dismantle;
+use crate::tree::Tree;
+use crate::version::Version;
+use crate::{Batch, MOUNT_TABLES, Op};
+
+/// Everything a Version shows, by reference; cloning is O(1).
+#[derive(Clone)]
+pub(crate) struct State {
+    pub(crate) records: Tree,
+    /// Index of the last change by table (key: the table byte) and by table and mount (key: table byte, mount number
+    /// big endian); values are eight bytes big endian.
+    pub(crate) marks: Tree,
+    /// Everything may have changed at this index: it is where a checkpoint was loaded.
+    pub(crate) floor: Index,
+    pub(crate) index: Index,
+    pub(crate) log_time: Wall,
+}
+
+/// The replicated map at the owner.
+pub struct Image {
+    state: State,
+    scratch: Vec<u8>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Image::new()
+    }
+}
+
+impl Image {
+    /// An empty image at index 0.
+    pub fn new() -> Image {
+        Image::over(Tree::new(), Index(0), Wall(0))
+    }
+
+    /// An image of records that all may have changed at `index`.
+    pub(crate) fn over(records: Tree, index: Index, log_time: Wall) -> Image {
+        let state = State { records, marks: Tree::new(), floor: index, index, log_time };
+        Image { state, scratch: Vec::new() }
+    }
+
+    /// Loads strictly ascending entries, many times faster than putting them.
+    ///
+    /// # Errors
+    /// The first key that is not above its predecessor.
+    pub fn from_sorted<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        entries: impl IntoIterator<Item = (K, V)>,
+        index: Index,
+        log_time: Wall,
+    ) -> Result<Image, Unsorted> {
+        let mut builder = Builder::new();
+        for (key, value) in entries {
+            builder.push(key.as_ref(), value.as_ref(), index.0)?;
+        }
+        Ok(Image::over(builder.finish(), index, log_time))
+    }
+
+    /// Applies the batch committed at `index`, which is never below the one before. Several batches of one index are
+    /// applied before the next publication.
+    pub fn apply(&mut self, index: Index, batch: &Batch) {
+        self.advance(index, batch.log_time);
+        let mut marked = None;
+        for op in &batch.ops {
+            match op {
+                Op::Put { key, value } => self.state.records.put(key, value, index.0, &mut self.scratch),
+                Op::Delete { key } => self.state.records.delete(key, index.0, &mut self.scratch),
+            }
+            let scope = scope_of(op.key());
+            if scope == marked {
+                continue;
+            }
+            marked = scope;
+            if let Some((table, mount)) = scope {
+                self.mark(table, None, index);
+                if mount.is_some() {
+                    self.mark(table, mount, index);
+                }
+            }
+        }
+    }
+
+    /// Notes that the log reached `index` without a change (an entry of raft's own). Log time never goes back.
+    pub fn advance(&mut self, index: Index, log_time: Wall) {
+        invariant!(index >= self.state.index, "index {index} applied after {}", self.state.index);
+        self.state.index = index;
+        self.state.log_time = self.state.log_time.max(log_time);
+    }
+
+    /// Seals the current nodes against in-place edits and hands them out. O(1).
+    pub fn publish(&mut self) -> Version {
+        Version::new(self.state.clone())
+    }
+
+    /// Index of the last batch applied.
+    pub fn applied(&self) -> Index {
+        self.state.index
+    }
+
+    /// Log time of the last batch applied.
+    pub fn log_time(&self) -> Wall {
+        self.state.log_time
+    }
+
+    /// Frees the image step by step; dropping a large one at once takes a noticeable fraction of a second.
+    pub fn dismantle(self) -> Dismantle {
+        Dismantle::new([self.state.records.into_root(), self.state.marks.into_root()])
+    }
+
+    /// Remembers when a table, or a mount's keys in it, last changed.
+    pub(crate) fn mark(&mut self, table: u8, mount: Option<MountId>, index: Index) {
+        self.state.marks.put(&mark_key(table, mount), &index.0.to_be_bytes(), index.0, &mut self.scratch);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        self.state.records.check();
+        self.state.marks.check();
+    }
+}
+
+/// Table and mount of a key; `None` for the empty key, which belongs to no table.
+pub(crate) fn scope_of(key: &[u8]) -> Option<(u8, Option<MountId>)> {
+    let table = *key.first()?;
+    let mount = match key {
+        [_, a, b, c, d, ..] if table >= MOUNT_TABLES => Some(MountId(u32::from_be_bytes([*a, *b, *c, *d]))),
+        _ => None,
+    };
+    Some((table, mount))
+}
+
+/// Key of a mark.
+pub(crate) fn mark_key(table: u8, mount: Option<MountId>) -> Vec<u8> {
+    let mut key = vec![table];
+    if let Some(MountId(number)) = mount {
+        key.extend_from_slice(&number.to_be_bytes());
+    }
+    key
+}

@@ -1,0 +1,131 @@
+//! Derived state of one core: router, parsed policies, compiled ACLs, audit devices. Nothing is invalidated by
+//! message: each cache remembers the index up to which its tables had not changed, and is rebuilt when they have.
+
+use crate::identity::Identity;
+use crate::mount::{Router, SystemTtls};
+use crate::policies;
+use crate::tables;
+use ringfence_barrier::Txn;
+use ringfence_base::{Index, NsId, Wall};
+use ringfence_logical::Error;
+use ringfence_policy::{Acl, Policy};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Compiled ACLs kept per core; beyond it the cache starts anew.
+const MAX_ACLS: usize = 10_000;
+
+/// The caches of one core.
+#[derive(Default)]
+pub struct Caches {
+    router: Option<Rc<Router>>,
+    policies_at: Index,
+    policies: BTreeMap<(NsId, String), Option<Arc<Policy>>>,
+    acls: BTreeMap<AclKey, Rc<Acl>>,
+    /// Audit devices and their salts.
+    pub audit: crate::audit::Devices,
+}
+
+/// A rule with an `expiration` ends the life of the compiled set.
+fn still_valid(acl: &Acl, now: Wall) -> bool {
+    acl.valid_until().is_none_or(|end| now < end)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct AclKey {
+    ns: NsId,
+    policies: Vec<String>,
+    /// Empty unless a policy of the set is templated.
+    entity: String,
+    /// Index of the last change of entities when templated.
+    identity_at: Index,
+}
+
+impl Caches {
+    /// The router of this view.
+    pub fn router(&mut self, txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Rc<Router>, Error> {
+        let stamp = Router::stamp(txn);
+        if let Some(r) = &self.router
+            && r.built_at == stamp
+        {
+            return Ok(r.clone());
+        }
+        let r = Rc::new(Router::build(txn, system)?);
+        self.router = Some(r.clone());
+        Ok(r)
+    }
+
+    /// A parsed policy, `None` if there is no such policy.
+    pub fn policy(&mut self, txn: &mut Txn<'_>, ns: NsId, name: &str) -> Result<Option<Arc<Policy>>, Error> {
+        self.forget_stale_policies(txn);
+        let key = (ns, name.to_owned());
+        if let Some(p) = self.policies.get(&key) {
+            return Ok(p.clone());
+        }
+        let found = policies::load(txn, ns, name)?.map(Arc::new);
+        self.policies.insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// The compiled ACL of a set of policies (sorted, without duplicates) in a namespace.
+    pub fn acl(
+        &mut self,
+        txn: &mut Txn<'_>,
+        ns: NsId,
+        ns_path: &str,
+        names: &[String],
+        identity: &Identity,
+        now: Wall,
+    ) -> Result<Rc<Acl>, Error> {
+        self.forget_stale_policies(txn);
+        let plain = AclKey { ns, policies: names.to_vec(), entity: String::new(), identity_at: Index(0) };
+        if let Some(acl) = self.acls.get(&plain)
+            && still_valid(acl, now)
+        {
+            return Ok(acl.clone());
+        }
+        let mut templated = false;
+        let mut parsed = Vec::with_capacity(names.len());
+        for name in names {
+            if let Some(p) = self.policy(txn, ns, name)? {
+                templated |= p.is_templated();
+                parsed.push(p);
+            }
+        }
+        let key = match templated {
+            false => plain,
+            true => AclKey { entity: identity.entity_id.clone(), identity_at: crate::identity::stamp(txn), ..plain },
+        };
+        if let Some(acl) = self.acls.get(&key)
+            && still_valid(acl, now)
+        {
+            return Ok(acl.clone());
+        }
+        let template = identity.template(txn)?;
+        let root = names.iter().any(|n| n == "root");
+        let acl = Rc::new(match root {
+            true => Acl::root(),
+            false => Acl::compile(parsed.iter().map(|p| (ns_path, &**p)), template.as_source(), now),
+        });
+        if self.acls.len() >= MAX_ACLS {
+            self.acls.clear();
+        }
+        self.acls.insert(key, acl.clone());
+        Ok(acl)
+    }
+
+    fn forget_stale_policies(&mut self, txn: &Txn<'_>) {
+        let at = txn.changed(tables::POLICY, None);
+        if self.policies_at != at {
+            self.policies.clear();
+            self.acls.clear();
+            self.policies_at = at;
+        }
+    }
+
+    /// Forgets everything: the core was sealed.
+    pub fn clear(&mut self) {
+        *self = Caches::default();
+    }
+}

@@ -1,0 +1,463 @@
+//! The rows that have a due time or an owner, held compactly: about sixty bytes each, links of the wheel included.
+//!
+//! Ten million leases are a design case, so no key is kept in full. A lease's key is a request path that thousands of
+//! leases share and 24 random characters; a token's is a table byte and a hash. The shared part is interned once
+//! (*group*), the rest is inline. Rows with one owner are chained. A row is found by key through small hash tables of
+//! row numbers that grow one at a time, so that no single insertion pays for all of them.
+//!
+//! Driven by the side index. Holds no secret and no plaintext: keys and clear headers only.
+
+use crate::tables::{self, Hash};
+use crate::token::entry::Header;
+use ringfence_base::{MountId, Wall};
+use std::collections::BTreeMap;
+
+/// No row.
+const NONE: u32 = u32::MAX;
+const BLOCK: usize = 4096;
+/// Inline part of a key.
+const TAIL: usize = 24;
+/// Hash tables.
+const SHARDS: usize = 256;
+const EMPTY_OWNER: Hash = [0; 16];
+
+#[derive(Clone, Copy)]
+struct Row {
+    /// Group, or `NONE` for a free place.
+    group: u32,
+    tail_len: u8,
+    tail: [u8; TAIL],
+    owner: Hash,
+    due: u64,
+    next: u32,
+    previous: u32,
+}
+
+const FREE: Row =
+    Row { group: NONE, tail_len: 0, tail: [0; TAIL], owner: EMPTY_OWNER, due: 0, next: NONE, previous: NONE };
+
+/// The shared beginning of keys. Tokens of each mount are a group of their own, though the mount is not in their key:
+/// so the tokens of a mount can be found.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct GroupName {
+    mount: MountId,
+    head: Box<[u8]>,
+}
+
+struct Group {
+    name: GroupName,
+    rows: usize,
+}
+
+/// The rows.
+pub struct Rows {
+    blocks: Vec<Box<[Row; BLOCK]>>,
+    /// First place never used.
+    top: u32,
+    /// Free places below `top`, chained by `next`.
+    free: u32,
+    groups: Vec<Group>,
+    group_ids: BTreeMap<GroupName, u32>,
+    free_groups: Vec<u32>,
+    owners: BTreeMap<Hash, Chain>,
+    shards: Vec<Shard>,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Chain {
+    head: u32,
+    count: u32,
+}
+
+/// An open-addressed table of row numbers.
+#[derive(Default)]
+struct Shard {
+    places: Vec<u32>,
+    used: usize,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Rows {
+            blocks: Vec::new(),
+            top: 0,
+            free: NONE,
+            groups: Vec::new(),
+            group_ids: BTreeMap::new(),
+            free_groups: Vec::new(),
+            owners: BTreeMap::new(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            len: 0,
+        }
+    }
+}
+
+impl Rows {
+    /// Puts a row, or replaces it. Answers its number.
+    pub fn put(&mut self, key: &[u8], header: &Header) -> u32 {
+        if let Some(row) = self.find(key) {
+            if self.row(row).owner != header.owner {
+                self.unchain(row);
+                self.chain(row, header.owner);
+            }
+            let group = self.row(row).group;
+            if self.groups[group as usize].name.mount != header.mount && key.first() == Some(&tables::TOKEN) {
+                self.leave_group(group);
+                let group = self.group(key, header.mount);
+                self.row_mut(row).group = group;
+            }
+            self.row_mut(row).due = header.due.0;
+            return row;
+        }
+        let group = self.group(key, header.mount);
+        let tail = &key[split(key)..];
+        let mut fresh = Row { group, tail_len: tail.len() as u8, due: header.due.0, ..FREE };
+        fresh.tail[..tail.len()].copy_from_slice(tail);
+        let row = self.place(fresh);
+        self.chain(row, header.owner);
+        self.enter(row, hash(key));
+        self.len += 1;
+        row
+    }
+
+    /// Removes a row; answers the number that is free now.
+    pub fn remove(&mut self, key: &[u8]) -> Option<u32> {
+        let row = self.find(key)?;
+        self.leave(row, hash(key));
+        self.unchain(row);
+        let group = self.row(row).group;
+        self.leave_group(group);
+        let free = self.free;
+        *self.row_mut(row) = Row { next: free, ..FREE };
+        self.free = row;
+        self.len -= 1;
+        Some(row)
+    }
+
+    /// The number of a row.
+    pub fn find(&self, key: &[u8]) -> Option<u32> {
+        let h = hash(key);
+        let places = &self.shards[shard_of(h)].places;
+        let mask = places.len().checked_sub(1)?;
+        let mut at = place_of(h) & mask;
+        while places[at] != NONE {
+            if self.is(places[at], key) {
+                return Some(places[at]);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    /// The key of a row.
+    pub fn key(&self, row: u32) -> Vec<u8> {
+        let r = self.row(row);
+        let head = &self.groups[r.group as usize].name.head;
+        let mut key = Vec::with_capacity(head.len() + TAIL);
+        key.extend_from_slice(head);
+        key.extend_from_slice(&r.tail[..usize::from(r.tail_len)]);
+        key
+    }
+
+    /// When a row is due; zero = never.
+    pub fn due(&self, row: u32) -> Wall {
+        Wall(self.row(row).due)
+    }
+
+    /// True if anything names this owner.
+    pub fn has_owned(&self, owner: &Hash) -> bool {
+        self.owners.contains_key(owner)
+    }
+
+    /// How many rows name this owner.
+    pub fn owned_count(&self, owner: &Hash) -> usize {
+        self.owners.get(owner).map_or(0, |c| c.count as usize)
+    }
+
+    /// Rows that name this owner.
+    pub fn owned(&self, owner: &Hash) -> impl Iterator<Item = u32> + '_ {
+        let mut at = self.owners.get(owner).map_or(NONE, |c| c.head);
+        std::iter::from_fn(move || {
+            let row = at;
+            (row != NONE).then(|| {
+                at = self.row(row).next;
+                row
+            })
+        })
+    }
+
+    /// Everything that is an owner.
+    pub fn owners(&self) -> impl Iterator<Item = &Hash> {
+        self.owners.keys()
+    }
+
+    /// Looks at `places` numbers from `from` on and answers the tokens of a mount among them, and where to go on
+    /// (`None` at the end).
+    pub fn tokens_of(&self, mount: MountId, from: u32, places: u32) -> (Vec<u32>, Option<u32>) {
+        let name = GroupName { mount, head: Box::from(&[tables::TOKEN][..]) };
+        let Some(&group) = self.group_ids.get(&name) else { return (Vec::new(), None) };
+        let end = from.saturating_add(places).min(self.top);
+        let found = (from..end).filter(|row| self.row(*row).group == group).collect();
+        (found, (end < self.top).then_some(end))
+    }
+
+    /// Rows held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True without rows.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn is(&self, row: u32, key: &[u8]) -> bool {
+        let r = self.row(row);
+        let head = &self.groups[r.group as usize].name.head;
+        key.len() == head.len() + usize::from(r.tail_len)
+            && key[head.len()..] == r.tail[..usize::from(r.tail_len)]
+            && key.starts_with(head)
+    }
+
+    fn place(&mut self, fresh: Row) -> u32 {
+        let row = if self.free == NONE {
+            if self.top as usize == self.blocks.len() * BLOCK {
+                self.blocks.push(Box::new([FREE; BLOCK]));
+            }
+            self.top += 1;
+            self.top - 1
+        } else {
+            let row = self.free;
+            self.free = self.row(row).next;
+            row
+        };
+        *self.row_mut(row) = fresh;
+        row
+    }
+
+    fn group(&mut self, key: &[u8], mount: MountId) -> u32 {
+        let name = GroupName { mount, head: Box::from(&key[..split(key)]) };
+        if let Some(&id) = self.group_ids.get(&name) {
+            self.groups[id as usize].rows += 1;
+            return id;
+        }
+        let group = Group { name: name.clone(), rows: 1 };
+        let id = match self.free_groups.pop() {
+            Some(id) => {
+                self.groups[id as usize] = group;
+                id
+            }
+            None => {
+                self.groups.push(group);
+                (self.groups.len() - 1) as u32
+            }
+        };
+        self.group_ids.insert(name, id);
+        id
+    }
+
+    fn leave_group(&mut self, id: u32) {
+        let group = &mut self.groups[id as usize];
+        group.rows -= 1;
+        if group.rows == 0 {
+            self.group_ids.remove(&group.name);
+            self.free_groups.push(id);
+        }
+    }
+
+    fn chain(&mut self, row: u32, owner: Hash) {
+        self.row_mut(row).owner = owner;
+        if owner == EMPTY_OWNER {
+            return;
+        }
+        let chain = self.owners.entry(owner).or_insert(Chain { head: NONE, count: 0 });
+        let head = chain.head;
+        *chain = Chain { head: row, count: chain.count + 1 };
+        let r = self.row_mut(row);
+        (r.next, r.previous) = (head, NONE);
+        if head != NONE {
+            self.row_mut(head).previous = row;
+        }
+    }
+
+    fn unchain(&mut self, row: u32) {
+        let Row { owner, next, previous, .. } = *self.row(row);
+        if owner == EMPTY_OWNER {
+            return;
+        }
+        if next != NONE {
+            self.row_mut(next).previous = previous;
+        }
+        if previous != NONE {
+            self.row_mut(previous).next = next;
+        }
+        let chain = self.owners.get_mut(&owner).expect("the owner of a chained row has a chain");
+        chain.count -= 1;
+        if previous == NONE {
+            chain.head = next;
+        }
+        if chain.count == 0 {
+            self.owners.remove(&owner);
+        }
+        let r = self.row_mut(row);
+        (r.next, r.previous, r.owner) = (NONE, NONE, EMPTY_OWNER);
+    }
+
+    fn enter(&mut self, row: u32, h: u64) {
+        let shard = &mut self.shards[shard_of(h)];
+        // three quarters full at most
+        if (shard.used + 1) * 4 > shard.places.len() * 3 {
+            let wider = vec![NONE; (shard.places.len() * 2).max(16)];
+            let old = std::mem::replace(&mut shard.places, wider);
+            for other in old.into_iter().filter(|r| *r != NONE) {
+                let h = hash(&self.key(other));
+                seat(&mut self.shards[shard_of(h)].places, other, h);
+            }
+        }
+        let shard = &mut self.shards[shard_of(h)];
+        seat(&mut shard.places, row, h);
+        shard.used += 1;
+    }
+
+    /// Takes a row's number out of its table and closes the gap behind it.
+    fn leave(&mut self, row: u32, h: u64) {
+        let s = shard_of(h);
+        let mask = self.shards[s].places.len() - 1;
+        let mut gap = place_of(h) & mask;
+        while self.shards[s].places[gap] != row {
+            gap = (gap + 1) & mask;
+        }
+        let mut at = gap;
+        loop {
+            at = (at + 1) & mask;
+            let other = self.shards[s].places[at];
+            if other == NONE {
+                break;
+            }
+            // may `other` stand in the gap: is its home not between gap and here?
+            let home = place_of(hash(&self.key(other))) & mask;
+            let between = if gap <= at { gap < home && home <= at } else { gap < home || home <= at };
+            if !between {
+                self.shards[s].places[gap] = other;
+                gap = at;
+            }
+        }
+        self.shards[s].places[gap] = NONE;
+        self.shards[s].used -= 1;
+    }
+
+    fn row(&self, row: u32) -> &Row {
+        &self.blocks[row as usize / BLOCK][row as usize % BLOCK]
+    }
+
+    fn row_mut(&mut self, row: u32) -> &mut Row {
+        &mut self.blocks[row as usize / BLOCK][row as usize % BLOCK]
+    }
+}
+
+fn seat(places: &mut [u32], row: u32, h: u64) {
+    let mask = places.len() - 1;
+    let mut at = place_of(h) & mask;
+    while places[at] != NONE {
+        at = (at + 1) & mask;
+    }
+    places[at] = row;
+}
+
+/// Where the inline part of a key begins.
+fn split(key: &[u8]) -> usize {
+    match key.first() {
+        Some(&tables::TOKEN) => 1,
+        _ => key.len() - key.len().min(TAIL),
+    }
+    .max(key.len().saturating_sub(TAIL))
+}
+
+/// Of the end of a key, which is random or a keyed hash. Fixed for all processes.
+fn hash(key: &[u8]) -> u64 {
+    key.iter().rev().take(TAIL).fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn shard_of(h: u64) -> usize {
+    (h >> 56) as usize
+}
+
+fn place_of(h: u64) -> usize {
+    (h ^ h >> 32) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key_of(n: u8, kind: u8) -> Vec<u8> {
+        match kind % 3 {
+            0 => tables::token(&[n; 16]),
+            1 => tables::lease(MountId(7), &format!("creds/{}/{:024}", n % 3, n)),
+            // a short key, all of it inline
+            _ => tables::lease(MountId(1), &format!("{n}")),
+        }
+    }
+
+    fn header_of(owner: u8, due: u64, mount: u32) -> Header {
+        Header { due: Wall(due), owner: [owner; 16], mount: MountId(mount) }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn it_holds_what_a_map_holds(
+            acts in prop::collection::vec((any::<bool>(), 0u8..20, 0u8..3, 0u8..4, 0u64..9, 1u32..3), 0..200)
+        ) {
+            let mut rows = Rows::default();
+            let mut model: BTreeMap<Vec<u8>, Header> = BTreeMap::new();
+            for (put, n, kind, owner, due, mount) in acts {
+                let (key, header) = (key_of(n, kind), header_of(owner, due, mount));
+                if put {
+                    let row = rows.put(&key, &header);
+                    prop_assert_eq!(rows.key(row), key.clone());
+                    model.insert(key, header);
+                } else {
+                    prop_assert_eq!(rows.remove(&key).is_some(), model.remove(&key).is_some());
+                }
+                prop_assert_eq!(rows.len(), model.len());
+            }
+            for (key, header) in &model {
+                let row = rows.find(key);
+                prop_assert!(row.is_some());
+                prop_assert_eq!(row.map(|r| rows.due(r)), Some(header.due));
+            }
+            for owner in 1..4u8 {
+                let mut got: Vec<Vec<u8>> = rows.owned(&[owner; 16]).map(|r| rows.key(r)).collect();
+                got.sort();
+                let want: Vec<Vec<u8>> =
+                    model.iter().filter(|(_, h)| h.owner == [owner; 16]).map(|(k, _)| k.clone()).collect();
+                prop_assert_eq!(rows.owned_count(&[owner; 16]), want.len());
+                prop_assert_eq!(got, want);
+            }
+            prop_assert!(!rows.has_owned(&EMPTY_OWNER));
+            for mount in 1..3u32 {
+                let mut got = Vec::new();
+                let mut from = Some(0);
+                while let Some(at) = from {
+                    let (found, next) = rows.tokens_of(MountId(mount), at, 7);
+                    got.extend(found.into_iter().map(|r| rows.key(r)));
+                    from = next;
+                }
+                got.sort();
+                let of_mount = |k: &[u8], h: &Header| k[0] == tables::TOKEN && h.mount == MountId(mount);
+                let want: Vec<Vec<u8>> =
+                    model.iter().filter(|(k, h)| of_mount(k, h)).map(|(k, _)| k.clone()).collect();
+                prop_assert_eq!(got, want);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_small() {
+        assert!(std::mem::size_of::<Row>() <= 64, "{} bytes", std::mem::size_of::<Row>());
+    }
+}

@@ -1,0 +1,565 @@
+//! A request's way, one function a stage, top to bottom. Design: `accept > parse > admit > namespace > route > token >
+//! policy > [audit request] > engine > Txn > batch > log > apply > [audit response] > reply`; this file is from
+//! namespace to Txn. It is a function of call, view, keyring, time and randomness; it may be run again for the same
+//! call when its transaction was refused, and then reads everything anew.
+//!
+//! Driven by the shard machine of the node floor. Never blocks, never knows HTTP numbers.
+
+use crate::audit;
+use crate::call::{Body, Call, Reply};
+use crate::envelope;
+use crate::host::{ClusterFacts, CoreState, VaultHost};
+use crate::identity::Identity;
+use crate::lease;
+use crate::mount::{Routed, Router};
+use crate::namespace::Namespace;
+use crate::token::check::{self, Holder};
+use crate::token::{login, mint};
+use crate::wrap;
+use ringfence_barrier::{Keyring, Sealer, Txn};
+use ringfence_base::{Code, Entropy, Wall};
+use ringfence_logical::engine::Registered;
+use ringfence_logical::path::{Access, Matched};
+use ringfence_logical::{Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step};
+use ringfence_policy::acl::{Acl, AclRequest, GrantingPolicy};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Path whose token is read, opened and revoked in one transaction.
+const UNWRAP: &str = "sys/wrapping/unwrap";
+
+/// What a run is given.
+pub struct Pass<'a> {
+    /// This core.
+    pub core: &'a Rc<CoreState>,
+    /// Keys.
+    pub keyring: &'a Arc<Keyring>,
+    /// This core's licence to seal and to mint batch tokens.
+    pub sealer: &'a Rc<RefCell<Sealer>>,
+    /// Names of the cluster.
+    pub cluster: &'a Rc<ClusterFacts>,
+    /// Log time.
+    pub now: Wall,
+    /// This core's wall clock.
+    pub wall: Wall,
+    /// Randomness.
+    pub rng: &'a mut dyn Entropy,
+}
+
+/// Where in its life a call is.
+#[derive(Default)]
+pub struct Stage<'s> {
+    /// The use of a use-limited token was committed.
+    pub use_counted: bool,
+    /// The request's audit lines are acknowledged.
+    pub request_audited: bool,
+    /// A side operation came back: go on here instead of at the handler.
+    pub resume: Option<(&'s Resume, &'s SideResult)>,
+}
+
+/// What a run yields besides what its transaction holds.
+pub struct Ran {
+    /// How it goes on.
+    pub next: Next,
+    /// Lines for the audit devices.
+    pub audit: audit::Lines,
+    /// What the failure log may tell (never a secret).
+    pub cause: Option<String>,
+}
+
+/// How a call goes on after a run.
+pub enum Next {
+    /// Commit what the transaction holds, if anything, then answer.
+    Answer(Reply),
+    /// Commit the counted use, then run again with `use_counted`.
+    CountUse,
+    /// Do this, then run again with `resume`. The transaction is dropped.
+    Side {
+        /// What is to be done.
+        op: SideOp,
+        /// What goes on.
+        resume: Resume,
+    },
+}
+
+/// Where a call goes.
+struct Place {
+    router: Rc<Router>,
+    ns: Arc<Namespace>,
+    /// Path within the namespace.
+    path: String,
+    routed: Option<Arc<Routed>>,
+    /// Path within the mount.
+    inner: String,
+}
+
+/// Who calls, and what was found out on the way. Filled stage by stage, so that a refusal can be audited with what
+/// was known when it fell.
+#[derive(Default)]
+struct Caller {
+    op: Option<Operation>,
+    holder: Option<Holder>,
+    principal: Option<Principal>,
+    granting: Vec<GrantingPolicy>,
+    last_use: bool,
+}
+
+/// The engine and the declared path that serve a call.
+struct Found<'v> {
+    engine: &'v Registered,
+    matched: Option<Matched<'v, 'v>>,
+}
+
+enum Admitted {
+    Go,
+    CountUse,
+}
+
+/// Runs a call over a transaction.
+pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stage<'_>) -> Ran {
+    let core = pass.core.clone();
+    let place = match locate(pass, txn, call) {
+        Ok(p) => p,
+        Err(e) => {
+            let cause = e.cause.clone();
+            return Ran { next: Next::Answer(Reply::error(&e)), audit: audit::Lines::default(), cause };
+        }
+    };
+    let found = place.routed.as_ref().and_then(|m| {
+        let engine = core.vault.registry.find(m.entry.class, &m.entry.kind, m.entry.version())?;
+        Some(Found { engine, matched: engine.matcher.find(engine.engine.table(), &place.inner) })
+    });
+    let mut caller = Caller::default();
+    let outcome = admit(pass, txn, call, stage, &place, found.as_ref(), &mut caller);
+    let context = Context { core: &core, call, place: &place, found: found.as_ref() };
+    match outcome {
+        Ok(Admitted::Go) => context.serve(pass, txn, stage, &mut caller),
+        Ok(Admitted::CountUse) => Ran { next: Next::CountUse, audit: audit::Lines::default(), cause: None },
+        Err(e) => context.refuse(pass, txn, stage, &caller, e),
+    }
+}
+
+/// Namespace and mount.
+fn locate(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Call) -> Result<Place, Error> {
+    let router = pass.core.caches.borrow_mut().router(txn, &pass.core.vault.settings.ttls)?;
+    let header = Namespace::canonical(call.namespace.as_deref().unwrap_or(""));
+    let Some(base) = router.namespace(&header).cloned() else {
+        return Err(Error::new(Code::NotFound, "namespace not found"));
+    };
+    let (ns, path) = router.descend(&base, &call.path);
+    let path = path.to_owned();
+    if matches!(call.op, Operation::Create | Operation::Update | Operation::Patch) && path.ends_with('/') {
+        return Err(Error::invalid("cannot write to a path ending in '/'"));
+    }
+    let (routed, inner) = match router.route(ns.id, &path) {
+        Some((m, inner)) => (Some(m.clone()), inner.to_owned()),
+        None => (None, String::new()),
+    };
+    Ok(Place { router, ns, path, routed, inner })
+}
+
+/// Token, existence check and policy. An error is a refusal that is audited.
+fn admit(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    call: &Rc<Call>,
+    stage: &Stage<'_>,
+    place: &Place,
+    found: Option<&Found<'_>>,
+    caller: &mut Caller,
+) -> Result<Admitted, Error> {
+    let declared = found.and_then(|f| f.matched.as_ref()).map(|m| m.path);
+    let access = declared.map_or(Access::Token, |p| p.access);
+    let unwrap_own = place.path == UNWRAP && place.ns.path.is_empty() || place.path == UNWRAP;
+    match (&call.token, access) {
+        (_, Access::Public) if declared.is_some_and(|p| p.login) => {}
+        (Some(raw), Access::Public) => {
+            // a public path may look at a token, but a bad one does not matter
+            if let Ok(h) = check::authenticate(txn, pass.keyring, &place.router, raw.expose(), pass.now, call.remote)
+                && h.entry.num_uses >= 0
+            {
+                caller.holder = Some(h);
+            }
+        }
+        (None, Access::Public) => {}
+        (None, _) => return Err(Error::denied_plain()),
+        (Some(raw), _) => {
+            let holder = check::authenticate(txn, pass.keyring, &place.router, raw.expose(), pass.now, call.remote)
+                .map_err(|e| if unwrap_own { wrap::not_valid() } else { e })?;
+            caller.holder = Some(holder);
+        }
+    }
+    let mut acl = None;
+    if let Some(holder) = &caller.holder {
+        let Some(identity) = Identity::of(txn, holder.entry.ns, &holder.entry.entity_id)? else {
+            return Err(Error::denied_plain());
+        };
+        let compiled = compile_acl(pass, txn, place, holder, &identity)?;
+        caller.principal = Some(principal(holder, identity));
+        acl = Some(compiled);
+    }
+    if let (Some(holder), false) = (&caller.holder, access == Access::Public) {
+        let own_wrapping = unwrap_own && wrap::is_wrapping(&holder.entry) && !call.data.contains_key("token");
+        match holder.entry.num_uses {
+            0 => {}
+            _ if own_wrapping => {}
+            n if n > 0 && !stage.use_counted => {
+                check::count_use(txn, holder);
+                return Ok(Admitted::CountUse);
+            }
+            n if n < 0 && stage.use_counted => caller.last_use = true,
+            n if n < 0 => return Err(if unwrap_own { wrap::not_valid() } else { Error::bad_token() }),
+            _ => {}
+        }
+    }
+    caller.op = Some(resolve_create(pass, txn, call, place, found, caller)?);
+    let op = caller.op.unwrap_or(call.op);
+    if access == Access::Public {
+        return Ok(Admitted::Go);
+    }
+    let (Some(acl), Some(principal)) = (acl, caller.principal.as_mut()) else {
+        return Err(Error::denied_plain());
+    };
+    let full = if place.ns.path.is_empty() { place.path.clone() } else { format!("{}{}", place.ns.path, place.path) };
+    let decision = acl.allow(&AclRequest {
+        path: &full,
+        op,
+        parameters: Some(&call.data),
+        wrap_ttl_seconds: (call.wrap_ttl > 0).then_some(call.wrap_ttl),
+    });
+    let has_devices = !pass.core.caches.borrow().audit.is_empty();
+    principal.sudo = decision.sudo || principal.is_root;
+    if has_devices {
+        caller.granting = decision.granting_policies().cloned().collect();
+    }
+    if !decision.allowed || (access == Access::Sudo && !principal.sudo) {
+        return Err(Error::denied());
+    }
+    if declared.is_some_and(|p| p.root_namespace_only) && !place.ns.path.is_empty() {
+        return Err(Error::invalid("operation unavailable in namespaces"));
+    }
+    Ok(Admitted::Go)
+}
+
+/// `Update` becomes `Create` if the path has an existence check and the object is not there.
+fn resolve_create(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    call: &Rc<Call>,
+    place: &Place,
+    found: Option<&Found<'_>>,
+    caller: &Caller,
+) -> Result<Operation, Error> {
+    let (Operation::Update, Some(m), Some(routed)) =
+        (call.op, found.and_then(|f| f.matched.as_ref()), place.routed.as_ref())
+    else {
+        return Ok(call.op);
+    };
+    let Some(exists) = m.path.exists else { return Ok(call.op) };
+    let Ok(args) = Args::parse(m.path.fields, &m.captures, Default::default()) else { return Ok(call.op) };
+    let request = request_of(call, place, call.op);
+    let host = host_of(pass, call, place);
+    let mut cx = Cx {
+        txn,
+        mount: &routed.info,
+        req: &request,
+        principal: caller.principal.as_ref(),
+        now: pass.now,
+        rng: pass.rng,
+        host: &host,
+    };
+    Ok(if exists(&mut cx, &args)? { Operation::Update } else { Operation::Create })
+}
+
+/// The ACL of a caller: token policies in the token's namespace and those of its identity.
+fn compile_acl(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    place: &Place,
+    holder: &Holder,
+    identity: &Identity,
+) -> Result<Rc<Acl>, Error> {
+    let mut names = holder.entry.policies.clone();
+    names.extend(identity.policies.iter().cloned());
+    names.sort();
+    names.dedup();
+    let home = place.router.namespace_by_id(holder.entry.ns);
+    let ns_path = home.map_or("", |n| n.path.as_str());
+    pass.core.caches.borrow_mut().acl(txn, holder.entry.ns, ns_path, &names, identity, pass.now)
+}
+
+fn principal(holder: &Holder, identity: Identity) -> Principal {
+    let e = &holder.entry;
+    Principal {
+        token_hash: holder.hash,
+        accessor: e.accessor.clone(),
+        display_name: e.display_name.clone(),
+        entity_id: e.entity_id.clone(),
+        token_policies: e.policies.clone(),
+        identity_policies: identity.policies,
+        metadata: e.meta.clone().unwrap_or_default(),
+        is_batch: holder.is_batch(),
+        is_root: e.is_root(),
+        sudo: e.is_root(),
+    }
+}
+
+fn request_of(call: &Call, place: &Place, op: Operation) -> Request {
+    let pass_through = place.routed.as_ref().map(|m| &m.entry.config.passthrough_request_headers);
+    let headers = match pass_through {
+        Some(names) if !names.is_empty() => call
+            .headers
+            .iter()
+            .filter(|(h, _)| *h != "x-vault-token" && names.iter().any(|n| n.eq_ignore_ascii_case(h)))
+            .map(|(h, v)| (h.to_owned(), v.to_owned()))
+            .collect(),
+        _ => Vec::new(),
+    };
+    Request {
+        id: call.id.clone(),
+        op,
+        path: place.inner.clone(),
+        remote: call.remote,
+        wrap_ttl: call.wrap_ttl,
+        headers,
+        peer_certificates: call.peer_certificates.clone(),
+    }
+}
+
+fn host_of(pass: &Pass<'_>, call: &Rc<Call>, place: &Place) -> VaultHost {
+    VaultHost {
+        core: pass.core.clone(),
+        router: place.router.clone(),
+        keyring: pass.keyring.clone(),
+        sealer: pass.sealer.clone(),
+        call: call.clone(),
+        namespace: place.ns.clone(),
+        cluster: pass.cluster.clone(),
+        wall: pass.wall,
+    }
+}
+
+/// What stays the same from admission to answer.
+struct Context<'c> {
+    core: &'c Rc<CoreState>,
+    call: &'c Rc<Call>,
+    place: &'c Place,
+    found: Option<&'c Found<'c>>,
+}
+
+impl Context<'_> {
+    /// Engine, lease, login, wrapping, answer.
+    fn serve(&self, pass: &mut Pass<'_>, txn: &mut Txn<'_>, stage: &Stage<'_>, caller: &mut Caller) -> Ran {
+        let answered = self.handle(pass, txn, stage, caller);
+        let step = match answered {
+            Ok(step) => step,
+            Err(e) => return self.refuse(pass, txn, stage, caller, e),
+        };
+        match step {
+            Step::Side { op, resume } => {
+                let audit = self.lines(pass, txn, stage, caller, Told::Nothing);
+                match audit {
+                    Ok(audit) => Ran { next: Next::Side { op, resume }, audit, cause: None },
+                    Err(e) => self.refuse(pass, txn, stage, caller, e),
+                }
+            }
+            Step::Done(response) => match self.conclude(pass, txn, stage, caller, response) {
+                Ok(ran) => ran,
+                Err(e) => self.refuse(pass, txn, stage, caller, e),
+            },
+        }
+    }
+
+    fn handle(
+        &self,
+        pass: &mut Pass<'_>,
+        txn: &mut Txn<'_>,
+        stage: &Stage<'_>,
+        caller: &Caller,
+    ) -> Result<Step, Error> {
+        let (Some(routed), Some(found)) = (&self.place.routed, self.found) else {
+            return Err(Error::new(
+                Code::NotFound,
+                format!("no handler for route {:?}. route entry not found.", self.place.path),
+            ));
+        };
+        let op = caller.op.unwrap_or(self.call.op);
+        if op == Operation::Help {
+            return crate::help::answer(found.engine, found.matched.as_ref()).done();
+        }
+        let Some(m) = &found.matched else { return Err(Error::unsupported_path()) };
+        let Some(handler) = m.path.handler(op) else { return Err(Error::unsupported_operation()) };
+        let args = Args::parse(m.path.fields, &m.captures, self.call.data.clone())?;
+        // every writing transaction depends on its mount still being there
+        txn.guard(&crate::tables::mount(routed.entry.id));
+        let request = request_of(self.call, self.place, op);
+        let host = host_of(pass, self.call, self.place);
+        let mut cx = Cx {
+            txn,
+            mount: &routed.info,
+            req: &request,
+            principal: caller.principal.as_ref(),
+            now: pass.now,
+            rng: pass.rng,
+            host: &host,
+        };
+        let mut step = match stage.resume {
+            Some((_, SideResult::Refused(e))) => return Err(e.clone()),
+            Some((resume, result)) => resume(&mut cx, result)?,
+            None => handler(&mut cx, &args)?,
+        };
+        if let Step::Done(Some(r)) = &mut step
+            && !m.path.free_form
+        {
+            r.warnings.extend(args.warnings());
+        }
+        Ok(step)
+    }
+
+    fn conclude(
+        &self,
+        pass: &mut Pass<'_>,
+        txn: &mut Txn<'_>,
+        stage: &Stage<'_>,
+        caller: &mut Caller,
+        mut response: Option<Response>,
+    ) -> Result<Ran, Error> {
+        if let (Some(r), Some(routed)) = (&mut response, &self.place.routed) {
+            if let Some(auth) = r.auth.take() {
+                let (issued, warnings) = login::issue(pass, txn, self.call, routed, &self.place.path, auth)?;
+                r.issued = Some(issued);
+                r.warnings.extend(warnings);
+            }
+            if let Some(terms) = r.lease.take() {
+                if caller.last_use {
+                    return Err(Error::invalid(
+                        "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.",
+                    ));
+                }
+                let (leased, warnings) =
+                    lease::register(pass, txn, routed, &self.place.inner, caller.holder.as_ref(), terms)?;
+                r.leased = Some(leased);
+                r.warnings.extend(warnings);
+            }
+        }
+        self.revoke_spent(pass, txn, caller)?;
+        let op = caller.op.unwrap_or(self.call.op);
+        let mount_type = self.place.routed.as_ref().map_or("", |m| m.entry.kind.as_str());
+        let wrap_ttl = match &response {
+            Some(r) => r.force_wrap.unwrap_or(self.call.wrap_ttl),
+            None => 0,
+        };
+        let (code, shown) = envelope::status(op, response.as_ref());
+        let wrapped = match &response {
+            Some(r) if wrap_ttl > 0 && shown && code == Code::Ok && self.may_wrap() => {
+                let frame = envelope::Frame { request_id: &self.call.id, mount_type, path: &self.place.path };
+                let inner = match &r.raw {
+                    Some(raw) => wrap::Inner::Raw(raw.clone()),
+                    None => wrap::Inner::Json(envelope::write(&frame, r)),
+                };
+                let accessor = r.issued.as_ref().map(|i| i.accessor.clone()).or_else(|| r.wrapped_accessor.clone());
+                let holder = caller.holder.as_ref();
+                Some(wrap::wrap(
+                    pass,
+                    txn,
+                    self.call,
+                    self.place.ns.id,
+                    &self.place.path,
+                    holder,
+                    wrap_ttl,
+                    inner,
+                    accessor,
+                )?)
+            }
+            _ => None,
+        };
+        let reply = match (&response, &wrapped) {
+            (Some(r), Some(info)) => Reply::json(Code::Ok, envelope::write_wrapped(info, &r.warnings, mount_type)),
+            (Some(r), None) if shown => match &r.raw {
+                Some(raw) => Reply { code, body: Body::Raw(raw.clone()), headers: Vec::new() },
+                None => {
+                    let frame = envelope::Frame { request_id: &self.call.id, mount_type, path: &self.place.path };
+                    Reply::json(code, envelope::write(&frame, r))
+                }
+            },
+            _ if code == Code::NotFound => Reply::error(&Error::not_found()),
+            _ => Reply::empty(code),
+        };
+        let told = Told::Response { response: response.as_ref(), wrapped: wrapped.as_ref() };
+        let audit = self.lines(pass, txn, stage, caller, told)?;
+        Ok(Ran { next: Next::Answer(reply), audit, cause: None })
+    }
+
+    /// The answer to `sys/wrapping/unwrap` and `lookup` is never wrapped again.
+    fn may_wrap(&self) -> bool {
+        !matches!(self.place.path.as_str(), UNWRAP | "sys/wrapping/lookup" | "sys/wrapping/rewrap")
+    }
+
+    /// A token whose last use this was dies with the answer.
+    fn revoke_spent(&self, pass: &mut Pass<'_>, txn: &mut Txn<'_>, caller: &Caller) -> Result<(), Error> {
+        match (&caller.holder, caller.last_use) {
+            (Some(h), true) => mint::revoke(txn, pass.keyring, &self.place.router, &h.hash, &h.entry),
+            _ => Ok(()),
+        }
+    }
+
+    /// A refusal: nothing the handler wrote stays; the lines are written all the same.
+    fn refuse(&self, pass: &mut Pass<'_>, txn: &mut Txn<'_>, stage: &Stage<'_>, caller: &Caller, e: Error) -> Ran {
+        txn.discard_writes();
+        let mut cause = e.cause.clone();
+        if let Err(again) = self.revoke_spent(pass, txn, caller) {
+            cause = again.cause.or(cause);
+        }
+        let audit = match self.lines(pass, txn, stage, caller, Told::Refusal(&e)) {
+            Ok(lines) => lines,
+            Err(unreadable) => {
+                let cause = unreadable.cause.clone();
+                return Ran { next: Next::Answer(Reply::error(&unreadable)), audit: audit::Lines::default(), cause };
+            }
+        };
+        Ran { next: Next::Answer(Reply::error(&e)), audit, cause }
+    }
+
+    fn lines(
+        &self,
+        pass: &mut Pass<'_>,
+        txn: &mut Txn<'_>,
+        stage: &Stage<'_>,
+        caller: &Caller,
+        told: Told<'_>,
+    ) -> Result<audit::Lines, Error> {
+        let mut caches = self.core.caches.borrow_mut();
+        let devices = caches.audit.refresh(txn, pass.keyring)?;
+        if devices.is_empty() {
+            return Ok(audit::Lines::default());
+        }
+        let subject = audit::Subject {
+            call: self.call,
+            op: caller.op.unwrap_or(self.call.op),
+            ns: &self.place.ns,
+            path: &self.place.path,
+            routed: self.place.routed.as_deref(),
+            holder: caller.holder.as_ref(),
+            identity_policies: caller.principal.as_ref().map_or(&[][..], |p| &p.identity_policies),
+            granting: &caller.granting,
+            wall: pass.wall,
+        };
+        Ok(audit::lines(&devices, &subject, &told, stage.request_audited))
+    }
+}
+
+/// What the response line tells.
+pub enum Told<'r> {
+    /// No response yet: the request line only.
+    Nothing,
+    /// An answer.
+    Response {
+        /// What the engine answered.
+        response: Option<&'r Response>,
+        /// It was wrapped.
+        wrapped: Option<&'r wrap::WrapInfo>,
+    },
+    /// A refusal.
+    Refusal(&'r Error),
+}

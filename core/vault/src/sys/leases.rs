@@ -1,0 +1,262 @@
+//! `sys/leases/*` and the older `sys/renew`, `sys/revoke*`. A revocation by prefix is one committed tombstone; it
+//! counts from its commit on and is answered at once.
+
+use crate::host::host;
+use crate::lease::{self, Standing, engine, tombstone};
+use crate::mount::MountEntry;
+use crate::tables;
+use crate::token::paths::tidy_started;
+use crate::token::ttl;
+use ringfence_base::{MountId, Reader};
+use ringfence_logical::field::Preset;
+use ringfence_logical::{Args, Class, Cx, Error, Field, Map, Outcome, Path, Response};
+use serde_json::{Value, json};
+
+/// Rows of the irrevocable list by default. Source: Vault's documented limit.
+const DEFAULT_LIMIT: usize = 10_000;
+
+const LEASE_ID: Field = Field::str("lease_id", "The lease.");
+const URL_ID: Field = Field::str("url_lease_id", "The lease, as part of the path.");
+const INCREMENT: Field = Field::seconds("increment", "Wanted time from now on, seconds or a duration.");
+const SYNC: Field =
+    Field::bool("sync", "Answer when the work is done, else when it is queued.").preset(Preset::Bool(true));
+const PREFIX: Field = Field::str("prefix", "Path below which leases are meant, for instance database/creds/web.");
+const RENEW: &[Field] = &[LEASE_ID, URL_ID, INCREMENT];
+const REVOKE: &[Field] = &[LEASE_ID, URL_ID, SYNC];
+const BELOW: &[Field] = &[PREFIX, SYNC];
+const LIST_FIELDS: &[Field] = &[
+    Field::str("type", "Kind of lease: irrevocable.").query(),
+    Field::str("limit", "Most leases shown; none for all.").query(),
+    Field::bool("include_child_namespaces", "Count those of child namespaces too.").query(),
+];
+
+/// The paths.
+pub static PATHS: &[Path] = &[
+    Path::new("leases/lookup").fields(&[LEASE_ID]).help("What is known of a lease.", "").write(lookup),
+    Path::new("leases/lookup/{prefix..?}")
+        .fields(&[PREFIX])
+        .sudo()
+        .help("Leases and folders below a path.", "")
+        .list(list),
+    Path::new("leases/renew/?").fields(RENEW).help("Renew a lease.", "").write(renew),
+    Path::new("leases/renew/{url_lease_id..}").fields(RENEW).help("Renew a lease.", "").write(renew),
+    Path::new("leases/revoke/?").fields(REVOKE).help("Revoke a lease.", "").write(revoke),
+    Path::new("leases/revoke/{url_lease_id..}").fields(REVOKE).help("Revoke a lease.", "").write(revoke),
+    Path::new("leases/revoke-prefix/{prefix..}")
+        .fields(BELOW)
+        .sudo()
+        .help("Revoke every lease or token below a path.", "")
+        .write(revoke_prefix),
+    Path::new("leases/revoke-force/{prefix..}")
+        .fields(BELOW)
+        .sudo()
+        .help("As revoke-prefix, and give up leases that their engine cannot revoke.", "")
+        .write(revoke_force),
+    Path::new("leases/tidy")
+        .sudo()
+        .help("Nothing here needs tidying; kept for clients that call it.", "")
+        .write(tidy),
+    Path::new("leases/count").fields(LIST_FIELDS).help("Counts leases of a kind by mount.", "").read(count),
+    Path::new("leases").fields(LIST_FIELDS).sudo().help("Lists irrevocable leases.", "").read(irrevocable),
+    Path::new("renew/?").fields(RENEW).help("Old name of leases/renew.", "").write(renew),
+    Path::new("renew/{url_lease_id..}").fields(RENEW).help("Old name of leases/renew.", "").write(renew),
+    Path::new("revoke/?").fields(REVOKE).help("Old name of leases/revoke.", "").write(revoke),
+    Path::new("revoke/{url_lease_id..}").fields(REVOKE).help("Old name of leases/revoke.", "").write(revoke),
+    Path::new("revoke-prefix/{prefix..}")
+        .fields(BELOW)
+        .sudo()
+        .help("Old name of leases/revoke-prefix.", "")
+        .write(revoke_prefix),
+    Path::new("revoke-force/{prefix..}")
+        .fields(BELOW)
+        .sudo()
+        .help("Old name of leases/revoke-force.", "")
+        .write(revoke_force),
+];
+
+fn id(args: &Args) -> String {
+    // the body wins over the path
+    let body = args.str("lease_id");
+    if body.is_empty() { args.str("url_lease_id") } else { body }.to_owned()
+}
+
+fn lookup(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let id = id(args);
+    if id.is_empty() {
+        return Err(Error::invalid("lease_id must be specified"));
+    }
+    let invalid = || Error::invalid("invalid lease");
+    let h = host(cx);
+    let (routed, key_path) = lease::locate(&h.router, &h.namespace, &id).ok_or_else(invalid)?;
+    let mount = routed.entry.id;
+    let found = lease::load(cx.txn, mount, &key_path)?.ok_or_else(invalid)?;
+    let standing = lease::standing(cx.txn, &h.router, mount, &key_path, &found, cx.now)?;
+    if !matches!(standing, Standing::Alive | Standing::Irrevocable) {
+        return Err(invalid());
+    }
+    let renewed = (found.last_renewal.0 != 0).then(|| found.last_renewal.rfc3339());
+    Response::json(json!({
+        "id": id,
+        "issue_time": found.issued.rfc3339(),
+        "expire_time": found.due.rfc3339(),
+        "last_renewal": renewed,
+        "renewable": found.renewable && standing == Standing::Alive,
+        "ttl": ttl::left(found.due, cx.now),
+    }))
+    .done()
+}
+
+fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let h = host(cx);
+    let (home, prefix) = lease::home_of(&h.router, &h.namespace, args.str("prefix"));
+    let prefix = if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
+    let Some((routed, inner)) = h.router.route(home.id, &prefix) else {
+        return folders_of_mounts(cx, &prefix);
+    };
+    let (mount, inner) = (routed.entry.id, inner.to_owned());
+    let names = cx.txn.list_children(&tables::lease(mount, &inner))?;
+    let mut keys = Vec::with_capacity(names.len());
+    for name in names {
+        if name.ends_with('/') {
+            keys.push(name);
+            continue;
+        }
+        let key_path = format!("{inner}{name}");
+        let Some(found) = lease::load(cx.txn, mount, &key_path)? else { continue };
+        let standing = lease::standing(cx.txn, &h.router, mount, &key_path, &found, cx.now)?;
+        if matches!(standing, Standing::Alive | Standing::Irrevocable) {
+            keys.push(format!("{name}{}", crate::token::check::suffix(&h.router, home.id)));
+        }
+    }
+    Response::keys(keys).done()
+}
+
+/// Above the mounts: the next segment of each mount that has leases.
+fn folders_of_mounts(cx: &mut Cx<'_, '_>, prefix: &str) -> Outcome {
+    let h = host(cx);
+    let mut keys = Vec::new();
+    for m in h.router.mounts(h.namespace.id) {
+        let Some(rest) = m.info.path.strip_prefix(prefix) else { continue };
+        if lease::peek_keys(cx.txn, &tables::lease(m.entry.id, ""), None, 1).is_empty() {
+            continue;
+        }
+        if let Some((head, _)) = rest.split_once('/') {
+            keys.push(format!("{head}/"));
+        }
+    }
+    keys.dedup();
+    Response::keys(keys).done()
+}
+
+fn renew(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    engine::renew(cx, &id(args), args.seconds("increment"))
+}
+
+fn revoke(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    engine::revoke(cx, &id(args), args.bool("sync"))
+}
+
+fn revoke_prefix(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    bury(cx, args, false)
+}
+
+fn revoke_force(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    bury(cx, args, true)
+}
+
+/// Puts a tombstone over what a prefix names in each mount that it touches, disabled ones included: their leases may
+/// still wait for a revocation that never works.
+fn bury(cx: &mut Cx<'_, '_>, args: &Args, force: bool) -> Outcome {
+    let sync = args.bool("sync");
+    let h = host(cx);
+    let (home, given) = lease::home_of(&h.router, &h.namespace, args.str("prefix"));
+    // a prefix without slash at the end may be one lease
+    if let Some((routed, key_path)) = lease::locate(&h.router, &home, given)
+        && !given.ends_with('/')
+        && !force
+        && lease::load(cx.txn, routed.entry.id, &key_path)?.is_some()
+    {
+        return engine::revoke(cx, args.str("prefix"), sync);
+    }
+    let prefix = if given.ends_with('/') { given.to_owned() } else { format!("{given}/") };
+    for (_, plain) in lease::peek(cx.txn, &[tables::MOUNT], None, usize::MAX)? {
+        let entry: MountEntry =
+            serde_json::from_slice(&plain.bytes).map_err(|e| Error::internal(format!("stored mount: {e}")))?;
+        if entry.ns != home.id {
+            continue;
+        }
+        let path = entry.full_path();
+        let below = match (prefix.strip_prefix(&path), path.starts_with(&prefix)) {
+            (Some(inner), _) => inner,
+            (None, true) => "",
+            (None, false) => continue,
+        };
+        match entry.class {
+            Class::Secret => tombstone::leases(cx.txn, cx.now, entry.id, below, force)?,
+            Class::Auth => tombstone::tokens(cx.txn, cx.now, entry.id, &format!("{path}{below}"))?,
+        }
+    }
+    engine::finished(sync)
+}
+
+fn tidy(_: &mut Cx<'_, '_>, _: &Args) -> Outcome {
+    tidy_started()
+}
+
+/// Each irrevocable lease of the namespace: its mount, the path of its key, why.
+fn irrevocable_rows(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Vec<(MountEntry, String, String)>, Error> {
+    match args.str("type") {
+        "irrevocable" => {}
+        "" => return Err(Error::invalid("type is required and must be \"irrevocable\"")),
+        other => return Err(Error::invalid(format!("unknown lease type {other:?}; must be \"irrevocable\""))),
+    }
+    let h = host(cx);
+    let deep = args.bool("include_child_namespaces");
+    let mut rows = Vec::new();
+    for (key, plain) in lease::peek(cx.txn, &tables::tombstone(tombstone::IRREVOCABLE, &[]), None, usize::MAX)? {
+        let mut r = Reader::new(&key[2..]);
+        let mount = MountId(r.be32()?);
+        let path = String::from_utf8_lossy(r.rest()).into_owned();
+        let Some(entry) = MountEntry::load(cx.txn, mount)? else { continue };
+        let home = h.router.namespace_by_id(entry.ns);
+        let below = home.is_some_and(|n| n.path.starts_with(&h.namespace.path));
+        if entry.ns == h.namespace.id || deep && below {
+            rows.push((entry, path, String::from_utf8_lossy(&plain.bytes).into_owned()));
+        }
+    }
+    Ok(rows)
+}
+
+fn count(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let rows = irrevocable_rows(cx, args)?;
+    let mut counts: Map = Map::new();
+    for (mount, _, _) in &rows {
+        let n = counts.get(&mount.accessor).and_then(Value::as_u64).unwrap_or(0);
+        counts.insert(mount.accessor.clone(), (n + 1).into());
+    }
+    Response::json(json!({ "lease_count": rows.len(), "counts": counts })).done()
+}
+
+fn irrevocable(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let limit = match args.str("limit") {
+        "" => DEFAULT_LIMIT,
+        "none" => usize::MAX,
+        n => n.parse().ok().filter(|n| *n > 0).ok_or_else(|| Error::invalid("invalid limit"))?,
+    };
+    let rows = irrevocable_rows(cx, args)?;
+    let h = host(cx);
+    let leases: Vec<Value> = rows
+        .iter()
+        .take(limit)
+        .map(|(mount, path, why)| {
+            let suffix = crate::token::check::suffix(&h.router, mount.ns);
+            json!({ "lease_id": format!("{}{path}{suffix}", mount.full_path()), "error": why })
+        })
+        .collect();
+    let response = Response::json(json!({ "lease_count": rows.len(), "leases": leases }));
+    match rows.len() > limit {
+        true => response.warn(format!("Only {limit} of {} leases are shown; use limit=none for all.", rows.len())),
+        false => response,
+    }
+    .done()
+}

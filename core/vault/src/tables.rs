@@ -1,0 +1,156 @@
+//! The tables of the image that this floor owns, and their keys.
+//!
+//! A key begins with the table's number. Tables from 0x80 on are scoped to a mount and carry its number next. No key
+//! holds a token, accessor, secret-id or alias name: those appear as keyed hashes of 16 bytes.
+//!
+//! ```text
+//! 0x01 seal and keyring      barrier floor, not sealed by the keyring
+//! 0x02 issuers               barrier floor
+//! 0x03 mounts                [mount u32]                       MountEntry
+//! 0x04 policies              [ns u32][kind u8][name]           text
+//! 0x05 namespaces            [ns u32]                          Namespace
+//! 0x06 audit devices         [ns u32][path]                    Device
+//! 0x07 configuration         [ns u32][topic]                   JSON
+//! 0x08 entities              [ns u32][entity id]               Entity
+//! 0x09 aliases               [mount u32][hash of name]         entity id
+//! 0x10 tokens                [hash of id]                      TokenEntry, header: due time, owner
+//! 0x11 accessors             [ns u32][hash of accessor]        accessor, hash of token
+//! 0x12 token roles           [ns u32][name]                    Role
+//! 0x13 tombstones            [kind u8][subject]                index, progress
+//! 0x14 batch-token cut-offs  [ns u32][kind u8][subject]        index
+//! 0x15 locked users          [mount u32][hash of name]         until when
+//! 0x80 data of mounts        [mount u32][area u8][suffix]      the engine's
+//! 0x81 leases                [mount u32][path/…/id]            LeaseEntry, header: due time, owner
+//! 0x82 cubbyholes            [mount u32][hash of token][path]  JSON
+//! ```
+
+use ringfence_base::{MountId, NsId};
+
+/// Mount table.
+pub const MOUNT: u8 = 0x03;
+/// Policies of every kind.
+pub const POLICY: u8 = 0x04;
+/// Namespaces.
+pub const NAMESPACE: u8 = 0x05;
+/// Audit devices.
+pub const AUDIT: u8 = 0x06;
+/// Everything `sys/config` and its like keep.
+pub const CONFIG: u8 = 0x07;
+/// Identity entities.
+pub const ENTITY: u8 = 0x08;
+/// Identity aliases.
+pub const ALIAS: u8 = 0x09;
+/// Service tokens.
+pub const TOKEN: u8 = 0x10;
+/// Accessors of service tokens.
+pub const ACCESSOR: u8 = 0x11;
+/// Token roles.
+pub const TOKEN_ROLE: u8 = 0x12;
+/// Mass revocations under way.
+pub const TOMBSTONE: u8 = 0x13;
+/// Batch-token cut-offs.
+pub const CUTOFF: u8 = 0x14;
+/// Locked users.
+pub const LOCKED_USER: u8 = 0x15;
+/// Leases of secrets.
+pub const LEASE: u8 = 0x81;
+/// Cubbyholes.
+pub const CUBBYHOLE: u8 = 0x82;
+
+/// Policy kind byte of ACL policies.
+pub const POLICY_ACL: u8 = b'a';
+/// Policy kind byte of password policies.
+pub const POLICY_PASSWORD: u8 = b'p';
+
+/// A keyed hash that stands for a secret name.
+pub type Hash = [u8; 16];
+
+fn key(table: u8, scope: u32, parts: &[&[u8]]) -> Vec<u8> {
+    let mut k = Vec::with_capacity(5 + parts.iter().map(|p| p.len()).sum::<usize>());
+    k.push(table);
+    k.extend_from_slice(&scope.to_be_bytes());
+    for p in parts {
+        k.extend_from_slice(p);
+    }
+    k
+}
+
+/// Key of a mount.
+pub fn mount(id: MountId) -> Vec<u8> {
+    key(MOUNT, id.0, &[])
+}
+
+/// Key of a policy; an empty name gives the prefix of the kind.
+pub fn policy(ns: NsId, kind: u8, name: &str) -> Vec<u8> {
+    key(POLICY, ns.0, &[&[kind], name.as_bytes()])
+}
+
+/// Key of a namespace.
+pub fn namespace(ns: NsId) -> Vec<u8> {
+    key(NAMESPACE, ns.0, &[])
+}
+
+/// Key of an audit device.
+pub fn audit(ns: NsId, path: &str) -> Vec<u8> {
+    key(AUDIT, ns.0, &[path.as_bytes()])
+}
+
+/// Key of a configuration topic.
+pub fn config(ns: NsId, topic: &str) -> Vec<u8> {
+    key(CONFIG, ns.0, &[topic.as_bytes()])
+}
+
+/// Key of an entity.
+pub fn entity(ns: NsId, id: &str) -> Vec<u8> {
+    key(ENTITY, ns.0, &[id.as_bytes()])
+}
+
+/// Key of an alias.
+pub fn alias(mount: MountId, name: &Hash) -> Vec<u8> {
+    key(ALIAS, mount.0, &[name])
+}
+
+/// Key of a service token.
+pub fn token(id: &Hash) -> Vec<u8> {
+    let mut k = Vec::with_capacity(17);
+    k.push(TOKEN);
+    k.extend_from_slice(id);
+    k
+}
+
+/// Key of an accessor.
+pub fn accessor(ns: NsId, id: &Hash) -> Vec<u8> {
+    key(ACCESSOR, ns.0, &[id])
+}
+
+/// Key of a token role.
+pub fn token_role(ns: NsId, name: &str) -> Vec<u8> {
+    key(TOKEN_ROLE, ns.0, &[name.as_bytes()])
+}
+
+/// Key of a tombstone.
+pub fn tombstone(kind: u8, subject: &[u8]) -> Vec<u8> {
+    let mut k = vec![TOMBSTONE, kind];
+    k.extend_from_slice(subject);
+    k
+}
+
+/// Key of a batch-token cut-off.
+pub fn cutoff(ns: NsId, kind: u8, subject: &[u8]) -> Vec<u8> {
+    key(CUTOFF, ns.0, &[&[kind], subject])
+}
+
+/// Key of a locked user.
+pub fn locked_user(mount: MountId, name: &Hash) -> Vec<u8> {
+    key(LOCKED_USER, mount.0, &[name])
+}
+
+/// Key of a lease: the path of the request within the mount, a slash, and the lease's random part.
+pub fn lease(mount: MountId, path: &str) -> Vec<u8> {
+    key(LEASE, mount.0, &[path.as_bytes()])
+}
+
+/// Key of a cubbyhole entry.
+pub fn cubbyhole(mount: MountId, token: &Hash, path: &str) -> Vec<u8> {
+    key(CUBBYHOLE, mount.0, &[token, path.as_bytes()])
+}

@@ -1,0 +1,220 @@
+//! From the text a client sends to a token that is alive.
+//!
+//! Everything that speaks for the token is in the transaction's read set: its record, each ancestor's, its mount's,
+//! its namespace's, the cut-offs, the counter of mass revocations. A write that a revocation has overtaken loses.
+//!
+//! Called by the pipeline for every request; never writes, but for the count of a use.
+
+use super::entry::{MAX_DEPTH, TokenEntry, TokenKind};
+use super::{ACCESSOR_HASH, BATCH_PREFIX, TOKEN_HASH, cutoff};
+use crate::lease::tombstone;
+use crate::mount::Router;
+use crate::namespace::Namespace;
+use crate::tables::{self, Hash};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ringfence_barrier::{Keyring, Txn};
+use ringfence_base::{NsId, Reader, Secret, Wall, limit};
+use ringfence_logical::{Error, cx};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A verified token.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// What it is.
+    pub entry: TokenEntry,
+    /// Keyed hash of the id; zero for a batch token.
+    pub hash: Hash,
+    /// As the client sent it.
+    pub raw: Secret<String>,
+}
+
+impl Holder {
+    /// True for a token that is not stored.
+    pub fn is_batch(&self) -> bool {
+        self.entry.kind == TokenKind::Batch
+    }
+
+    /// Who owns what this token makes: the token, or the parent of a batch token; zero = nobody.
+    pub fn owner(&self) -> Hash {
+        match self.entry.kind {
+            TokenKind::Service => self.hash,
+            TokenKind::Batch => self.entry.parent.unwrap_or_default(),
+        }
+    }
+}
+
+/// Verifies a caller's token: alive, and used from where it may be. A token whose last use is under way passes; its
+/// `num_uses` is negative.
+///
+/// # Errors
+/// 403 for anything that is not a living token.
+pub fn authenticate(
+    txn: &mut Txn<'_>,
+    keyring: &Keyring,
+    router: &Router,
+    raw: &str,
+    now: Wall,
+    remote: Option<IpAddr>,
+) -> Result<Holder, Error> {
+    let holder = find(txn, keyring, router, raw, now)?.ok_or_else(Error::bad_token)?;
+    // source: Vault binds every token but a root token that never expires
+    let unbound = holder.entry.is_root() && holder.entry.due.0 == 0;
+    if !unbound && !cx::cidr_allows(&holder.entry.bound_cidrs, remote) {
+        return Err(Error::denied_plain());
+    }
+    Ok(holder)
+}
+
+/// Finds a living token by its text; `None` for everything else.
+pub fn find(
+    txn: &mut Txn<'_>,
+    keyring: &Keyring,
+    router: &Router,
+    raw: &str,
+    now: Wall,
+) -> Result<Option<Holder>, Error> {
+    if raw.is_empty() || raw.len() > limit::MAX_TOKEN_BYTES || !raw.is_ascii() {
+        return Ok(None);
+    }
+    if let Some(body) = raw.strip_prefix(BATCH_PREFIX) {
+        let entry = open_batch(txn, keyring, router, body, now)?;
+        return Ok(entry.map(|entry| Holder { entry, hash: Hash::default(), raw: Secret::new(raw.to_owned()) }));
+    }
+    let hash = keyring.index_hash(TOKEN_HASH, raw.as_bytes());
+    let entry = alive(txn, router, &hash, now)?;
+    Ok(entry.map(|entry| Holder { entry, hash, raw: Secret::new(raw.to_owned()) }))
+}
+
+/// Reads a service token by hash if it is alive: not past its time, mount and namespace there, not under a tombstone,
+/// and every ancestor alive.
+pub fn alive(txn: &mut Txn<'_>, router: &Router, hash: &Hash, now: Wall) -> Result<Option<TokenEntry>, Error> {
+    let Some(entry) = load(txn, hash)? else { return Ok(None) };
+    if !stands(txn, router, &entry, now)? {
+        return Ok(None);
+    }
+    let mut above = entry.parent;
+    for _ in 0..=MAX_DEPTH {
+        let Some(parent) = above else { return Ok(Some(entry)) };
+        above = match load(txn, &parent)? {
+            Some(p) if stands(txn, router, &p, now)? => p.parent,
+            Some(_) => return Ok(None),
+            // revoked with revoke-orphan: those below it live on
+            None if tombstone::is_orphaned(txn, &parent) => None,
+            None => return Ok(None),
+        };
+    }
+    Ok(None)
+}
+
+/// A living token by accessor: its hash and record.
+pub fn by_accessor(
+    txn: &mut Txn<'_>,
+    keyring: &Keyring,
+    router: &Router,
+    ns: NsId,
+    accessor: &str,
+    now: Wall,
+) -> Result<Option<(Hash, TokenEntry)>, Error> {
+    if accessor.is_empty() || accessor.len() > limit::MAX_TOKEN_BYTES {
+        return Ok(None);
+    }
+    // an accessor names its namespace, whatever the request's is; without a suffix it is of the root or a custom form
+    let home = match accessor.rsplit_once('.') {
+        Some((_, suffix)) => namespace_by_external_id(router, suffix).map_or(ns, |n| n.id),
+        None => NsId::ROOT,
+    };
+    let row = tables::accessor(home, &keyring.index_hash(ACCESSOR_HASH, accessor.as_bytes()));
+    let Some(plain) = txn.get(&row)? else { return Ok(None) };
+    let (_, hash) = decode_accessor(&plain.bytes)?;
+    Ok(alive(txn, router, &hash, now)?.filter(|e| e.num_uses >= 0).map(|e| (hash, e)))
+}
+
+/// The record of an accessor: its text and the token's hash.
+pub fn decode_accessor(bytes: &[u8]) -> Result<(String, Hash), Error> {
+    let mut r = Reader::new(bytes);
+    let text = r.text(1024)?.to_owned();
+    let hash = r.raw(16)?.try_into().expect("raw(16) gives sixteen bytes");
+    r.end()?;
+    Ok((text, hash))
+}
+
+/// Reads the record of a service token, dead or alive.
+pub fn load(txn: &mut Txn<'_>, hash: &Hash) -> Result<Option<TokenEntry>, Error> {
+    match txn.get(&tables::token(hash))? {
+        None => Ok(None),
+        Some(p) => Ok(Some(TokenEntry::decode(&p.bytes)?)),
+    }
+}
+
+/// Writes the record of a service token.
+pub fn save(txn: &mut Txn<'_>, hash: &Hash, entry: &TokenEntry) {
+    txn.put(tables::token(hash), &entry.header().encode(), &entry.encode());
+}
+
+/// Counts one use of a use-limited token: its record with one less, or spent (-1) when this was the last.
+pub fn count_use(txn: &mut Txn<'_>, holder: &Holder) {
+    let mut entry = holder.entry.clone();
+    entry.num_uses = if entry.num_uses <= 1 { -1 } else { entry.num_uses - 1 };
+    save(txn, &holder.hash, &entry);
+}
+
+/// The namespace whose tokens, accessors and leases carry this suffix.
+pub fn namespace_by_external_id<'r>(router: &'r Router, external_id: &str) -> Option<&'r Arc<Namespace>> {
+    // every namespace has mounts
+    let mut last = None;
+    router
+        .all()
+        .filter(|m| last.replace(m.entry.ns) != Some(m.entry.ns))
+        .filter_map(|m| router.namespace_by_id(m.entry.ns))
+        .find(|n| n.external_id == external_id)
+}
+
+/// The suffix of what is made in a namespace: empty in root, else a dot and its short name.
+pub fn suffix(router: &Router, ns: NsId) -> String {
+    match router.namespace_by_id(ns) {
+        Some(n) if ns != NsId::ROOT => format!(".{}", n.external_id),
+        _ => String::new(),
+    }
+}
+
+/// What a token's own record says, without its ancestors.
+fn stands(txn: &mut Txn<'_>, router: &Router, entry: &TokenEntry, now: Wall) -> Result<bool, Error> {
+    if entry.is_expired(now) {
+        return Ok(false);
+    }
+    txn.guard(&tables::mount(entry.mount));
+    txn.guard(&tables::namespace(entry.ns));
+    if router.by_id(entry.mount).is_none() || router.namespace_by_id(entry.ns).is_none() {
+        return Ok(false);
+    }
+    Ok(!tombstone::covers(txn, tombstone::TOKENS, entry.mount, &entry.path, entry.era)?)
+}
+
+/// Opens a batch token: authentic, not past its time, mount and namespace there, parent alive, not cut off.
+fn open_batch(
+    txn: &mut Txn<'_>,
+    keyring: &Keyring,
+    router: &Router,
+    body: &str,
+    now: Wall,
+) -> Result<Option<TokenEntry>, Error> {
+    let (text, external_id) = body.split_once('.').unwrap_or((body, ""));
+    let Ok(blob) = URL_SAFE_NO_PAD.decode(text) else { return Ok(None) };
+    let Ok(bytes) = keyring.open_batch_token(&blob) else { return Ok(None) };
+    let entry = TokenEntry::decode(&bytes)?;
+    let home = suffix(router, entry.ns);
+    if entry.kind != TokenKind::Batch || home.strip_prefix('.').unwrap_or("") != external_id {
+        return Ok(None);
+    }
+    if !stands(txn, router, &entry, now)? {
+        return Ok(None);
+    }
+    if let Some(parent) = &entry.parent
+        && alive(txn, router, parent, now)?.is_none()
+    {
+        return Ok(None);
+    }
+    Ok((!cutoff::covers(txn, &entry)?).then_some(entry))
+}

@@ -1,0 +1,364 @@
+//! From HTTP to a [`Call`]: method, path, headers and body become typed once, here. Everything is bounded before any
+//! of it is authenticated or audited. Source: the API reference, files on routing, headers, verbs.
+
+use super::json::{self, JsonLimits};
+use super::query;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, Method, Uri};
+use ringfence_base::{CanonPath, Entropy, PathError, Secret, duration, entropy, limit};
+use ringfence_node::{Call, Code, Error, Headers, Map, Operation};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What a listener says of its requests.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Largest body, bytes.
+    pub max_request_bytes: usize,
+    /// Bounds of JSON bodies.
+    pub json: JsonLimits,
+    /// `X-Vault-Request` is demanded.
+    pub require_request_header: bool,
+    /// Paths may hold characters that do not print.
+    pub disable_printable_check: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules {
+            max_request_bytes: limit::MAX_REQUEST_BYTES,
+            json: JsonLimits::default(),
+            require_request_header: false,
+            disable_printable_check: false,
+        }
+    }
+}
+
+/// Where a request came from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Address of the client.
+    pub remote: Option<IpAddr>,
+    /// Its port.
+    pub port: u16,
+    /// Its certificates, DER, leaf first.
+    pub certificates: Arc<Vec<Vec<u8>>>,
+}
+
+/// The head of a request, understood; what is left is to read the body if there is one to be read.
+pub struct Head {
+    call: Call,
+    body: Wanted,
+    form: bool,
+}
+
+/// What to do with the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing.
+    Ignore,
+    /// JSON or a form.
+    Data,
+    /// The bytes as they are, without the size limit of requests (snapshots have their own).
+    Raw,
+}
+
+/// Paths whose POST body is a stream of bytes.
+const RAW_BODIES: &[&str] = &["sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"];
+
+impl Head {
+    /// Understands method, path and headers.
+    ///
+    /// # Errors
+    /// What the client is to be told.
+    pub fn parse(
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        origin: &Origin,
+        rules: &Rules,
+        rng: &mut dyn Entropy,
+    ) -> Result<Head, Error> {
+        let path = canonical_path(uri.path(), rules)?;
+        if rules.require_request_header && header(headers, "x-vault-request") != Some("true") {
+            return Err(Error::new(Code::Precondition, "missing 'X-Vault-Request' header"));
+        }
+        let mut data = Map::new();
+        let mut wants_list = method.as_str() == "LIST";
+        let mut wants_scan = method.as_str() == "SCAN";
+        let mut help = method.as_str() == "HELP";
+        if let Some(q) = uri.query() {
+            let mut parsed = query::data(q);
+            if parsed.remove("help").is_some_and(|v| v != "") {
+                help = true;
+            }
+            if *method == Method::GET {
+                wants_list |= flag(&mut parsed, "list")?;
+                wants_scan |= flag(&mut parsed, "scan")?;
+                if wants_list && wants_scan {
+                    return Err(Error::bare(Code::Invalid));
+                }
+            }
+            if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+                data = parsed;
+            }
+        }
+        let (op, mut body) = match method.as_str() {
+            _ if help => (Operation::Help, Wanted::Ignore),
+            "GET" | "LIST" | "SCAN" if wants_scan => (Operation::Scan, Wanted::Ignore),
+            "GET" | "LIST" if wants_list => (Operation::List, Wanted::Ignore),
+            "GET" => (Operation::Read, Wanted::Ignore),
+            "POST" | "PUT" => (Operation::Update, Wanted::Data),
+            "PATCH" => (Operation::Patch, Wanted::Data),
+            "DELETE" => (Operation::Delete, Wanted::Ignore),
+            "HEAD" if path.as_str() == "sys/health" => (Operation::Header, Wanted::Ignore),
+            _ => return Err(Error::bare(Code::Unsupported)),
+        };
+        let path = match op {
+            Operation::List | Operation::Scan => path.into_dir().into_string(),
+            _ => path.into_string(),
+        };
+        if op == Operation::Update && RAW_BODIES.contains(&path.as_str()) {
+            body = Wanted::Raw;
+        }
+        let content_type = header(headers, CONTENT_TYPE.as_str()).unwrap_or("");
+        if op == Operation::Patch {
+            check_patch_type(content_type)?;
+        }
+        let token = token_of(headers)?;
+        let (wrap_ttl, wrap_jwt) = wrapping_of(headers)?;
+        let call = Call {
+            id: entropy::uuid4(rng),
+            op,
+            path,
+            namespace: header(headers, "x-vault-namespace").map(str::to_owned),
+            token,
+            data,
+            no_body: true,
+            remote: origin.remote,
+            remote_port: origin.port,
+            wrap_ttl,
+            wrap_jwt,
+            headers: rest_of(headers),
+            raw_body: None,
+            peer_certificates: origin.certificates.clone(),
+            mfa: headers.get_all("x-vault-mfa").iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect(),
+        };
+        let form = content_type.split(';').next().is_some_and(|t| t.trim() == "application/x-www-form-urlencoded");
+        Ok(Head { call, body, form })
+    }
+
+    /// What to do with the body.
+    pub fn body(&self) -> Wanted {
+        self.body
+    }
+
+    /// Takes the body and yields the call.
+    ///
+    /// # Errors
+    /// What the client is to be told of its body.
+    pub fn with_body(mut self, body: Vec<u8>, rules: &Rules) -> Result<Call, Error> {
+        match self.body {
+            Wanted::Ignore => {}
+            Wanted::Raw => {
+                self.call.no_body = body.is_empty();
+                self.call.raw_body = Some(Arc::new(body));
+            }
+            Wanted::Data => {
+                let first = body.iter().find(|b| !b.is_ascii_whitespace());
+                let parsed = if self.form && !matches!(first, Some(b'{' | b'[') | None) {
+                    Some(json::form(&body))
+                } else {
+                    json::object(&body, &rules.json).map_err(|r| Error::invalid(r.0))?
+                };
+                self.call.no_body = parsed.is_none();
+                self.call.data = parsed.unwrap_or_default();
+            }
+        }
+        Ok(self.call)
+    }
+
+    /// Yields the call of a request without a body.
+    pub fn without_body(self) -> Call {
+        self.call
+    }
+}
+
+fn canonical_path(raw: &str, rules: &Rules) -> Result<CanonPath, Error> {
+    let Some(decoded) = query::decode_path(raw) else { return Err(Error::bare(Code::Invalid)) };
+    let parsed = match CanonPath::parse(&decoded) {
+        Err(PathError::NotPrintable) if rules.disable_printable_check => {
+            // the operator allows it; everything else of the canonical form still holds
+            let printable: String = decoded.chars().filter(|c| !c.is_control()).collect();
+            CanonPath::parse(&printable)
+        }
+        other => other,
+    };
+    let path = match parsed {
+        Ok(p) => p,
+        Err(PathError::Relative) => return Err(Error::invalid("relative paths not supported")),
+        Err(PathError::NotPrintable) => return Err(Error::bare(Code::Invalid)),
+        Err(PathError::TooLong) => return Err(Error::invalid("path is too long")),
+    };
+    match path.as_str().strip_prefix("v1/") {
+        Some(inner) => CanonPath::parse(inner).map_err(|_| Error::bare(Code::Invalid)),
+        None => Err(Error::not_found()),
+    }
+}
+
+fn flag(data: &mut Map, name: &str) -> Result<bool, Error> {
+    match data.remove(name) {
+        None => Ok(false),
+        Some(serde_json::Value::String(s)) if !s.is_empty() => {
+            ringfence_node::parse_bool(&s).ok_or_else(|| Error::bare(Code::Invalid))
+        }
+        Some(_) => Err(Error::bare(Code::Invalid)),
+    }
+}
+
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|v| v.to_str().ok())
+}
+
+fn check_patch_type(content_type: &str) -> Result<(), Error> {
+    let kind = content_type.split(';').next().unwrap_or("").trim();
+    if kind.is_empty() {
+        return Err(Error::invalid("mime: no media type"));
+    }
+    if kind != "application/merge-patch+json" {
+        return Err(Error::new(
+            Code::MediaType,
+            format!("PATCH requires Content-Type of application/merge-patch+json, provided {kind}"),
+        ));
+    }
+    Ok(())
+}
+
+fn token_of(headers: &HeaderMap) -> Result<Option<Secret<String>>, Error> {
+    let own = header(headers, "x-vault-token").filter(|t| !t.is_empty());
+    let bearer = || {
+        headers
+            .get_all(AUTHORIZATION)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .find_map(|v| v.strip_prefix("Bearer "))
+            .map(str::trim)
+            .filter(|t| !t.is_empty())
+    };
+    match own.or_else(bearer) {
+        Some(t) if t.len() > limit::MAX_TOKEN_BYTES => Err(Error::denied_plain()),
+        other => Ok(other.map(|t| Secret::new(t.to_owned()))),
+    }
+}
+
+fn wrapping_of(headers: &HeaderMap) -> Result<(u64, bool), Error> {
+    let jwt = header(headers, "x-vault-wrap-format") == Some("jwt");
+    let Some(text) = header(headers, "x-vault-wrap-ttl").filter(|t| !t.is_empty()) else { return Ok((0, jwt)) };
+    match duration::parse_ns(text) {
+        None => {
+            Err(Error::invalid(format!("error parsing X-Vault-Wrap-TTL header: time: invalid duration {text:?}")))
+        }
+        Some(ns) if ns < 0 => Err(Error::invalid("requested wrap ttl cannot be negative")),
+        Some(ns) => Ok(((ns / duration::SECOND_NS as i128) as u64, jwt)),
+    }
+}
+
+/// Headers that audit or an engine may ask for; those that the machine has read itself are left out.
+fn rest_of(headers: &HeaderMap) -> Headers {
+    let mut out = Headers::default();
+    for (name, value) in headers {
+        let name = name.as_str();
+        if matches!(name, "x-vault-token" | "content-length" | "host" | "connection" | "accept-encoding") {
+            continue;
+        }
+        if let Ok(v) = value.to_str()
+            && !(name == "authorization" && v.starts_with("Bearer "))
+        {
+            out.push(name, v);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfence_base::entropy::SeededEntropy;
+
+    fn head(method: &str, uri: &str, headers: &[(&'static str, &str)]) -> Result<Head, Error> {
+        let method = Method::from_bytes(method.as_bytes()).expect("method");
+        let mut map = HeaderMap::new();
+        for (k, v) in headers {
+            map.append(*k, v.parse().expect("value"));
+        }
+        let origin = Origin::default();
+        Head::parse(&method, &uri.parse().expect("uri"), &map, &origin, &Rules::default(), &mut SeededEntropy(1))
+    }
+
+    fn call(method: &str, uri: &str) -> Call {
+        head(method, uri, &[]).map(Head::without_body).expect("accepted")
+    }
+
+    #[test]
+    fn verbs() {
+        assert_eq!(call("GET", "/v1/secret/a").op, Operation::Read);
+        assert_eq!(call("GET", "/v1/secret/a?list=true").op, Operation::List);
+        assert_eq!(call("GET", "/v1/secret/a?list=true").path, "secret/a/");
+        assert_eq!(call("LIST", "/v1/secret/a").path, "secret/a/");
+        assert_eq!(call("SCAN", "/v1/secret/a").op, Operation::Scan);
+        assert_eq!(call("GET", "/v1/x?help=1").op, Operation::Help);
+        assert_eq!(call("DELETE", "/v1/x?versions=1&versions=2").data["versions"], serde_json::json!(["1", "2"]));
+        assert_eq!(head("TRACE", "/v1/x", &[]).err().map(|e| e.code), Some(Code::Unsupported));
+        assert_eq!(head("HEAD", "/v1/secret/x", &[]).err().map(|e| e.code), Some(Code::Unsupported));
+        assert_eq!(call("HEAD", "/v1/sys/health").op, Operation::Header);
+        assert_eq!(head("GET", "/v1/x?list=maybe", &[]).err().map(|e| e.code), Some(Code::Invalid));
+    }
+
+    #[test]
+    fn paths() {
+        assert_eq!(call("GET", "/v1//secret//a%20b").path, "secret/a b");
+        assert_eq!(head("GET", "/v2/x", &[]).err().map(|e| e.code), Some(Code::NotFound));
+        assert_eq!(head("GET", "/", &[]).err().map(|e| e.code), Some(Code::NotFound));
+        let e = head("GET", "/v1/a/%2e%2e/b", &[]).err().expect("refused");
+        assert_eq!(e.errors, ["relative paths not supported"]);
+        assert_eq!(head("GET", "/v1/a%00b", &[]).err().map(|e| e.code), Some(Code::Invalid));
+    }
+
+    #[test]
+    fn headers_become_typed() {
+        let c = head("GET", "/v1/x", &[("authorization", "Bearer  abc "), ("x-vault-wrap-ttl", "5m"), ("x-a", "b")])
+            .map(Head::without_body)
+            .expect("accepted");
+        assert_eq!(c.token.as_ref().map(|t| t.expose().as_str()), Some("abc"));
+        assert_eq!(c.wrap_ttl, 300);
+        assert_eq!(
+            c.headers.iter().collect::<Vec<_>>(),
+            [("x-wrap", "x")][..0]
+                .to_vec()
+                .into_iter()
+                .chain([("x-vault-wrap-ttl", "5m"), ("x-a", "b")])
+                .collect::<Vec<_>>()
+        );
+        for bad in ["soon", "-5"] {
+            assert_eq!(head("GET", "/v1/x", &[("x-vault-wrap-ttl", bad)]).err().map(|e| e.code), Some(Code::Invalid));
+        }
+        assert_eq!(
+            head("PATCH", "/v1/x", &[("content-type", "application/json")]).err().map(|e| e.code),
+            Some(Code::MediaType)
+        );
+        assert_eq!(head("PATCH", "/v1/x", &[]).err().map(|e| e.code), Some(Code::Invalid));
+    }
+
+    #[test]
+    fn bodies() {
+        let rules = Rules::default();
+        let post =
+            || head("POST", "/v1/x", &[("content-type", "application/x-www-form-urlencoded")]).expect("accepted");
+        assert_eq!(post().with_body(b"{\"a\":1}".to_vec(), &rules).expect("json").data["a"], 1);
+        assert_eq!(post().with_body(b"a=1".to_vec(), &rules).expect("form").data["a"], "1");
+        assert!(post().with_body(b"null".to_vec(), &rules).expect("null").no_body);
+        assert!(head("POST", "/v1/x", &[]).expect("ok").with_body(b"[1]".to_vec(), &rules).is_err());
+        let raw = head("POST", "/v1/sys/storage/raft/snapshot", &[]).expect("ok");
+        assert_eq!(raw.body(), Wanted::Raw);
+    }
+}

@@ -1,0 +1,492 @@
+//! Starting and stopping the server: configuration, hardening, recovery, one executor a core, listeners, signals.
+
+use crate::api::json::JsonLimits;
+use crate::api::listen::{self, Gate, Listener, Place};
+use crate::api::request::Rules;
+use crate::cli::ServerArgs;
+use crate::config::{self, Address, Config};
+use crate::disk::Directory;
+use crate::facts::Facts;
+use crate::rt::{self, Options, Pool, channel};
+use crate::shard::{Core, OwnerCore, Published, Storage, ToOwner, ToShard};
+use crate::telemetry::{self, Level};
+use crate::tls::TlsCell;
+use ringfence_node::{Found, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// After the signal to stop, calls under way may take this long.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Everything that a core is started with.
+struct Plan {
+    config: Config,
+    settings: Settings,
+    listeners: Vec<Listener>,
+    owner: OwnerConfig,
+    cores: u16,
+    warnings: Vec<String>,
+}
+
+/// Runs the server to its end. Answers the process's exit code.
+pub fn run(args: &ServerArgs, env: &BTreeMap<String, String>) -> i32 {
+    let mut plan = match plan(args, env) {
+        Ok(p) => p,
+        Err(e) => {
+            eprintln!("{e}");
+            return 1;
+        }
+    };
+    rt::harden();
+    telemetry::set_level(Level::parse(&plan.config.log_level).unwrap_or(Level::Info));
+    if matches!(plan.config.log_format, config::LogFormat::Json) {
+        telemetry::set_format(telemetry::Format::Json);
+    }
+    for w in &plan.warnings {
+        telemetry::log(Level::Warn, w);
+    }
+    let (storage, found) = match open_storage(&plan.config) {
+        Ok(s) => s,
+        Err(e) => {
+            eprintln!("Error initializing storage: {e}");
+            return 1;
+        }
+    };
+    let driver = match rt::probe(rt::DriverWish::Auto) {
+        Ok(d) => d,
+        Err(e) => {
+            eprintln!("Error starting the runtime: {e}");
+            return 1;
+        }
+    };
+    let lines = banner(&mut plan, &driver);
+    match start(plan, args, storage, found, &lines) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("{e}");
+            1
+        }
+    }
+}
+
+fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, String> {
+    if args.config.is_empty() && args.dev.is_none() {
+        return Err("Must specify at least one config path using -config".into());
+    }
+    if args.recovery {
+        return Err("recovery mode is not served yet: start without -recovery".into());
+    }
+    let base = args.dev.as_ref().map_or_else(Config::default, |d| Config::dev(&d.listen_address));
+    let loaded = config::load(&args.config, env, base).map_err(|e| format!("Error loading configuration: {e}"))?;
+    let (mut config, mut warnings) = (loaded.config, loaded.warnings);
+    config.take_flags(args);
+    if config.seals.iter().any(|s| s.kind != config::SealKind::Shamir) {
+        return Err(
+            "Error parsing Seal configuration: only the shamir seal is served yet; remove the seal stanza".into()
+        );
+    }
+    if args.dev.as_ref().is_some_and(|d| d.tls) {
+        return Err("-dev-tls is not served yet: start with -dev, or with a listener that has certificates".into());
+    }
+    let mut listeners = Vec::new();
+    for l in &config.listeners {
+        listeners.push(listener(l, &mut warnings)?);
+    }
+    if listeners.is_empty() {
+        return Err("no listener is configured".into());
+    }
+    let cores = cores(env);
+    let api_addr = config.api_addr.clone().unwrap_or_else(|| default_api_addr(&listeners));
+    let cluster_addr = config.cluster_addr.clone().unwrap_or_else(|| "https://127.0.0.1:8201".into());
+    let node_id = match &config.storage {
+        Some(config::Storage::Raft(r)) => r.node_id.clone().unwrap_or_else(|| "node1".into()),
+        _ => "node1".into(),
+    };
+    let lockout = config.lockout_of("userpass");
+    let settings = Settings {
+        ttls: SystemTtls { default: config.default_lease_ttl.as_secs(), max: config.max_lease_ttl.as_secs() },
+        user_lockout: UserLockout {
+            threshold: lockout.threshold,
+            duration: lockout.duration.as_secs(),
+            counter_reset: lockout.counter_reset.as_secs(),
+            disable: lockout.disabled,
+        },
+        raw_storage_endpoint: config.raw_storage_endpoint,
+        introspection_endpoint: config.introspection_endpoint,
+        storage_type: match &config.storage {
+            Some(config::Storage::Raft(_)) => "raft".into(),
+            Some(config::Storage::File { .. }) => "file".into(),
+            _ => "inmem".into(),
+        },
+        dev: args.dev.is_some(),
+        sanitized: sanitized(&config),
+        ..Settings::default()
+    };
+    let dev = args.dev.is_some();
+    let owner = OwnerConfig {
+        shards: cores,
+        node_id,
+        cluster_addr,
+        api_addr,
+        cluster_name: config.cluster_name.clone(),
+        segment_bytes: if dev { 16 << 20 } else { 64 << 20 },
+        memory_limit_bytes: memory_limit(env),
+        ..OwnerConfig::default()
+    };
+    Ok(Plan { config, settings, listeners, owner, cores, warnings })
+}
+
+/// One executor a core the process may run on, at most 64.
+fn cores(env: &BTreeMap<String, String>) -> u16 {
+    let wished = env.get("RINGFENCE_CORES").and_then(|v| v.parse().ok());
+    let there = std::thread::available_parallelism().map_or(1, |n| n.get());
+    wished.unwrap_or(there).clamp(1, 64) as u16
+}
+
+/// The image may take this much: the environment's word, else two thirds of what the machine has.
+fn memory_limit(env: &BTreeMap<String, String>) -> u64 {
+    if let Some(n) = env.get("RINGFENCE_MEMORY_LIMIT_BYTES").and_then(|v| v.parse().ok()) {
+        return n;
+    }
+    let total_kib = std::fs::read_to_string("/proc/meminfo").ok().and_then(|t| {
+        let line = t.lines().find(|l| l.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    total_kib.map_or(u64::MAX, |kib| kib * 1024 / 3 * 2)
+}
+
+fn listener(l: &config::Listener, warnings: &mut Vec<String>) -> Result<Listener, String> {
+    let place = match &l.address {
+        Address::Unix { path, .. } => Place::Unix(path.clone()),
+        Address::Tcp(text) => Place::Tcp(resolve(text)?),
+    };
+    let tls = match &l.tls {
+        None => None,
+        Some(t) => Some(Arc::new(
+            TlsCell::new(t.clone())
+                .map_err(|e| format!("Error initializing listener of type tcp: error loading TLS cert: {e}"))?,
+        )),
+    };
+    if l.forwarded_for.is_some() {
+        warnings.push("x_forwarded_for_* of the listener is not served yet: the peer's address is used".into());
+    }
+    let rules = Rules {
+        max_request_bytes: usize::try_from(l.max_request_size_bytes).unwrap_or(usize::MAX),
+        json: JsonLimits {
+            depth: l.json.depth as usize,
+            string_bytes: l.json.string_bytes as usize,
+            object_entries: l.json.object_entries as usize,
+            array_elements: l.json.array_elements as usize,
+        },
+        require_request_header: l.require_request_header,
+        disable_printable_check: false,
+    };
+    Ok(Listener { place, rules: Arc::new(rules), tls })
+}
+
+fn resolve(text: &str) -> Result<SocketAddr, String> {
+    text.to_socket_addrs()
+        .ok()
+        .and_then(|mut a| a.next())
+        .ok_or_else(|| format!("Error initializing listener of type tcp: address {text:?} cannot be resolved"))
+}
+
+fn default_api_addr(listeners: &[Listener]) -> String {
+    listeners
+        .iter()
+        .find_map(|l| match &l.place {
+            Place::Tcp(a) => Some(format!("{}://{a}", if l.tls.is_some() { "https" } else { "http" })),
+            Place::Unix(_) => None,
+        })
+        .unwrap_or_else(|| "http://127.0.0.1:8200".into())
+}
+
+fn open_storage(config: &Config) -> Result<(Storage, Option<Found>), String> {
+    let path: PathBuf = match &config.storage {
+        None => return Err("A storage backend must be specified".into()),
+        Some(config::Storage::Inmem) => return Ok((Storage::Memory, None)),
+        Some(config::Storage::Raft(r)) => r.path.clone(),
+        Some(config::Storage::File { path }) => path.clone(),
+    };
+    let directory = Directory::open(&path).map_err(|e| e.to_string())?;
+    let found = directory.recover().map_err(|e| e.to_string())?;
+    if let Some(f) = &found
+        && let Some(cut) = &f.recovered.cut
+    {
+        telemetry::log(
+            Level::Warn,
+            &format!(
+                "the last write of the log was not whole and was cut: segment {} at {}; the log ends at index {}",
+                cut.segment, cut.offset, cut.after
+            ),
+        );
+    }
+    Ok((Storage::Directory(directory), found))
+}
+
+/// The lines that a start prints, and that scripts look for.
+fn banner(plan: &mut Plan, driver: &rt::DriverChoice) -> Vec<String> {
+    let mut rows: Vec<(String, String)> = vec![
+        ("Api Address".into(), plan.owner.api_addr.clone()),
+        ("Cluster Address".into(), plan.owner.cluster_addr.clone()),
+        ("Cores".into(), plan.cores.to_string()),
+        ("Driver".into(), format!("{:?}: {}", driver.kind, driver.reason)),
+    ];
+    for (i, l) in plan.listeners.iter().enumerate() {
+        let (kind, addr) = match &l.place {
+            Place::Tcp(a) => ("tcp", a.to_string()),
+            Place::Unix(p) => ("unix", p.display().to_string()),
+        };
+        let tls = if l.tls.is_some() { "enabled" } else { "disabled" };
+        rows.push((
+            format!("Listener {}", i + 1),
+            format!("{kind} (addr: \"{addr}\", max_request_size: \"{}\", tls: \"{tls}\")", l.rules.max_request_bytes),
+        ));
+    }
+    rows.push(("Log Level".into(), plan.config.log_level.clone()));
+    rows.push(("Storage".into(), plan.settings.storage_type.clone()));
+    rows.push((
+        "Version".into(),
+        format!("Ringfence v{}, speaks Vault v{}", plan.settings.own_version, plan.settings.api_version),
+    ));
+    let width = rows.iter().map(|(k, _)| k.len()).max().unwrap_or(0);
+    let mut out = vec!["==> Vault server configuration:".to_owned(), String::new()];
+    out.extend(rows.into_iter().map(|(k, v)| format!("{k:>width$}: {v}")));
+    out.push(String::new());
+    out
+}
+
+fn start(
+    plan: Plan,
+    args: &ServerArgs,
+    storage: Storage,
+    found: Option<Found>,
+    banner: &[String],
+) -> Result<i32, String> {
+    let vault = Arc::new(Vault { registry: ringfence_node::registry(), settings: plan.settings.clone() });
+    let stopping = Arc::new(AtomicBool::new(false));
+    let pool = Arc::new(Pool::new("side", 4));
+    let (to_owner, owner_inlet) = channel::unbounded::<ToOwner>();
+    let mut to_shards = Vec::new();
+    let mut inlets = Vec::new();
+    for _ in 0..plan.cores {
+        let (tx, rx) = channel::unbounded::<ToShard>();
+        to_shards.push(tx);
+        inlets.push(rx);
+    }
+    let mut inlets = inlets.into_iter();
+    let first_inlet = inlets.next().ok_or("a server has at least one core")?;
+    let options = |core: u16| Options { core: Some(core as usize), ..Options::default() };
+    let listeners = plan.listeners.clone();
+    let shared = Shared { vault, stopping, pool, to_owner, to_shards: to_shards.clone(), listeners };
+
+    let (started_tx, started_rx) = mpsc::channel::<Result<Arc<Published>, String>>();
+    let (ready_tx, ready_rx) = mpsc::channel::<()>();
+    let (owner_config, core0, dev) = (plan.owner.clone(), shared.clone(), args.dev.clone());
+    let text = banner.join("\n");
+    let main_core = rt::spawn_core(options(0), "core-0", move || async move {
+        let owner = match found {
+            Some(f) => Owner::restart(owner_config, core0.vault.clone(), f, rt::now()),
+            None => Owner::blank(owner_config, core0.vault.clone(), rt::now()),
+        };
+        let published = Arc::new(Published::new(owner.cell()));
+        let owner_core = OwnerCore::new(
+            owner,
+            storage,
+            published.clone(),
+            core0.to_shards.clone(),
+            core0.to_owner.clone(),
+            core0.pool.clone(),
+        );
+        let (core, gate) = match core0.core(ShardId(0), published.clone(), first_inlet) {
+            Ok(c) => c,
+            Err(e) => {
+                // the other side only waits for this word
+                let _ = started_tx.send(Err(e));
+                return 1;
+            }
+        };
+        rt::spawn_local(owner_core.serve(owner_inlet));
+        let _ = started_tx.send(Ok(published));
+        // the other cores listen before the server says that it is there
+        let all = rt::unblock(move || ready_rx.recv().is_ok()).await;
+        if !all {
+            return 1;
+        }
+        println!("{text}");
+        if let Some(dev) = &dev {
+            if let Err(e) = crate::dev::prepare(&core, dev).await {
+                eprintln!("Error initializing Dev mode: {e}");
+                return 1;
+            }
+        }
+        println!("==> Vault server started! Log data will stream in below:\n");
+        core0.until_stopped(&core, &gate).await
+    })
+    .map_err(|e| format!("Error starting core 0: {e}"))?;
+
+    let published = started_rx.recv().map_err(|_| "core 0 did not start".to_owned())??;
+    let mut others = Vec::new();
+    for (i, inlet) in inlets.enumerate() {
+        let id = i as u16 + 1;
+        let (shared, published) = (shared.clone(), published.clone());
+        let (up_tx, up_rx) = mpsc::channel::<Result<(), String>>();
+        let handle = rt::spawn_core(options(id), &format!("core-{id}"), move || async move {
+            let made = shared.core(ShardId(id), published, inlet);
+            let (core, gate) = match made {
+                Ok(c) => {
+                    let _ = up_tx.send(Ok(()));
+                    c
+                }
+                Err(e) => {
+                    let _ = up_tx.send(Err(e));
+                    return;
+                }
+            };
+            shared.drain(&core, &gate).await;
+        })
+        .map_err(|e| format!("Error starting core {id}: {e}"))?;
+        up_rx.recv().map_err(|_| format!("core {id} did not start"))??;
+        others.push(handle);
+    }
+    // core 0 waits for this word; it is there
+    let _ = ready_tx.send(());
+    let code = main_core.join().map_err(|e| format!("core 0 failed: {e}"))?;
+    shared.stopping.store(true, Ordering::SeqCst);
+    for h in others {
+        let _ = h.join();
+    }
+    Ok(code)
+}
+
+/// What all cores share.
+#[derive(Clone)]
+struct Shared {
+    vault: Arc<Vault>,
+    stopping: Arc<AtomicBool>,
+    pool: Arc<Pool>,
+    to_owner: channel::Sender<ToOwner>,
+    to_shards: Vec<channel::Sender<ToShard>>,
+    listeners: Vec<Listener>,
+}
+
+impl Shared {
+    /// Makes a core, starts its mailbox and its listeners.
+    fn core(
+        &self,
+        id: ShardId,
+        published: Arc<Published>,
+        inlet: channel::Inlet<ToShard>,
+    ) -> Result<(Rc<Core>, Rc<Gate>), String> {
+        let facts = Facts::new(published.clone());
+        let core = Core::new(
+            id,
+            self.vault.clone(),
+            published,
+            self.to_owner.clone(),
+            self.pool.clone(),
+            Rc::new(move |name, argument| facts.answer(name, argument)),
+        );
+        rt::spawn_local(core.clone().serve(inlet));
+        let gate = Gate::new(self.stopping.clone());
+        for l in &self.listeners {
+            if matches!(l.place, Place::Unix(_)) && id != ShardId(0) {
+                continue;
+            }
+            listen::start(&core, &gate, l.clone()).map_err(|e| {
+                let place = match &l.place {
+                    Place::Tcp(a) => a.to_string(),
+                    Place::Unix(p) => p.display().to_string(),
+                };
+                format!(
+                    "Error initializing listener: listen on {place}: {e}; if another process has the address, stop it \
+                     or choose another"
+                )
+            })?;
+        }
+        Ok((core, gate))
+    }
+
+    /// Waits for signals; answers the exit code.
+    async fn until_stopped(&self, core: &Rc<Core>, gate: &Rc<Gate>) -> i32 {
+        let mut signals = match rt::signals() {
+            Ok(s) => s,
+            Err(e) => {
+                telemetry::log(Level::Error, &format!("signals cannot be had: {e}"));
+                return 1;
+            }
+        };
+        loop {
+            match signals.next().await {
+                rt::Signal::Reload => {
+                    println!("==> Vault reload triggered");
+                    for l in &self.listeners {
+                        if let Some(Err(e)) = l.tls.as_ref().map(|t| t.reload()) {
+                            telemetry::log(Level::Error, &format!("certificates were not reloaded: {e}"));
+                        }
+                    }
+                    for s in &self.to_shards {
+                        // a core that is gone has no files open
+                        let _ = s.try_send(ToShard::Reopen);
+                    }
+                }
+                rt::Signal::Terminate | rt::Signal::Interrupt => {
+                    println!("==> Vault shutdown triggered");
+                    self.stopping.store(true, Ordering::SeqCst);
+                    self.drain(core, gate).await;
+                    return 0;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits until the process ends and this core's calls are answered, or patience is out.
+    async fn drain(&self, core: &Rc<Core>, gate: &Rc<Gate>) {
+        while !self.stopping.load(Ordering::SeqCst) {
+            rt::sleep(Duration::from_millis(100)).await;
+        }
+        let mut left = DRAIN;
+        let step = Duration::from_millis(10);
+        while core.in_flight() > 0 && !left.is_zero() {
+            rt::sleep(step).await;
+            left = left.saturating_sub(step);
+        }
+        let _ = gate.connections();
+    }
+}
+
+/// The effective configuration without secrets.
+fn sanitized(c: &Config) -> serde_json::Value {
+    let storage = match &c.storage {
+        Some(config::Storage::Raft(r)) => serde_json::json!({
+            "type": "raft", "cluster_addr": c.cluster_addr, "redirect_addr": c.api_addr,
+            "disable_clustering": c.disable_clustering,
+            "raft": {"path": r.path, "node_id": r.node_id},
+        }),
+        Some(config::Storage::File { path }) => serde_json::json!({"type": "file", "path": path}),
+        _ => serde_json::json!({"type": "inmem"}),
+    };
+    let listeners: Vec<serde_json::Value> = c
+        .listeners
+        .iter()
+        .map(|l| match &l.address {
+            Address::Tcp(a) => {
+                serde_json::json!({"type": "tcp", "config": {"address": a, "tls_disable": l.tls.is_none()}})
+            }
+            Address::Unix { path, .. } => serde_json::json!({"type": "unix", "config": {"address": path}}),
+        })
+        .collect();
+    serde_json::json!({
+        "api_addr": c.api_addr, "cluster_addr": c.cluster_addr, "cluster_name": c.cluster_name,
+        "default_lease_ttl": c.default_lease_ttl.as_secs(), "max_lease_ttl": c.max_lease_ttl.as_secs(),
+        "disable_clustering": c.disable_clustering, "disable_mlock": c.disable_mlock, "log_level": c.log_level,
+        "raw_storage_endpoint": c.raw_storage_endpoint, "introspection_endpoint": c.introspection_endpoint,
+        "storage": storage, "listeners": listeners, "seals": [{"type": "shamir", "disabled": false}],
+    })
+}

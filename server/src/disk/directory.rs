@@ -1,0 +1,240 @@
+//! Opening and recovering a data directory, before any core runs: blocking calls are fine here.
+
+use ringfence_node::checkpoint::decode_conf;
+use ringfence_node::owner::Found;
+use ringfence_node::raft::{self, SegmentNo};
+use ringfence_node::store::{self, Loader, Manifest};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Begins the identity file.
+const IDENTITY_MAGIC: &[u8; 8] = b"RFNODE\x00\x01";
+
+/// A data directory that this process holds.
+pub struct Directory {
+    path: PathBuf,
+    /// Held until the process ends.
+    _lock: File,
+}
+
+/// Why a directory cannot be used. Each names the place and the remedy.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A call of the operating system failed.
+    Io(&'static str, PathBuf, io::Error),
+    /// Another process has it.
+    Locked(PathBuf),
+    /// It belongs to something else, or to a later build.
+    Foreign(PathBuf, String),
+    /// What it holds is damaged.
+    Corrupt(PathBuf, String),
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OpenError::Io(what, path, e) => write!(
+                f,
+                "cannot {what} {}: {e}; check that the directory exists, is writable by this user and has room",
+                path.display()
+            ),
+            OpenError::Locked(path) => write!(
+                f,
+                "data directory {} is in use by another process; stop it, or give this node a directory of its own",
+                path.display()
+            ),
+            OpenError::Foreign(path, why) => write!(f, "data directory {} cannot be used: {why}", path.display()),
+            OpenError::Corrupt(path, why) => write!(
+                f,
+                "data directory {} is damaged: {why}; nothing was changed. Restore a snapshot or a copy of the disk",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+struct SegmentFile(File, u64);
+
+impl raft::SegmentRead for SegmentFile {
+    fn size(&self) -> u64 {
+        self.1
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), raft::ReadFault> {
+        self.0.read_exact_at(buf, offset).map_err(|_| raft::ReadFault)
+    }
+}
+
+impl Directory {
+    /// Opens or makes a directory and takes its lock.
+    pub fn open(path: &Path) -> Result<Directory, OpenError> {
+        for dir in [path.to_owned(), path.join("log"), path.join("checkpoint")] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&dir)
+                .map_err(|e| OpenError::Io("make", dir.clone(), e))?;
+        }
+        let lock_path = path.join("lock");
+        let mut lock = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(|e| OpenError::Io("open", lock_path.clone(), e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
+            Err(fs::TryLockError::Error(e)) => return Err(OpenError::Io("lock", lock_path, e)),
+        }
+        // the lock file tells who holds it; that it can be written proves that the directory is writable
+        let _ = lock.as_raw_fd();
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(|e| OpenError::Io("write", lock_path, e))?;
+        Ok(Directory { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads everything: `None` for a directory that was never initialised.
+    pub fn recover(&self) -> Result<Option<Found>, OpenError> {
+        let read = |name: &Path| fs::read(name).map_err(|e| OpenError::Io("read", name.to_owned(), e));
+        let identity_path = self.path.join("identity");
+        if !identity_path.exists() {
+            if self.path.join("slots").exists() {
+                return Err(OpenError::Foreign(self.path.clone(), "it has a log but no identity file".into()));
+            }
+            return Ok(None);
+        }
+        let cluster =
+            parse_identity(&read(&identity_path)?).map_err(|why| OpenError::Foreign(self.path.clone(), why))?;
+        let slots_path = self.path.join("slots");
+        if !slots_path.exists() {
+            // the process ended between naming itself and its first vote: nothing was ever acknowledged
+            return Ok(None);
+        }
+        let corrupt = |why: String| OpenError::Corrupt(self.path.clone(), why);
+        let (image, manifest, checkpoint, conf_state) = match self.read_manifest()? {
+            None => (store::Image::new(), None, None, raft::ConfState::default()),
+            Some(m) => {
+                if m.identity.cluster != cluster {
+                    return Err(OpenError::Foreign(self.path.clone(), "its checkpoint is another cluster's".into()));
+                }
+                let conf = decode_conf(&m.identity.conf_state).map_err(|e| corrupt(format!("checkpoint: {e}")))?;
+                let mut loader = Loader::new(&m, []);
+                while let Some(id) = loader.wanted() {
+                    let bytes = read(&self.chunk_path(id))?;
+                    loader.push(&bytes).map_err(|e| corrupt(format!("checkpoint chunk {id}: {e}")))?;
+                }
+                let image = loader.finish().map_err(|e| corrupt(format!("checkpoint: {e}")))?;
+                let at = raft::Checkpoint { index: m.index, term: m.identity.term, conf: conf.clone() };
+                (image, Some(m), Some(at), conf)
+            }
+        };
+        let files = self.segments()?;
+        let input = raft::RecoveryInput {
+            cluster_id: Some(cluster),
+            slots: &read(&slots_path)?,
+            segments: files
+                .iter()
+                .map(|(no, f)| raft::SegmentInput { segment: SegmentNo(*no), content: f })
+                .collect(),
+            checkpoint,
+        };
+        let recovered = raft::recover(input).map_err(|e| corrupt(format!("{e}")))?;
+        Ok(Some(Found { cluster, image, manifest, recovered, conf_state }))
+    }
+
+    fn read_manifest(&self) -> Result<Option<Manifest>, OpenError> {
+        let path = self.path.join("checkpoint/manifest");
+        match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(OpenError::Io("read", path, e)),
+            Ok(bytes) => match Manifest::decode(&bytes) {
+                Ok(m) => Ok(Some(m)),
+                Err(e) => Err(OpenError::Corrupt(self.path.clone(), format!("checkpoint manifest: {e}"))),
+            },
+        }
+    }
+
+    fn segments(&self) -> Result<Vec<(u64, SegmentFile)>, OpenError> {
+        let dir = self.path.join("log");
+        let io_error = |e| OpenError::Io("list", dir.clone(), e);
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(io_error)? {
+            let path = entry.map_err(io_error)?.path();
+            let Some(number) = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .and_then(|n| n.strip_suffix(".seg"))
+                .and_then(|n| n.parse().ok())
+            else {
+                // half-made segments of an earlier process have another name
+                let _ = fs::remove_file(&path);
+                continue;
+            };
+            let file = File::open(&path).map_err(|e| OpenError::Io("open", path.clone(), e))?;
+            let size = file.metadata().map_err(|e| OpenError::Io("read", path.clone(), e))?.len();
+            out.push((number, SegmentFile(file, size)));
+        }
+        Ok(out)
+    }
+
+    fn chunk_path(&self, id: u64) -> PathBuf {
+        self.path.join(format!("checkpoint/{id}.chunk"))
+    }
+}
+
+/// The identity file: magic, cluster, raft id, checksum-free because it is compared with every frame of the log.
+pub fn identity_bytes(cluster: [u8; 16], raft_id: u64) -> Vec<u8> {
+    let mut b = IDENTITY_MAGIC.to_vec();
+    b.extend_from_slice(&cluster);
+    b.extend_from_slice(&raft_id.to_be_bytes());
+    b
+}
+
+fn parse_identity(bytes: &[u8]) -> Result<[u8; 16], String> {
+    if bytes.len() >= 8 && bytes[..6] == IDENTITY_MAGIC[..6] && bytes[..8] != IDENTITY_MAGIC[..] {
+        return Err("it was written by a later version of this program; start that version".into());
+    }
+    if bytes.len() != 32 || bytes[..8] != IDENTITY_MAGIC[..] {
+        return Err("its identity file is not one of ours".into());
+    }
+    bytes[8..24].try_into().map_err(|_| "its identity file is short".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities() {
+        let b = identity_bytes([7; 16], 1);
+        assert_eq!(parse_identity(&b), Ok([7; 16]));
+        let mut newer = b.clone();
+        newer[7] = 9;
+        assert!(parse_identity(&newer).expect_err("newer").contains("later version"));
+        assert!(parse_identity(b"hello").is_err());
+    }
+
+    #[test]
+    fn a_directory_is_held_once() {
+        let dir = std::env::temp_dir().join(format!("ringfence-lock-{}", std::process::id()));
+        let held = Directory::open(&dir).expect("opens");
+        assert!(matches!(Directory::open(&dir), Err(OpenError::Locked(_))));
+        assert!(held.recover().expect("reads").is_none());
+        drop(held);
+        Directory::open(&dir).expect("opens again");
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+}

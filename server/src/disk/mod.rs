@@ -1,0 +1,15 @@
+//! The data directory: what it is made of, how it is opened and recovered, and the executor of disk operations.
+//!
+//! ```text
+//! <path>/identity            cluster, raft id, format: written once, at init
+//! <path>/lock                held while a process runs
+//! <path>/slots               term, vote, commit (rotating slots)
+//! <path>/log/<number>.seg    log segments, zero-filled, recycled
+//! <path>/checkpoint/<id>.chunk, <path>/checkpoint/manifest
+//! ```
+
+mod directory;
+mod executor;
+
+pub use directory::{Directory, OpenError};
+pub use executor::{DirExecutor, Done, Executor, MemoryExecutor};

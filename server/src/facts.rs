@@ -1,0 +1,73 @@
+//! What only the process can tell: the machine it runs on, its counters. Handlers ask by name.
+
+use crate::rt;
+use crate::shard::Published;
+use ringfence_node::{Code, Error, SideResult};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Answers questions by name.
+pub struct Facts {
+    published: Arc<Published>,
+}
+
+impl Facts {
+    /// Over what the owner publishes.
+    pub fn new(published: Arc<Published>) -> Facts {
+        Facts { published }
+    }
+
+    /// Answers one.
+    pub fn answer(&self, name: &str, _argument: &Value) -> SideResult {
+        match name {
+            "host-info" => SideResult::Json(host_info()),
+            "metrics" => SideResult::Json(self.metrics()),
+            "in-flight-req" => SideResult::Json(json!({})),
+            _ => SideResult::Refused(Error::new(Code::NotFound, format!("{name} is not served"))),
+        }
+    }
+
+    fn metrics(&self) -> Value {
+        let cell = self.published.cell();
+        json!({
+            "Timestamp": rt::now().wall.rfc3339_seconds(),
+            "Gauges": [
+                {"Name": "vault.core.unsealed", "Value": u8::from(!cell.facts.sealed), "Labels": {"cluster": cell.facts.cluster_name}},
+                {"Name": "vault.core.active", "Value": u8::from(cell.facts.active), "Labels": {}},
+                {"Name": "vault.raft_storage.stats.applied_index", "Value": cell.version.index().0, "Labels": {}},
+            ],
+            "Points": [], "Counters": [], "Samples": [],
+        })
+    }
+}
+
+fn host_info() -> Value {
+    let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
+    let meminfo = read("/proc/meminfo");
+    let kib = |name: &str| -> u64 {
+        meminfo
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(':')?.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0)
+    };
+    let (total, available) = (kib("MemTotal") * 1024, kib("MemAvailable") * 1024);
+    let uptime = read("/proc/uptime").split('.').next().and_then(|s| s.parse::<u64>().ok()).unwrap_or(0);
+    let model = read("/proc/cpuinfo")
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, v)| v.trim().to_owned()))
+        .unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let cpu: Vec<Value> = (0..cpus).map(|i| json!({"cpu": i, "modelName": model, "cores": 1})).collect();
+    json!({
+        "timestamp": rt::now().wall.rfc3339(),
+        "cpu": cpu, "cpu_times": [], "disk": [],
+        "host": {
+            "hostname": read("/proc/sys/kernel/hostname").trim(), "uptime": uptime, "os": "linux",
+            "platform": "linux", "kernelVersion": read("/proc/sys/kernel/osrelease").trim(),
+        },
+        "memory": {
+            "total": total, "available": available, "used": total.saturating_sub(available),
+            "usedPercent": if total > 0 { (total.saturating_sub(available)) as f64 * 100.0 / total as f64 } else { 0.0 },
+        },
+    })
+}

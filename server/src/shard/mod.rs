@@ -1,0 +1,227 @@
+//! One core of the server: the shard machine with what drives it, and on core 0 the owner beside it. Cores share the
+//! published cell and talk through mailboxes; everything else stays on its core.
+
+mod owner;
+mod published;
+
+pub use owner::{OwnerCore, Storage};
+pub use published::Published;
+
+use crate::audit::Sinks;
+use crate::rt::channel::{self, Answer, Sender};
+use crate::rt::{self, OsEntropy, Pool};
+use crate::telemetry::{self, Level};
+use ringfence_base::Now;
+use ringfence_node::control::ControlCall;
+use ringfence_node::shard::Proposal;
+use ringfence_node::{
+    Call, Code, Error, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault, perform,
+};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// From a shard to the owner.
+#[derive(Debug)]
+pub enum ToOwner {
+    /// Writes to append.
+    Propose(ShardId, Proposal),
+    /// A status or key-ceremony call.
+    Control(ShardId, Ticket, ControlCall),
+    /// An operation of a handler.
+    Operate(ShardId, Ticket, OwnerOp),
+    /// A core dropped its keyring.
+    Withdrawn(ShardId, u64),
+    /// A side operation of the lease worker is done.
+    LeaseSideDone(u64, SideResult),
+    /// The process ends: seal and stop.
+    Shutdown,
+}
+
+/// From the owner to a shard.
+#[derive(Debug)]
+pub enum ToShard {
+    /// An event for the machine.
+    Event(ShardIn),
+    /// Something that the server answers itself, by name.
+    Serve(Ticket, &'static str, serde_json::Value),
+    /// Open the audit files anew.
+    Reopen,
+}
+
+/// One core.
+pub struct Core {
+    /// Its number.
+    pub id: ShardId,
+    shard: RefCell<Shard>,
+    rng: RefCell<OsEntropy>,
+    out: RefCell<Vec<ShardOut>>,
+    waiting: RefCell<BTreeMap<u64, Answer<Reply>>>,
+    next_tag: Cell<u64>,
+    immediate: RefCell<Option<(u64, Reply)>>,
+    published: Arc<Published>,
+    owner: Sender<ToOwner>,
+    sinks: Sinks,
+    pool: Arc<Pool>,
+    facts: Rc<dyn Fn(&str, &serde_json::Value) -> SideResult>,
+}
+
+impl Core {
+    /// A core over what the owner has published so far.
+    pub fn new(
+        id: ShardId,
+        vault: Arc<Vault>,
+        published: Arc<Published>,
+        owner: Sender<ToOwner>,
+        pool: Arc<Pool>,
+        facts: Rc<dyn Fn(&str, &serde_json::Value) -> SideResult>,
+    ) -> Rc<Core> {
+        Rc::new(Core {
+            id,
+            shard: RefCell::new(Shard::new(id.0, vault, published.cell())),
+            rng: RefCell::new(OsEntropy::new()),
+            out: RefCell::default(),
+            waiting: RefCell::default(),
+            next_tag: Cell::new(1),
+            immediate: RefCell::default(),
+            published,
+            owner,
+            sinks: Sinks::new(),
+            pool,
+            facts,
+        })
+    }
+
+    /// Serves a call to its end.
+    pub async fn call(self: &Rc<Self>, call: Call) -> Reply {
+        let tag = self.next_tag.get();
+        self.next_tag.set(tag + 1);
+        let now = rt::now();
+        {
+            let mut shard = self.shard.borrow_mut();
+            self.observe(&mut shard);
+            shard.call(tag, call, now, &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
+        }
+        self.dispatch(Some(tag));
+        let at_once = self.immediate.borrow_mut().take_if(|(t, _)| *t == tag);
+        if let Some((_, reply)) = at_once {
+            return reply;
+        }
+        let (answer, question) = channel::oneshot();
+        self.waiting.borrow_mut().insert(tag, answer);
+        match question.await {
+            Ok(reply) => reply,
+            Err(_) => Reply::error(&Error::new(Code::Unavailable, "the server is shutting down")),
+        }
+    }
+
+    /// Calls under way.
+    pub fn in_flight(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    /// Randomness of this core.
+    pub fn with_rng<T>(&self, f: impl FnOnce(&mut OsEntropy) -> T) -> T {
+        f(&mut self.rng.borrow_mut())
+    }
+
+    /// The mailbox of this core, emptied for ever.
+    pub async fn serve(self: Rc<Self>, inlet: channel::Inlet<ToShard>) {
+        let mut mail = inlet.open();
+        let mut batch = Vec::new();
+        while mail.drain(&mut batch).await > 0 {
+            for message in batch.drain(..) {
+                match message {
+                    ToShard::Event(event) => self.step(event),
+                    ToShard::Serve(ticket, name, argument) => {
+                        if name == "audit-test" {
+                            self.test_sink(ticket, &argument);
+                        } else {
+                            let result = (self.facts)(name, &argument);
+                            self.step(ShardIn::SideDone(ticket, result));
+                        }
+                    }
+                    ToShard::Reopen => self.sinks.reopen(),
+                }
+            }
+            self.dispatch(None);
+        }
+    }
+
+    /// Tries a device that is about to be enabled.
+    fn test_sink(self: &Rc<Self>, ticket: Ticket, device: &serde_json::Value) {
+        let (core, tried) = (self.clone(), self.sinks.self_test_json(device));
+        rt::spawn_local(async move {
+            let result = match tried.await {
+                Ok(()) => SideResult::Json(serde_json::Value::Null),
+                Err(why) => SideResult::Refused(Error::invalid(why)),
+            };
+            core.step(ShardIn::SideDone(ticket, result));
+            core.dispatch(None);
+        });
+    }
+
+    fn observe(&self, shard: &mut Shard) {
+        if self.published.sequence() != shard.sequence() {
+            shard.observe(self.published.cell());
+        }
+    }
+
+    fn step(self: &Rc<Self>, event: ShardIn) {
+        let now: Now = rt::now();
+        let mut shard = self.shard.borrow_mut();
+        self.observe(&mut shard);
+        shard.step(event, now, &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
+    }
+
+    /// Carries out what the machine asked for. A reply to `now_serving` is kept for its caller instead of being sent.
+    fn dispatch(self: &Rc<Self>, now_serving: Option<u64>) {
+        loop {
+            let batch = std::mem::take(&mut *self.out.borrow_mut());
+            if batch.is_empty() {
+                return;
+            }
+            for out in batch {
+                match out {
+                    ShardOut::Reply(tag, reply) if now_serving == Some(tag) => {
+                        *self.immediate.borrow_mut() = Some((tag, reply));
+                    }
+                    ShardOut::Reply(tag, reply) => {
+                        let answer = self.waiting.borrow_mut().remove(&tag);
+                        // a client that went away does not wait any more
+                        let _ = answer.map(|a| a.send(reply));
+                    }
+                    ShardOut::Propose(p) => self.to_owner(ToOwner::Propose(self.id, p)),
+                    ShardOut::Owner(ticket, op) => self.to_owner(ToOwner::Operate(self.id, ticket, op)),
+                    ShardOut::Control(ticket, call) => self.to_owner(ToOwner::Control(self.id, ticket, call)),
+                    ShardOut::Withdrawn(sequence) => self.to_owner(ToOwner::Withdrawn(self.id, sequence)),
+                    ShardOut::Side(ticket, op) => {
+                        let (core, pool) = (self.clone(), self.pool.clone());
+                        rt::spawn_local(async move {
+                            let result = pool.run(move || perform(&op)).await;
+                            core.step(ShardIn::SideDone(ticket, result));
+                            core.dispatch(None);
+                        });
+                    }
+                    ShardOut::Audit(ticket, lines) => {
+                        let core = self.clone();
+                        self.sinks.submit(lines, move |taken| {
+                            core.step(ShardIn::AuditDone(ticket, taken));
+                            core.dispatch(None);
+                        });
+                    }
+                    ShardOut::Fault(request, cause) => {
+                        telemetry::log(Level::Error, &format!("request {request}: {cause}"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn to_owner(&self, message: ToOwner) {
+        if self.owner.try_send(message).is_err() {
+            telemetry::log(Level::Error, "the owner core is gone");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Core 0's second machine: the owner, its mailbox, its disk, its clock.
+
+use super::{Published, ToOwner, ToShard};
+use crate::disk::{DirExecutor, Directory, Done, Executor, MemoryExecutor};
+use crate::rt::channel::{Inlet, Sender};
+use crate::rt::{self, OsEntropy, Pool};
+use crate::telemetry::{self, Level};
+use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideResult, perform, snapshot};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two ticks of the owner: half a raft tick, so that none is missed.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Where the log lives.
+pub enum Storage {
+    /// In memory, gone with the process.
+    Memory,
+    /// In a data directory.
+    Directory(Directory),
+}
+
+/// The owner and what drives it.
+pub struct OwnerCore {
+    owner: RefCell<Owner>,
+    rng: RefCell<OsEntropy>,
+    out: RefCell<Vec<OwnerOut>>,
+    /// Completions that arrive while the owner is at work.
+    done: Rc<RefCell<Vec<Done>>>,
+    published: Arc<Published>,
+    shards: Vec<Sender<ToShard>>,
+    itself: Sender<ToOwner>,
+    pool: Arc<Pool>,
+    executor: Box<dyn Executor>,
+    wake: Rc<RefCell<Option<std::task::Waker>>>,
+    /// Holds the directory's lock.
+    _directory: Option<Directory>,
+}
+
+impl OwnerCore {
+    /// Over an owner that was recovered or is blank.
+    pub fn new(
+        owner: Owner,
+        storage: Storage,
+        published: Arc<Published>,
+        shards: Vec<Sender<ToShard>>,
+        itself: Sender<ToOwner>,
+        pool: Arc<Pool>,
+    ) -> Rc<OwnerCore> {
+        let done: Rc<RefCell<Vec<Done>>> = Rc::default();
+        let wake: Rc<RefCell<Option<std::task::Waker>>> = Rc::default();
+        let report: Rc<dyn Fn(Done)> = {
+            let (done, wake) = (done.clone(), wake.clone());
+            Rc::new(move |d| {
+                done.borrow_mut().push(d);
+                if let Some(w) = wake.borrow_mut().take() {
+                    w.wake();
+                }
+            })
+        };
+        let (executor, directory): (Box<dyn Executor>, _) = match storage {
+            Storage::Memory => (Box::new(MemoryExecutor::new(report)), None),
+            Storage::Directory(d) => (Box::new(DirExecutor::new(d.path(), report)), Some(d)),
+        };
+        Rc::new(OwnerCore {
+            owner: RefCell::new(owner),
+            rng: RefCell::new(OsEntropy::new()),
+            out: RefCell::default(),
+            done,
+            published,
+            shards,
+            itself,
+            pool,
+            executor,
+            wake,
+            _directory: directory,
+        })
+    }
+
+    /// Runs until the process ends: mail, completions and ticks, in that order, settled once a round.
+    pub async fn serve(self: Rc<Self>, inlet: Inlet<ToOwner>) {
+        let ticker = self.clone();
+        rt::spawn_local(async move {
+            loop {
+                rt::sleep(TICK).await;
+                ticker.give(OwnerIn::Tick);
+                ticker.round();
+            }
+        });
+        let completions = self.clone();
+        rt::spawn_local(async move {
+            loop {
+                completions.completed().await;
+                completions.round();
+            }
+        });
+        self.give(OwnerIn::Tick);
+        self.round();
+        let mut mail = inlet.open();
+        let mut batch = Vec::new();
+        while mail.drain(&mut batch).await > 0 {
+            for message in batch.drain(..) {
+                match message {
+                    ToOwner::Propose(shard, p) => self.give(OwnerIn::Propose(shard, p)),
+                    ToOwner::Control(shard, ticket, c) => self.give(OwnerIn::Control(shard, ticket, c)),
+                    ToOwner::Operate(shard, ticket, op) => self.give(OwnerIn::Operate(shard, ticket, op)),
+                    ToOwner::Withdrawn(shard, sequence) => self.give(OwnerIn::Withdrawn(shard, sequence)),
+                    ToOwner::LeaseSideDone(job, result) => self.give(OwnerIn::SideDone(job, result)),
+                    ToOwner::Shutdown => return,
+                }
+            }
+            self.round();
+        }
+    }
+
+    /// Waits for a disk completion.
+    async fn completed(&self) {
+        std::future::poll_fn(|cx| {
+            if !self.done.borrow().is_empty() {
+                return std::task::Poll::Ready(());
+            }
+            *self.wake.borrow_mut() = Some(cx.waker().clone());
+            std::task::Poll::Pending
+        })
+        .await
+    }
+
+    fn give(&self, input: OwnerIn) {
+        self.owner.borrow_mut().step(input, rt::now(), &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
+    }
+
+    /// Settles and carries out what the owner asks for, until it rests. A memory disk completes within the round.
+    fn round(&self) {
+        loop {
+            let finished = std::mem::take(&mut *self.done.borrow_mut());
+            for d in finished {
+                self.give(match d {
+                    Done::Disk(id, result) => OwnerIn::DiskDone(id, result),
+                    Done::File(id, result) => OwnerIn::FileDone(id, result),
+                });
+            }
+            self.owner.borrow_mut().settle(&mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
+            let batch = std::mem::take(&mut *self.out.borrow_mut());
+            if batch.is_empty() && self.done.borrow().is_empty() {
+                return;
+            }
+            for out in batch {
+                self.perform(out);
+            }
+        }
+    }
+
+    fn perform(&self, out: OwnerOut) {
+        match out {
+            OwnerOut::Disk(op) => self.executor.disk(op),
+            OwnerOut::File(op @ FileOp::WriteIdentity { .. }) => self.executor.file(op),
+            OwnerOut::File(op) => self.executor.file(op),
+            OwnerOut::Publish(cell) => self.published.swap(cell),
+            OwnerOut::Settled(shard, ticket, settled) => {
+                self.tell(shard.0, ToShard::Event(ShardIn::Settled(ticket, settled)));
+            }
+            OwnerOut::ControlDone(shard, ticket, reply) => {
+                self.tell(shard.0, ToShard::Event(ShardIn::ControlDone(ticket, reply)));
+            }
+            OwnerOut::OperateDone(shard, ticket, result) => {
+                self.tell(shard.0, ToShard::Event(ShardIn::SideDone(ticket, result)));
+            }
+            OwnerOut::Withdraw(sequence) => {
+                for shard in 0..self.shards.len() as u16 {
+                    self.tell(shard, ToShard::Event(ShardIn::Withdraw(sequence)));
+                }
+            }
+            OwnerOut::Serve(shard, ticket, name, argument) => {
+                self.tell(shard.0, ToShard::Serve(ticket, name, argument));
+            }
+            OwnerOut::Side(job, op) => {
+                let (pool, itself) = (self.pool.clone(), self.itself.clone());
+                rt::spawn_local(async move {
+                    let result = pool.run(move || perform(&op)).await;
+                    let _ = itself.try_send(ToOwner::LeaseSideDone(job, result));
+                });
+            }
+            OwnerOut::Snapshot(shard, ticket, job) => {
+                let (pool, to) = (self.pool.clone(), self.shards[shard.0 as usize].clone());
+                rt::spawn_local(async move {
+                    let result: SideResult = pool.run(move || snapshot::build(&job)).await;
+                    let _ = to.try_send(ToShard::Event(ShardIn::SideDone(ticket, result)));
+                });
+            }
+            OwnerOut::Log(level, text) => {
+                let level = match level {
+                    ringfence_node::Level::Info => Level::Info,
+                    ringfence_node::Level::Warn => Level::Warn,
+                    ringfence_node::Level::Error => Level::Error,
+                };
+                telemetry::log(level, &text);
+            }
+            OwnerOut::Halt(why) => {
+                telemetry::log(Level::Error, &format!("stopping: {why}"));
+                // the spine is broken: nothing more may be acknowledged, and no destructor may pretend otherwise
+                std::process::abort();
+            }
+        }
+    }
+
+    fn tell(&self, shard: u16, message: ToShard) {
+        if let Some(to) = self.shards.get(shard as usize) {
+            // a core that has ended has no calls to answer
+            let _ = to.try_send(message);
+        }
+    }
+}

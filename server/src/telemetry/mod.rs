@@ -1,0 +1,5 @@
+//! What the process tells of itself: its log, and its counters.
+
+mod log;
+
+pub use log::{Format, Level, log, set_format, set_level};

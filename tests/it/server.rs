@@ -1,0 +1,164 @@
+//! What a stranger tries first, and what bad input gets.
+
+use super::harness::{Server, request};
+use serde_json::{Value, json};
+
+fn kv2(s: &Server) {
+    let a = s.put("sys/mounts/secret", &s.root, &json!({"type": "kv", "options": {"version": "2"}}));
+    assert_eq!(a.status, 204, "{:?}", a.errors());
+}
+
+#[test]
+fn shares_in_any_order_and_form() {
+    let mut s = Server::blank("shares");
+    assert_eq!(s.get("sys/health", "").status, 501);
+    s.init(5, 3);
+    assert_eq!(s.get("sys/health", "").status, 503);
+    let a = s.put("sys/unseal", "", &json!({"key": s.keys[4]}));
+    assert_eq!((a.json()["progress"].clone(), a.json()["sealed"].clone()), (json!(1), json!(true)));
+    // the same share again does not advance and is no error
+    let a = s.put("sys/unseal", "", &json!({"key": s.keys[4]}));
+    assert_eq!((a.status, a.json()["progress"].clone()), (200, json!(1)));
+    let a = s.put("sys/unseal", "", &json!({"reset": true}));
+    assert_eq!(a.json()["progress"], 0);
+    for k in [2, 0] {
+        s.put("sys/unseal", "", &json!({"key": s.keys[k]}));
+    }
+    let a = s.put("sys/unseal", "", &json!({"key": s.keys[3]}));
+    assert_eq!(a.json()["sealed"], false, "{}", a.json());
+    assert_eq!(s.get("sys/health", "").status, 200);
+    let a = s.put("sys/init", "", &json!({"secret_shares": 1, "secret_threshold": 1}));
+    assert_eq!((a.status, a.errors()), (400, json!(["Vault is already initialized"])));
+}
+
+#[test]
+fn sealed_answers_no_data() {
+    let mut s = Server::ready("sealed");
+    kv2(&s);
+    s.put("secret/data/a", &s.root, &json!({"data": {"k": "v"}}));
+    assert_eq!(s.put("sys/seal", &s.root, &Value::Null).status, 204);
+    for path in ["secret/data/a", "sys/mounts", "auth/token/lookup-self", "sys/policies/acl/default"] {
+        let a = s.get(path, &s.root);
+        assert_eq!((a.status, a.errors()), (503, json!(["Vault is sealed"])), "{path}");
+    }
+    assert_eq!(s.get("sys/seal-status", "").json()["sealed"], true);
+    s.unseal();
+    assert_eq!(s.get("secret/data/a", &s.root).json()["data"]["data"]["k"], "v");
+    s.signal("TERM");
+    assert_eq!(s.wait_end(), Some(0));
+}
+
+#[test]
+fn bad_input_gets_vaults_words() {
+    let s = Server::ready("bad");
+    kv2(&s);
+    let root = [("X-Vault-Token", s.root.as_str())];
+    let send = |method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>| {
+        request(s.port, method, path, headers, body).expect("an answer")
+    };
+    let a = send("GET", "secret/data/x", &[], None);
+    assert_eq!((a.status, a.errors()), (403, json!(["permission denied"])));
+    let a = send("GET", "secret/data/x", &[("X-Vault-Token", "hvs.nonsense")], None);
+    let bad_token = json!(["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]);
+    assert_eq!((a.status, a.errors()), (403, bad_token));
+    let a = send("GET", "nowhere/at/all", &root, None);
+    assert_eq!(a.status, 404);
+    assert!(a.errors()[0].as_str().is_some_and(|t| t.contains("no handler for route")), "{:?}", a.errors());
+    let a = send("GET", "secret/data/absent", &root, None);
+    assert_eq!((a.status, a.errors()), (404, json!([])));
+    assert_eq!(send("PUT", "secret/data/x", &root, Some(b"{not json")).status, 400);
+    assert_eq!(send("PUT", "secret/data/x", &root, Some(b"[1]")).status, 400);
+    let a = send("PUT", "secret/data/x", &root, Some(b"{}"));
+    assert_eq!((a.status, a.errors()), (400, json!(["no data provided"])));
+    let deep = format!("{}1{}", "{\"a\":".repeat(400), "}".repeat(400));
+    assert_eq!(send("PUT", "secret/data/x", &root, Some(deep.as_bytes())).status, 400);
+    let a = send("PUT", "secret/data/x/", &root, Some(b"{}"));
+    assert_eq!((a.status, a.errors()), (400, json!(["cannot write to a path ending in '/'"])));
+    let a = send("GET", "secret/data/../data/x", &root, None);
+    assert_eq!((a.status, a.errors()), (400, json!(["relative paths not supported"])));
+    assert_eq!(send("BREW", "secret/data/x", &root, None).status, 405);
+    let a = send("PATCH", "secret/data/x", &root, Some(b"{}"));
+    assert_eq!(a.status, 400);
+    let giant = vec![b' '; 33 << 20];
+    let a = send("PUT", "secret/data/x", &root, Some(&giant));
+    assert_eq!(a.status, 413, "{:?}", a.errors());
+    assert!(a.errors()[0].as_str().is_some_and(|t| t.contains("request body too large")));
+    assert_eq!(a.header("content-type"), Some("application/json"));
+    assert_eq!(a.header("cache-control"), Some("no-store"));
+    // nothing of all that changed anything, and the process lives
+    assert_eq!(s.list("secret/metadata/", &s.root).status, 404);
+    assert_eq!(s.get("sys/health", "").status, 200);
+}
+
+#[test]
+fn the_command_line_does_what_people_type() {
+    let s = Server::ready("cli");
+    let ok = |args: &[&str]| {
+        let (code, out, err) = s.cli(args);
+        assert_eq!(code, 0, "{args:?}: {out}{err}");
+        out
+    };
+    assert!(
+        ok(&["secrets", "enable", "-path=secret", "-version=2", "kv"])
+            .contains("Enabled the kv secrets engine at: secret/")
+    );
+    ok(&["kv", "put", "secret/app", "user=a", "pass=b"]);
+    assert_eq!(ok(&["kv", "get", "-field=pass", "secret/app"]).trim_end(), "b");
+    ok(&["policy", "list"]);
+    ok(&["token", "lookup"]);
+    assert_eq!(s.cli(&["kv", "get", "secret/none"]).0, 2);
+    assert_eq!(s.cli(&["status"]).0, 0);
+    ok(&["operator", "seal"]);
+    assert_eq!(s.cli(&["status"]).0, 2);
+}
+
+#[test]
+fn a_wrapping_token_opens_once() {
+    let s = Server::ready("wrap");
+    kv2(&s);
+    s.put("secret/data/a", &s.root, &json!({"data": {"k": "v"}}));
+    let headers = [("X-Vault-Token", s.root.as_str()), ("X-Vault-Wrap-TTL", "60")];
+    let a = request(s.port, "GET", "secret/data/a", &headers, None).expect("an answer");
+    let token = a.json()["wrap_info"]["token"].as_str().expect("a wrapping token").to_owned();
+    // many at once: one of them gets the secret
+    let opened: usize = std::thread::scope(|scope| {
+        let tries: Vec<_> =
+            (0..16).map(|_| scope.spawn(|| s.put("sys/wrapping/unwrap", &token, &Value::Null))).collect();
+        tries
+            .into_iter()
+            .map(|t| t.join().expect("a try"))
+            .filter(|a| {
+                assert!(a.status == 200 || a.status == 400, "{} {:?}", a.status, a.errors());
+                a.status == 200 && a.json()["data"]["data"]["k"] == "v"
+            })
+            .count()
+    });
+    assert_eq!(opened, 1);
+    let a = s.put("sys/wrapping/unwrap", &token, &Value::Null);
+    assert_eq!(a.errors(), json!(["wrapping token is not valid or does not exist"]));
+}
+
+#[test]
+fn n_uses_are_n_uses() {
+    let s = Server::ready("uses");
+    let a = s.put("auth/token/create", &s.root, &json!({"num_uses": 5, "policies": ["default"]}));
+    let token = a.json()["auth"]["client_token"].as_str().expect("a token").to_owned();
+    let worked: usize = std::thread::scope(|scope| {
+        let tries: Vec<_> = (0..12).map(|_| scope.spawn(|| s.get("auth/token/lookup-self", &token).status)).collect();
+        tries.into_iter().map(|t| t.join().expect("a try")).filter(|status| *status == 200).count()
+    });
+    assert_eq!(worked, 5);
+}
+
+#[test]
+fn two_processes_do_not_share_a_directory() {
+    let s = Server::ready("lock");
+    let config = s.scratch.0.join("config.hcl");
+    let out = std::process::Command::new(super::harness::binary())
+        .args(["server", &format!("-config={}", config.display())])
+        .output()
+        .expect("it runs");
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(text.contains("in use by another process"), "{text}");
+}
