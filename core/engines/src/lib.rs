@@ -44,3 +44,27 @@ pub(crate) fn check_size(bytes: usize) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use ringfence_logical::Class;
+
+    #[test]
+    fn every_engine_is_found_by_what_mounts_say() {
+        let r = super::registry();
+        for (class, kind, version, name) in [
+            (Class::Secret, "kv", None, "kv"),
+            (Class::Secret, "kv", Some("1"), "kv"),
+            (Class::Secret, "kv", Some("2"), "kv-v2"),
+            (Class::Secret, "cubbyhole", None, "cubbyhole"),
+            (Class::Auth, "userpass", None, "userpass"),
+            (Class::Auth, "approle", None, "approle"),
+        ] {
+            assert_eq!(r.find(class, kind, version).map(|e| e.name), Some(name));
+        }
+        assert!(r.find(Class::Auth, "kv", None).is_none() && r.find(Class::Secret, "kv", Some("3")).is_none());
+        for path in r.iter().flat_map(|e| e.engine.table().paths) {
+            assert!(!path.synopsis.is_empty(), "{} has no help", path.pattern);
+        }
+    }
+}

@@ -37,7 +37,6 @@ pub const STRICTLY_BIND_IP: Field =
     Field::bool("token_strictly_bind_ip", "Bind the token to the address that logged in.");
 
 /// The fields of a path: a method's own, and then all of this module.
-#[macro_export]
 macro_rules! with_token_fields {
     ($($own:expr),* $(,)?) => {
         &[
@@ -55,6 +54,7 @@ macro_rules! with_token_fields {
         ]
     };
 }
+pub(crate) use with_token_fields;
 
 /// What a role or user says of its tokens.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]

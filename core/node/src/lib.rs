@@ -19,6 +19,7 @@ pub use shard::{Settled, Shard, ShardIn, ShardOut, Ticket};
 
 // what the edge needs of the floors below; `server` imports nothing else of `core/`
 pub use ringfence_base::{Code, limit};
+pub use ringfence_crypto::Provider;
 pub use ringfence_logical::args::parse_bool;
 pub use ringfence_logical::side::perform;
 pub use ringfence_logical::{Error, Map, Operation, OwnerOp, Raw, SideOp, SideResult};

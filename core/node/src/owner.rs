@@ -19,6 +19,7 @@ use crate::shard::{NotDone, Proposal, Settled, Ticket};
 use crate::work::LeaseWork;
 use ringfence_barrier::{Finished, ReadSet, Verdict, Window};
 use ringfence_base::{Entropy, Index, Now, Term, Wall, invariant};
+use ringfence_crypto::Provider;
 use ringfence_logical::{OwnerOp, SideOp, SideResult};
 use ringfence_raft::{
     Checkpoint, ConfState, DiskFault, DiskOp, Effects, HaltReason, Member, MemberConfig, OpId, Payload, ProposeError,
@@ -63,6 +64,10 @@ pub struct OwnerConfig {
     pub checkpoint_log_bytes: u64,
     /// Bytes that the image may take; writes beyond it are refused.
     pub memory_limit_bytes: u64,
+    /// Largest batch, bytes encoded.
+    pub max_batch_bytes: usize,
+    /// Which implementation of the primitives; the simulator's is the seeded one.
+    pub provider: Provider,
 }
 
 impl Default for OwnerConfig {
@@ -76,6 +81,8 @@ impl Default for OwnerConfig {
             segment_bytes: 64 << 20,
             checkpoint_log_bytes: 256 << 20,
             memory_limit_bytes: u64::MAX,
+            max_batch_bytes: ringfence_base::limit::MAX_BATCH_BYTES,
+            provider: Provider::default(),
         }
     }
 }
@@ -264,6 +271,7 @@ impl Owner {
             facts: facts.clone(),
         });
         let index = SideIndex::rebuild(&version);
+        let config_provider = config.provider;
         Owner {
             window: Window::new(version.index(), WINDOW_OPS),
             checkpointer: Checkpointer::new(manifest, config.checkpoint_log_bytes),
@@ -279,7 +287,7 @@ impl Owner {
             waiting_bytes: 0,
             index,
             lease_work: LeaseWork::default(),
-            seal: SealState::default(),
+            seal: SealState::sealed(config_provider),
             keys: None,
             clock,
             cluster,
@@ -676,5 +684,9 @@ pub const RAFT_ID: u64 = 1;
 
 /// The member's configuration.
 pub fn member_config(config: &OwnerConfig, cluster: [u8; 16]) -> MemberConfig {
-    MemberConfig { segment_bytes: config.segment_bytes, ..MemberConfig::new(RAFT_ID, cluster) }
+    MemberConfig {
+        segment_bytes: config.segment_bytes,
+        max_entry_bytes: config.max_batch_bytes,
+        ..MemberConfig::new(RAFT_ID, cluster)
+    }
 }

@@ -64,6 +64,11 @@ struct Sealing {
 }
 
 impl SealState {
+    /// No key, no ceremony under way.
+    pub fn sealed(provider: Provider) -> SealState {
+        SealState { provider, ..SealState::default() }
+    }
+
     /// True once `sys/init` was done.
     pub fn initialized(&self, version: &Version) -> bool {
         matches!(SealConfig::load(version), Ok(Some(_)))
@@ -447,8 +452,7 @@ impl Owner {
     /// Drops every key of this process. The asker is answered when every core has said that its keyring is gone.
     pub(crate) fn seal_now(&mut self, asker: Option<(ShardId, Ticket)>, out: &mut Vec<OwnerOut>) {
         self.keys = None;
-        let SealState { provider, .. } = self.seal;
-        self.seal = SealState { provider, ..SealState::default() };
+        self.seal = SealState::sealed(self.seal.provider);
         self.lease_end();
         self.mark_dirty();
         self.publish_if_needed(out);

@@ -289,7 +289,9 @@ impl Shard {
         match ran.next {
             Next::CountUse => {
                 live.waits = Waits::CommitUse;
-                match txn.finish(&mut sealer.borrow_mut(), log_now) {
+                // the sealer is not lent any more when the proposal asks it for its count
+                let finished = txn.finish(&mut sealer.borrow_mut(), log_now);
+                match finished {
                     Ok(finished) => self.propose(ticket, live, finished, out),
                     Err(e) => self.unwritable(live, e, out),
                 }

@@ -23,6 +23,7 @@ use ringfence_logical::path::{Access, Matched};
 use ringfence_logical::{Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step};
 use ringfence_policy::acl::{Acl, AclRequest, GrantingPolicy};
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -404,11 +405,15 @@ impl Context<'_> {
             rng: pass.rng,
             host: &host,
         };
-        let mut step = match stage.resume {
-            Some((_, SideResult::Refused(e))) => return Err(e.clone()),
-            Some((resume, result)) => resume(&mut cx, result)?,
-            None => handler(&mut cx, &args)?,
-        };
+        if let Some((_, SideResult::Refused(e))) = stage.resume {
+            return Err(e.clone());
+        }
+        // an engine that panics costs its request, not the process; the transaction is thrown away with what it holds
+        let ran = catch_unwind(AssertUnwindSafe(|| match stage.resume {
+            Some((resume, result)) => resume(&mut cx, result),
+            None => handler(&mut cx, &args),
+        }));
+        let mut step = ran.unwrap_or_else(|_| Err(Error::internal("a handler panicked; its story is in the log")))?;
         if let Step::Done(Some(r)) = &mut step
             && !m.path.free_form
         {

@@ -245,6 +245,16 @@ impl World {
         panic!("{} {} finds no end", call.op, call.path);
     }
 
+    /// Runs a request once over an older view, without committing it.
+    pub fn run_at(&mut self, version: &Version, call: Call) -> Finished {
+        let keyring = self.keyring.clone();
+        let mut txn = Txn::new(version, Some(&keyring));
+        let mut rng = self.rng.clone();
+        let ran = pipeline::run(&mut self.pass(&mut rng), &mut txn, &Rc::new(call), &Stage::default());
+        assert!(matches!(ran.next, Next::Answer(_)));
+        txn.finish(&mut self.sealer.borrow_mut(), self.now).unwrap()
+    }
+
     /// Sends a request; answers status and body (`Null` without one).
     pub fn call(&mut self, op: Operation, path: &str, token: &str, data: Value) -> (Code, Value) {
         let call = self.blank(op, path, token, data);

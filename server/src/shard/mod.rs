@@ -50,6 +50,18 @@ pub enum ToShard {
     Reopen,
 }
 
+/// A panic in the machines of the spine ends the process: what half a step left behind must not be served.
+pub(crate) struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            telemetry::log(Level::Error, "an invariant of the machine is broken: stopping");
+            std::process::abort();
+        }
+    }
+}
+
 /// One core.
 pub struct Core {
     /// Its number.
@@ -99,6 +111,7 @@ impl Core {
         self.next_tag.set(tag + 1);
         let now = rt::now();
         {
+            let _guard = AbortOnPanic;
             let mut shard = self.shard.borrow_mut();
             self.observe(&mut shard);
             shard.call(tag, call, now, &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
@@ -169,6 +182,7 @@ impl Core {
     }
 
     fn step(self: &Rc<Self>, event: ShardIn) {
+        let _guard = AbortOnPanic;
         let now: Now = rt::now();
         let mut shard = self.shard.borrow_mut();
         self.observe(&mut shard);

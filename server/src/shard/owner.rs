@@ -1,6 +1,6 @@
 //! Core 0's second machine: the owner, its mailbox, its disk, its clock.
 
-use super::{Published, ToOwner, ToShard};
+use super::{AbortOnPanic, Published, ToOwner, ToShard};
 use crate::disk::{DirExecutor, Directory, Done, Executor, MemoryExecutor};
 use crate::rt::channel::{Inlet, Sender};
 use crate::rt::{self, OsEntropy, Pool};
@@ -128,11 +128,13 @@ impl OwnerCore {
     }
 
     fn give(&self, input: OwnerIn) {
+        let _guard = AbortOnPanic;
         self.owner.borrow_mut().step(input, rt::now(), &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
     }
 
     /// Settles and carries out what the owner asks for, until it rests. A memory disk completes within the round.
     fn round(&self) {
+        let _guard = AbortOnPanic;
         loop {
             let finished = std::mem::take(&mut *self.done.borrow_mut());
             for d in finished {

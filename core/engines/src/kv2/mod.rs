@@ -4,7 +4,7 @@
 //! ```text
 //! area c   (empty)                       configuration of the mount, JSON
 //! area m   path                          metadata of a key and its versions, see `record`
-//! area v   path, 0x00, version as be64   one version's data: its JSON text as it goes out
+//! area v   path, 0x00, version as be64   one version's data: its JSON text as it goes out, and a format byte
 //! ```
 //!
 //! Reading a version opens two records and builds no JSON tree. When a version is to die by itself is decided when it

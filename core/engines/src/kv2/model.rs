@@ -132,7 +132,7 @@ fn step(w: &mut World, m: &mut Model, act: &Act) {
             }
             let Some(live) = m.live(*key, now) else {
                 let code = answer.unwrap().map(|r| r.code);
-                assert!(matches!(code, None | Some(Some(Code::NotFound))) || m.keys[key].cas_required);
+                assert!(matches!(code, None | Some(Some(Code::NotFound))));
                 return;
             };
             let mut data = live.data.clone();

@@ -10,7 +10,8 @@ pub const KEYS: u8 = b'm';
 /// Area of the versions' data.
 pub const VERSIONS: u8 = b'v';
 
-/// Format of a version's record: the text of its data follows as it is.
+/// Format of a version's record: the JSON text of its data, and then this byte. It stands last so that a read takes
+/// it off without moving the text.
 const FORMAT: u8 = 1;
 
 /// Reads a key.
@@ -33,10 +34,9 @@ pub fn save(cx: &mut Cx<'_, '_>, path: &str, key: &Key) -> Result<(), Error> {
 pub fn load_version(cx: &mut Cx<'_, '_>, path: &str, version: u64) -> Result<String, Error> {
     let absent = || Error::internal("a live version has no data");
     let mut bytes = cx.get(VERSIONS, &suffix(path, version))?.ok_or_else(absent)?;
-    match bytes.first() {
-        Some(&FORMAT) => bytes.remove(0),
-        _ => return Err(Error::internal("unknown format of a version's data")),
-    };
+    if bytes.pop() != Some(FORMAT) {
+        return Err(Error::internal("unknown format of a version's data"));
+    }
     String::from_utf8(bytes).map_err(|_| Error::internal("a version's data is not text"))
 }
 
@@ -44,8 +44,8 @@ pub fn load_version(cx: &mut Cx<'_, '_>, path: &str, version: u64) -> Result<Str
 pub fn save_version(cx: &mut Cx<'_, '_>, path: &str, version: u64, text: &str) -> Result<(), Error> {
     crate::check_size(text.len() + 1)?;
     let mut bytes = Vec::with_capacity(text.len() + 1);
-    bytes.push(FORMAT);
     bytes.extend_from_slice(text.as_bytes());
+    bytes.push(FORMAT);
     cx.put(VERSIONS, &suffix(path, version), &bytes);
     Ok(())
 }

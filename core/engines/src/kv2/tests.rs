@@ -517,6 +517,14 @@ fn no_value_leaves_the_seal_or_stands_in_an_error() {
 }
 
 #[test]
+fn the_bytes_of_a_version() {
+    let mut w = world();
+    put(&mut w, "a/b", json!({"z": 1.50, "a": "x"}));
+    let stored = w.transaction(Read, "", |cx| cx.get(super::store::VERSIONS, b"a/b\0\0\0\0\0\0\0\0\x01")).unwrap();
+    assert_eq!(stored.as_deref(), Some(&b"{\"a\":\"x\",\"z\":1.5}\x01"[..]));
+}
+
+#[test]
 fn a_record_that_does_not_parse_is_a_fault_not_a_panic() {
     let mut w = world();
     w.transaction(Update, "", |cx| {

@@ -64,7 +64,7 @@ fn all(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     .done()
 }
 
-fn checked<'a>(args: &'a Args) -> Result<&'a str, Error> {
+fn checked(args: &Args) -> Result<&str, Error> {
     match args.str("type") {
         known @ ("auth" | "secret" | "database") => Ok(known),
         other => Err(Error::invalid(format!("{other:?} is not a supported plugin type"))),

@@ -39,6 +39,9 @@ const PROTECTED: &[u8] = &[0, TABLE_CORE, TABLE_ISSUER];
 /// Tables whose records carry a clear header that the machine keeps indexes of: not written by hand.
 const INDEXED: &[u8] = &[tables::TOKEN, tables::LEASE];
 
+/// Keys that one list shows.
+const MAX_ROWS: usize = 10_000;
+
 fn check_open(cx: &Cx<'_, '_>) -> Result<(), Error> {
     if host(cx).settings().raw_storage_endpoint { Ok(()) } else { Err(Error::unsupported_path()) }
 }
@@ -69,8 +72,13 @@ fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         return Response::keys(names).done();
     }
     let prefix = key(args, "list")?;
-    let keys = cx.txn.list(&prefix, None, usize::MAX);
-    Response::keys(keys.iter().map(|k| hex::encode(&k[prefix.len()..])).collect()).done()
+    let keys = cx.txn.list(&prefix, None, MAX_ROWS);
+    let response = Response::keys(keys.iter().map(|k| hex::encode(&k[prefix.len()..])).collect());
+    match keys.len() < MAX_ROWS {
+        true => response,
+        false => response.warn(format!("Only the first {MAX_ROWS} keys are shown; ask with a longer path.")),
+    }
+    .done()
 }
 
 fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {

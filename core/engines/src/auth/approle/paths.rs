@@ -2,7 +2,7 @@
 
 use super::{field, login, role, secret_paths, tidy};
 use crate::page::{AFTER, LIMIT};
-use crate::with_token_fields;
+use crate::tokenutil::with_token_fields;
 use ringfence_logical::field::Preset;
 use ringfence_logical::{Field, Kind, Path};
 

@@ -68,7 +68,8 @@ pub fn place(cx: &Cx<'_, '_>, role: &Role, secret_id: &str) -> Place {
     p
 }
 
-/// Reads a secret-id that is in force. One that has expired is cleared away on the spot and is as good as absent.
+/// Reads a secret-id that is in force. One that has expired is as good as absent, and is cleared away if the request
+/// goes through; a refusal (a login, say) writes nothing and leaves it to a tidy.
 pub fn load(cx: &mut Cx<'_, '_>, place: &Place) -> Result<Option<SecretId>, Error> {
     let Some(entry) = cx.get_json::<SecretId>(SECRET_IDS, place)? else { return Ok(None) };
     if entry.is_expired(cx.now) {

@@ -2,7 +2,7 @@
 
 use super::{login, user};
 use crate::page::{AFTER, LIMIT};
-use crate::with_token_fields;
+use crate::tokenutil::with_token_fields;
 use ringfence_logical::{Field, Kind, Path};
 
 const USERNAME: Field = Field::new("username", Kind::LowerStr, "Name of the user.");

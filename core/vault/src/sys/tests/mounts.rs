@@ -148,7 +148,7 @@ fn what_cannot_be_mounted() {
     ] {
         refused(post(&mut w, path, body), text);
     }
-    assert_eq!(error_of(&post(&mut w, "sys/mounts/x", json!({"type": "kv", "config": 3})).1).is_empty(), false);
+    assert_eq!(post(&mut w, "sys/mounts/x", json!({"type": "kv", "config": 3})).0, Code::Invalid);
     // a mount above another one nests too
     set(&mut w, "sys/mounts/a/b", json!({"type": "kv"}));
     refused(post(&mut w, "sys/mounts/a", json!({"type": "kv"})), "path is already in use at a/b/");
@@ -383,18 +383,19 @@ fn moves_that_are_refused() {
 
 #[test]
 fn two_mounts_at_one_path_cannot_both_commit() {
-    use ringfence_barrier::Txn;
     let mut w = world();
-    // two nodes' worth of the same read index: the second one loses
+    set(&mut w, "sys/mounts/one", json!({"type": "kv"}));
     let version = w.version();
-    set(&mut w, "sys/mounts/secret", json!({"type": "kv"}));
-    let finished = {
-        let mut stale = Txn::new(&version, None);
-        stale.guard_prefix(&[crate::tables::MOUNT]);
-        stale.put_clear(b"\x07\0\0\0\0x".to_vec(), b"1".to_vec());
-        stale.finish_clear(w.now).expect("finishes")
-    };
-    assert!(!w.commit(finished));
+    let root_token = w.root.clone();
+    set(&mut w, "sys/mounts/two", json!({"type": "kv"}));
+    // neither the move nor the new mount writes what the other one wrote; both looked whether the path was free
+    let moved = w.blank(Operation::Update, "sys/remount", &root_token, json!({"from": "one", "to": "two"}));
+    let nested = w.blank(Operation::Update, "sys/mounts/two/below", &root_token, json!({"type": "kv"}));
+    for overtaken in [moved, nested] {
+        let finished = w.run_at(&version, overtaken);
+        assert!(finished.batch.is_some(), "it saw a free path");
+        assert!(!w.commit(finished));
+    }
 }
 
 #[test]

@@ -249,6 +249,17 @@ fn locked_users() {
 }
 
 #[test]
+fn the_configuration_without_secrets() {
+    let mut w = world();
+    assert_eq!(get(&mut w, "sys/config/state/sanitized")["data"], json!({}));
+    let mut registry = ringfence_logical::Registry::new();
+    crate::sys::register(&mut registry);
+    let settings = Settings { sanitized: json!({"log_level": "info"}), ..Settings::default() };
+    w.replace_core(CoreState::new(std::sync::Arc::new(Vault { registry, settings })));
+    assert_eq!(get(&mut w, "sys/config/state/sanitized")["data"], json!({"log_level": "info"}));
+}
+
+#[test]
 fn raw_records_only_where_configured() {
     let mut w = world();
     let (code, v) = root(&mut w, Operation::Read, "sys/raw/03/00000001", Value::Null);
