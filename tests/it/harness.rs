@@ -2,7 +2,7 @@
 //! stands between a test and the bytes.
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -212,10 +212,6 @@ impl Server {
 
     pub fn list(&self, path: &str, token: &str) -> Answer {
         self.request("LIST", path, token, None)
-    }
-
-    pub fn delete(&self, path: &str, token: &str) -> Answer {
-        self.request("DELETE", path, token, None)
     }
 
     pub fn request(&self, method: &str, path: &str, token: &str, body: Option<&[u8]>) -> Answer {

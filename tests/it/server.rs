@@ -162,3 +162,97 @@ fn two_processes_do_not_share_a_directory() {
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(text.contains("in use by another process"), "{text}");
 }
+
+#[test]
+fn a_snapshot_brings_the_data_back() {
+    let mut s = Server::ready("snapshot");
+    kv2(&s);
+    s.put("secret/data/a", &s.root, &json!({"data": {"k": "then"}}));
+    let file = s.scratch.0.join("backup.snap").display().to_string();
+    let (code, out, err) = s.cli(&["operator", "raft", "snapshot", "save", &file]);
+    assert_eq!(code, 0, "{out}{err}");
+    s.put("secret/data/a", &s.root, &json!({"data": {"k": "later"}}));
+    s.put("secret/data/b", &s.root, &json!({"data": {"k": "new"}}));
+    // a damaged archive changes nothing
+    let mut bytes = std::fs::read(&file).expect("the archive");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    let a = s.request("POST", "sys/storage/raft/snapshot", &s.root, Some(&bytes));
+    assert_eq!(a.status, 400, "{:?}", a.errors());
+    assert_eq!(s.get("secret/data/b", &s.root).status, 200);
+    let (code, out, err) = s.cli(&["operator", "raft", "snapshot", "restore", &file]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(s.get("secret/data/a", &s.root).json()["data"]["data"]["k"], "then");
+    assert_eq!(s.get("secret/data/b", &s.root).status, 404);
+    // what is written afterwards, and all of it after a crash
+    assert_eq!(s.put("secret/data/c", &s.root, &json!({"data": {"k": "after"}})).status, 200);
+    s.kill();
+    s.start();
+    s.unseal();
+    assert_eq!(s.get("secret/data/a", &s.root).json()["data"]["data"]["k"], "then");
+    assert_eq!(s.get("secret/data/b", &s.root).status, 404);
+    assert_eq!(s.get("secret/data/c", &s.root).json()["data"]["data"]["k"], "after");
+    // another cluster's snapshot is refused unless forced
+    let mut other = Server::ready("snapshot-other");
+    let archive = std::fs::read(&file).expect("the archive");
+    let a = other.request("POST", "sys/storage/raft/snapshot", &other.root, Some(&archive));
+    assert_eq!(a.status, 400);
+    assert!(a.errors()[0].as_str().is_some_and(|t| t.starts_with("could not verify hash file")), "{:?}", a.errors());
+    let a = other.request("POST", "sys/storage/raft/snapshot-force", &other.root, Some(&archive));
+    assert_eq!(a.status, 204, "{:?}", a.errors());
+    assert_eq!(other.get("sys/seal-status", "").json()["sealed"], true);
+    other.keys = s.keys.clone();
+    other.unseal();
+    assert_eq!(other.get("secret/data/a", &s.root).json()["data"]["data"]["k"], "then");
+}
+
+#[test]
+fn five_wrong_passwords_lock_a_user_out() {
+    let s = Server::ready("lockout");
+    s.put("sys/auth/userpass", &s.root, &json!({"type": "userpass"}));
+    s.put("auth/userpass/users/bob", &s.root, &json!({"password": "right"}));
+    let login = |name: &str, password: &str| {
+        s.put(&format!("auth/userpass/login/{name}"), "", &json!({"password": password}))
+    };
+    for _ in 0..5 {
+        let a = login("bob", "wrong");
+        assert_eq!((a.status, a.errors()), (400, json!(["invalid username or password"])));
+    }
+    let begun = std::time::Instant::now();
+    while login("BOB", "right").status != 403 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "never locked");
+    }
+    let accessor = s.get("sys/auth/userpass", &s.root).json()["data"]["accessor"].as_str().expect("text").to_owned();
+    let a = s.put(&format!("sys/locked-users/{accessor}/unlock/bob"), &s.root, &Value::Null);
+    assert_eq!(a.status, 204, "{:?}", a.errors());
+    assert_eq!(login("bob", "right").status, 200);
+}
+
+#[test]
+fn rekey_rotate_and_a_new_root_token() {
+    let mut s = Server::blank("ceremony");
+    s.init(3, 2);
+    s.unseal();
+    let old = s.keys.clone();
+    let a = s.put("sys/rekey/init", "", &json!({"secret_shares": 1, "secret_threshold": 1}));
+    let nonce = a.json()["nonce"].clone();
+    s.put("sys/rekey/update", "", &json!({"key": old[0], "nonce": nonce}));
+    let a = s.put("sys/rekey/update", "", &json!({"key": old[2], "nonce": nonce}));
+    assert_eq!(a.json()["complete"], true, "{:?}", a.errors());
+    s.keys = vec![a.json()["keys_base64"][0].as_str().expect("a key").to_owned()];
+    assert_eq!(s.put("sys/rotate", &s.root, &Value::Null).status, 204);
+    assert_eq!(s.get("sys/key-status", &s.root).json()["data"]["term"], 2);
+    kv2(&s);
+    s.put("secret/data/a", &s.root, &json!({"data": {"k": "v"}}));
+    s.kill();
+    s.start();
+    s.unseal();
+    assert_eq!(s.get("secret/data/a", &s.root).json()["data"]["data"]["k"], "v");
+    let a = s.put("sys/generate-root/attempt", "", &json!({}));
+    let (nonce, otp) = (a.json()["nonce"].clone(), a.json()["otp"].clone());
+    let a = s.put("sys/generate-root/update", "", &json!({"key": s.keys[0], "nonce": nonce}));
+    let encoded = a.json()["encoded_token"].clone();
+    let a = s.put("sys/decode-token", "", &json!({"encoded_token": encoded, "otp": otp}));
+    let token = a.json()["token"].as_str().expect("a token").to_owned();
+    assert_eq!(s.get("auth/token/lookup-self", &token).json()["data"]["policies"], json!(["root"]));
+}

@@ -487,6 +487,11 @@ impl Unsealed {
         Ok(Unsealed::assemble(unseal_key, root, Arc::new(keyring)))
     }
 
+    /// Opens another image by the unseal key held, with nothing remembered of the present one: after a restore.
+    pub fn reopen(&self, view: &dyn View) -> Result<Unsealed, SealError> {
+        Unsealed::open(self.provider(), view, Zeroizing::new(*self.unseal_key.expose()))
+    }
+
     /// Follows a rotation or a rekey that was applied: reads the keyring of a newer view, by the root key held or by
     /// the one that the rekey left sealed for nodes like this. Call it when the core table has changed.
     pub fn refresh(&self, view: &dyn View) -> Result<Unsealed, SealError> {

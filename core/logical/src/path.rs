@@ -61,6 +61,8 @@ pub struct Path {
     pub free_form: bool,
     /// A successful answer can be handled for its wrapped accessor etc. Login paths make tokens.
     pub login: bool,
+    /// Whom a login names, in the method's one normal form: for lockouts, before the credentials are looked at.
+    pub names: Option<fn(&Args) -> String>,
     /// Only the root namespace has it.
     pub root_namespace_only: bool,
 }
@@ -83,6 +85,7 @@ impl Path {
             delete: None,
             free_form: false,
             login: false,
+            names: None,
             root_namespace_only: false,
         }
     }
@@ -117,6 +120,12 @@ impl Path {
         self.access = Access::Public;
         self.login = true;
         self
+    }
+
+    /// A login that names its user by these fields.
+    pub const fn login_of(mut self, names: fn(&Args) -> String) -> Path {
+        self.names = Some(names);
+        self.login()
     }
 
     /// The body is data.

@@ -81,4 +81,6 @@ pub struct Facts {
     pub cluster_name: String,
     /// A UUID; empty while sealed.
     pub cluster_id: String,
+    /// Somebody gave wrong credentials lately: good logins are reported too.
+    pub counting_failures: bool,
 }

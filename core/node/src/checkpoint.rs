@@ -151,6 +151,29 @@ impl Checkpointer {
         self.advance(out);
     }
 
+    /// Begins the checkpoint of an image that shares nothing with the last one: a restored snapshot. The caller has
+    /// seen that none is running.
+    pub fn replace(
+        &mut self,
+        version: Version,
+        cluster: [u8; 16],
+        term: Term,
+        conf_state: &ConfState,
+        out: &mut Vec<OwnerOut>,
+    ) {
+        // no chunk is kept, but no name is given twice either: the old files stand until the manifest is replaced
+        let names = self.last.as_ref().map(|m| Manifest { chunks: Vec::new(), ..m.clone() });
+        self.run = Some(Run {
+            awaiting: 0,
+            index: version.index(),
+            term,
+            conf_state: conf_state.clone(),
+            cluster,
+            stage: Stage::Chunks(CheckpointWriter::new(version, names.as_ref())),
+        });
+        self.advance(out);
+    }
+
     /// A file operation is done. Answers the checkpoint when its manifest is durable.
     pub fn done(&mut self, id: u64, result: Result<(), FileFault>, out: &mut Vec<OwnerOut>) -> Option<Made> {
         if self.run.as_ref()?.awaiting != id {

@@ -4,8 +4,12 @@
 use ringfence_logical::{Map, Operation};
 use ringfence_vault::call::Call;
 
-/// The path of the call that seals; its answer comes from the owner because no core can run a resume afterwards.
-pub const SEAL: &str = "sys/seal";
+/// True for the calls that take the image or its keys away (seal, restore of a snapshot): their answer comes from the
+/// owner alone, because no core can run a resume afterwards.
+pub fn ends_the_view(call: &Call) -> bool {
+    call.op == Operation::Update
+        && matches!(call.path.as_str(), "sys/seal" | "sys/storage/raft/snapshot" | "sys/storage/raft/snapshot-force")
+}
 
 /// Which of the owner's endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

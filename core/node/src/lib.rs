@@ -6,6 +6,7 @@ pub mod cell;
 pub mod checkpoint;
 pub mod clock;
 pub mod control;
+pub mod lockout;
 pub mod owner;
 pub mod seal;
 pub mod shard;
@@ -30,6 +31,7 @@ pub use ringfence_vault::audit::{Device, Line};
 pub use ringfence_vault::call::{Body, Call, Headers, Reply};
 pub use ringfence_vault::host::{API_VERSION, Settings, Vault};
 pub use ringfence_vault::mount::{SystemTtls, UserLockout};
+pub use ringfence_vault::pipeline::LoginNote;
 
 /// The engines this build knows: the vault's own and those of the engines floor.
 pub fn registry() -> ringfence_logical::Registry {

@@ -104,8 +104,12 @@ pub enum OwnerIn {
     FileDone(u64, Result<(), FileFault>),
     /// A side operation of the lease worker is done.
     SideDone(u64, SideResult),
+    /// A snapshot archive was taken apart.
+    Unpacked(ShardId, Ticket, Result<crate::snapshot::Unpacked, String>),
     /// A core has dropped its keyring.
     Withdrawn(ShardId, u64),
+    /// A login that counts towards a lockout.
+    Login(ringfence_vault::pipeline::LoginNote),
 }
 
 /// What the owner asks for.
@@ -131,6 +135,8 @@ pub enum OwnerOut {
     Serve(ShardId, Ticket, &'static str, serde_json::Value),
     /// Write a snapshot archive of this version outside; answered to the shard.
     Snapshot(ShardId, Ticket, Box<crate::snapshot::Job>),
+    /// Take a snapshot archive apart outside; `true`: whoever sealed it.
+    Unpack(ShardId, Ticket, Arc<Vec<u8>>, bool),
     /// A message for the log.
     Log(Level, String),
     /// The process must stop.
@@ -217,6 +223,8 @@ pub struct Owner {
     halted: bool,
     /// Seals reported by the cores since they were last written down.
     pub(crate) encryptions: u64,
+    pub(crate) failures: crate::lockout::Failures,
+    pub(crate) restore: Option<crate::snapshot::Restore>,
 }
 
 /// What a data directory holds after recovery.
@@ -301,6 +309,8 @@ impl Owner {
             dirty: true,
             halted: false,
             encryptions: 0,
+            failures: crate::lockout::Failures::default(),
+            restore: None,
         }
     }
 
@@ -346,9 +356,11 @@ impl Owner {
                     m.disk_done(id, result);
                 }
             }
-            OwnerIn::FileDone(id, result) => self.file_done(id, result, out),
+            OwnerIn::FileDone(id, result) => self.file_done(id, result, rng, out),
             OwnerIn::SideDone(id, result) => self.lease_side_done(id, result, rng, out),
             OwnerIn::Withdrawn(shard, sequence) => self.withdrawn(shard, sequence, out),
+            OwnerIn::Unpacked(shard, ticket, unpacked) => self.unpacked(shard, ticket, unpacked, out),
+            OwnerIn::Login(note) => self.login(note, rng, out),
         }
     }
 
@@ -358,7 +370,13 @@ impl Owner {
         // what is told to the owner's own waiters may propose again, so the member is polled until it rests
         while !self.halted && self.settle_once(rng, out) {}
         self.publish_if_needed(out);
-        self.checkpoint_step(out);
+        if self.checkpointer.is_running() {
+            return;
+        }
+        match self.restore.is_some() {
+            true => self.restore_step(out),
+            false => self.checkpoint_step(out),
+        }
     }
 
     /// One round; false when there was nothing to do.
@@ -425,6 +443,9 @@ impl Owner {
             self.clock.tick(self.now);
             self.lease_tick(rng, out);
             self.seal_tick(rng, out);
+            if self.failures.forget(self.now) {
+                self.dirty = true;
+            }
         }
         if self.now.mono.since(self.published.mono) >= PUBLISH_EVERY_NS {
             self.dirty = true;
@@ -528,7 +549,7 @@ impl Owner {
             Verdict::Clean => {}
             Verdict::Conflict | Verdict::TooOld => return Err(Settled::Refused),
         }
-        if self.waiting_bytes > MAX_WAITING_BYTES {
+        if self.waiting_bytes > MAX_WAITING_BYTES || self.restore.is_some() {
             return Err(Settled::NotDone(NotDone::Busy));
         }
         let grows = batch.ops.iter().any(|op| matches!(op, ringfence_store::Op::Put { .. }));
@@ -627,6 +648,7 @@ impl Owner {
             active: self.is_active() && !sealed,
             cluster_name: if sealed { String::new() } else { self.facts.cluster_name.clone() },
             cluster_id: if sealed { String::new() } else { self.facts.cluster_id.clone() },
+            counting_failures: self.failures.any(),
         };
         if *self.facts != facts {
             self.facts = Arc::new(facts);
@@ -643,13 +665,33 @@ impl Owner {
         out.push(OwnerOut::Publish(self.cell.clone()));
     }
 
-    fn file_done(&mut self, id: u64, result: Result<(), FileFault>, out: &mut Vec<OwnerOut>) {
-        if let Some(made) = self.checkpointer.done(id, result, out)
-            && let Some(m) = &mut self.member
-        {
+    fn file_done(&mut self, id: u64, result: Result<(), FileFault>, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        let restoring = self.restore.as_ref().is_some_and(|r| r.image.is_some());
+        let was_running = self.checkpointer.is_running();
+        let made = self.checkpointer.done(id, result, out);
+        let done = made.is_some();
+        if let (Some(made), Some(m)) = (made, &mut self.member) {
             let conf = made.conf_state.clone();
             m.checkpointed(Checkpoint { index: made.index, term: made.term, conf }, made.manifest.into());
         }
+        if restoring && was_running && !self.checkpointer.is_running() {
+            self.restored(done, rng, out);
+        }
+    }
+
+    /// Writes the checkpoint of an image that is to replace the present one.
+    pub(crate) fn checkpoint_restored(&mut self, version: Version, out: &mut Vec<OwnerOut>) {
+        self.checkpointer.replace(version, self.cluster, self.applied_term, &self.conf_state, out);
+    }
+
+    /// Takes a restored image at the present index. Answers whether the unseal key held opens its keyring.
+    pub(crate) fn adopt_image(&mut self, image: Image) -> bool {
+        self.image = image;
+        self.version = self.image.publish();
+        self.window.reset(self.version.index());
+        self.index = SideIndex::rebuild(&self.version);
+        self.dirty = true;
+        self.reopen_keys()
     }
 
     fn checkpoint_step(&mut self, out: &mut Vec<OwnerOut>) {

@@ -41,6 +41,7 @@ pub struct SealState {
     issuing: Option<Issuer>,
     issued_at: Mono,
     waiting_unseal: Vec<(ShardId, Ticket)>,
+    waiting_restore: Vec<(ShardId, Ticket)>,
     pending_init: Option<PendingInit>,
     sealing: Option<Sealing>,
     active_since: Option<Wall>,
@@ -419,6 +420,9 @@ impl Owner {
         let status = json_reply(&self.seal_status());
         for (shard, ticket) in std::mem::take(&mut self.seal.waiting_unseal) {
             out.push(OwnerOut::ControlDone(shard, ticket, status.clone()));
+        }
+        for (shard, ticket) in std::mem::take(&mut self.seal.waiting_restore) {
+            out.push(OwnerOut::OperateDone(shard, ticket, SideResult::Json(Value::Null)));
         }
         out.push(OwnerOut::Log(Level::Info, "vault is unsealed".into()));
     }
@@ -826,6 +830,41 @@ impl Owner {
             return json_reply(&json!({"joined": true}));
         }
         Reply::error(&Error::new(Code::Internal, "joining a raft cluster is not served yet: initialise this node"))
+    }
+
+    /// Opens the keyring of a restored image by the unseal key held.
+    pub(crate) fn reopen_keys(&mut self) -> bool {
+        let next = self.seal.unsealed.as_ref().and_then(|u| u.reopen(&self.version).ok());
+        self.seal.core_at = self.version.changed(TABLE_CORE, None);
+        match next {
+            Some(next) => {
+                self.seal.unsealed = Some(next);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// After a restore: the issuer in force is not known to the restored image, so nothing may be sealed under it.
+    pub(crate) fn seal_or_reissue(
+        &mut self,
+        reopened: bool,
+        asker: (ShardId, Ticket),
+        rng: &mut dyn Entropy,
+        out: &mut Vec<OwnerOut>,
+    ) {
+        if !reopened {
+            self.seal_now(Some(asker), out);
+            return;
+        }
+        self.seal.waiting_restore.push(asker);
+        self.keys = None;
+        self.seal.sealer = None;
+        self.seal.issuing = None;
+        self.lease_end();
+        self.mark_dirty();
+        self.publish_if_needed(out);
+        self.try_pending(rng, out);
     }
 
     /// The keys in force, while unsealed.

@@ -21,7 +21,7 @@ use ringfence_store::Batch;
 use ringfence_vault::audit::Line;
 use ringfence_vault::call::{Call, Reply};
 use ringfence_vault::host::{ClusterFacts, CoreState, Vault};
-use ringfence_vault::pipeline::{self, Next, Pass, Stage};
+use ringfence_vault::pipeline::{self, LoginNote, Next, Pass, Stage};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -109,6 +109,8 @@ pub enum ShardOut {
     Audit(Ticket, Vec<Line>),
     /// The keyring of this sequence or older is gone from this core.
     Withdrawn(u64),
+    /// A login that the owner counts.
+    Login(LoginNote),
     /// For the log: why a request got an internal error.
     Fault(String, String),
 }
@@ -238,6 +240,19 @@ impl Shard {
             }
             ShardIn::SideDone(ticket, result) => {
                 let Some(mut live) = self.live.remove(&ticket) else { return };
+                if control::ends_the_view(&live.call) {
+                    // the image that authorised it is gone, so no resume can check again what it relied on
+                    let reply = match result {
+                        SideResult::Refused(e) => Reply::error(&e),
+                        SideResult::Failed(why) => {
+                            out.push(ShardOut::Fault(live.call.id.clone(), why));
+                            internal()
+                        }
+                        _ => Reply::empty(Code::NoContent),
+                    };
+                    out.push(ShardOut::Reply(live.tag, reply));
+                    return;
+                }
                 if let Waits::Side { resume } = std::mem::replace(&mut live.waits, Waits::Run) {
                     live.resume = Some((resume, result));
                     self.run(ticket, live, now, rng, out);
@@ -260,10 +275,7 @@ impl Shard {
     fn run(&mut self, ticket: Ticket, mut live: Live, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
         live.attempts += 1;
         let (Some(keys), Some(sealer)) = (&self.cell.keys, self.sealer.clone()) else {
-            // the seal itself has come back: nothing is left to run its resume with
-            let sealed_us = live.call.path == control::SEAL && live.resume.is_some();
-            let reply = if sealed_us { Reply::empty(Code::NoContent) } else { unavailable(&self.cell) };
-            out.push(ShardOut::Reply(live.tag, reply));
+            out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
             return;
         };
         let log_now = self.cell.clock.now(now);
@@ -285,6 +297,12 @@ impl Shard {
         let ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
         if let Some(cause) = ran.cause {
             out.push(ShardOut::Fault(live.call.id.clone(), cause));
+        }
+        // while nobody has failed there is nothing to end
+        if let Some(note) = ran.login
+            && (!note.good || self.cell.facts.counting_failures)
+        {
+            out.push(ShardOut::Login(note));
         }
         match ran.next {
             Next::CountUse => {
@@ -459,7 +477,7 @@ impl Shard {
             for t in waiting {
                 // the call that seals waits for the owner itself and is answered by it
                 if let Some(l) = self.live.get(&t)
-                    && l.call.path == control::SEAL
+                    && control::ends_the_view(&l.call)
                 {
                     continue;
                 }

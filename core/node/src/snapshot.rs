@@ -4,20 +4,26 @@
 //! A [`Job`] is built outside the cores from an immutable version; nothing in it is plaintext. It carries one key use
 //! only: the sealing of the checksums.
 
-use crate::owner::{Owner, OwnerOut, ShardId};
+use crate::owner::{Level, Owner, OwnerOut, ShardId};
 use crate::shard::Ticket;
 use ringfence_barrier::{BlobPurpose, Unsealed};
-use ringfence_base::{Code, Entropy, Writer};
+use ringfence_base::{Code, Entropy, Reader, Writer, limit};
 use ringfence_crypto::sha256;
 use ringfence_logical::{Error, OwnerOp, SideResult};
-use ringfence_store::Version;
+use ringfence_store::{Image, Version};
 use serde_json::json;
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::ops::Bound;
 use std::sync::Arc;
 
 /// Begins `state.bin`.
 const MAGIC: &[u8; 8] = b"RFSNAP\x00\x01";
+
+/// Largest `state.bin`, bytes.
+const MAX_STATE_BYTES: u64 = 1 << 40;
+/// Largest other member, bytes. Source: Vault's limit.
+const MAX_SMALL_BYTES: u64 = 8192;
 
 /// A snapshot to be written.
 pub struct Job {
@@ -68,7 +74,7 @@ fn try_build(job: &Job) -> std::io::Result<Vec<u8>> {
         "Configuration": {"Servers": [{"Suffrage": 0, "ID": job.node_id, "Address": job.address}]},
         "ConfigurationIndex": 0, "Size": state.len(),
     }))?;
-    let sums = format!("{}  meta.json\n{}  state.bin\n", hex::encode(sha256(&meta)), hex::encode(sha256(&state)));
+    let sums = sums_of(&meta, &state);
     let sealed = job.unsealed.seal_blob(BlobPurpose::SnapshotSums, sums.as_bytes(), &mut Drawn(&job.noise, 0));
     let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut tar = tar::Builder::new(gz);
@@ -90,6 +96,80 @@ fn try_build(job: &Job) -> std::io::Result<Vec<u8>> {
     gz.finish()
 }
 
+/// An archive taken apart and checked against its own sums, in the pool.
+#[derive(Debug)]
+pub struct Unpacked {
+    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    sums: Vec<u8>,
+    sealed: Vec<u8>,
+    force: bool,
+}
+
+/// Takes an archive apart. Called outside the cores; any bytes are safe.
+///
+/// # Errors
+/// What the client is told.
+pub fn unpack(archive: &[u8], force: bool) -> Result<Unpacked, String> {
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(archive));
+    let broken = |e: std::io::Error| format!("failed to read the snapshot: {e}");
+    for entry in tar.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        let name = entry.path().map_err(broken)?.display().to_string();
+        let limit = match name.as_str() {
+            "state.bin" => MAX_STATE_BYTES,
+            "meta.json" | "SHA256SUMS" | "SHA256SUMS.sealed" => MAX_SMALL_BYTES,
+            _ => return Err(format!("unexpected file {name:?} in snapshot")),
+        };
+        let mut bytes = Vec::new();
+        entry.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(broken)?;
+        if bytes.len() as u64 > limit {
+            return Err(format!("file {name:?} of the snapshot is too large"));
+        }
+        files.insert(name, bytes);
+    }
+    let mut take =
+        |name: &str| files.remove(name).ok_or_else(|| format!("incomplete snapshot, unable to read {name} file"));
+    let (meta, state) = (take("meta.json")?, take("state.bin")?);
+    let (sums, sealed) = (take("SHA256SUMS")?, take("SHA256SUMS.sealed")?);
+    let expected = sums_of(&meta, &state);
+    if sums != expected.as_bytes() {
+        return Err("the snapshot is damaged: its checksums do not match its contents".into());
+    }
+    let entries = read_state(&state).map_err(|e| format!("the snapshot's state cannot be read: {e}"))?;
+    Ok(Unpacked { entries, sums, sealed, force })
+}
+
+fn read_state(state: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+    let body = state.strip_prefix(MAGIC).ok_or("it is not of this product and format")?;
+    let mut r = Reader::new(body);
+    let text = |e: ringfence_base::CodecError| e.to_string();
+    let count = r.num().map_err(text)?;
+    let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for _ in 0..count {
+        let key = r.bytes(limit::MAX_KEY_BYTES).map_err(text)?.to_vec();
+        let value = r.bytes(limit::MAX_VALUE_BYTES).map_err(text)?.to_vec();
+        if entries.last().is_some_and(|(last, _)| *last >= key) {
+            return Err("keys out of order".into());
+        }
+        entries.push((key, value));
+    }
+    r.end().map_err(text)?;
+    Ok(entries)
+}
+
+/// A restore under way: the image that is to replace the present one, once its checkpoint is durable.
+pub(crate) struct Restore {
+    asker: (ShardId, Ticket),
+    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) image: Option<Image>,
+}
+
+/// The text of `SHA256SUMS`.
+fn sums_of(meta: &[u8], state: &[u8]) -> String {
+    format!("{}  meta.json\n{}  state.bin\n", hex::encode(sha256(meta)), hex::encode(sha256(state)))
+}
+
 impl Owner {
     pub(crate) fn snapshot(
         &mut self,
@@ -104,9 +184,8 @@ impl Owner {
             out.push(OwnerOut::OperateDone(shard, ticket, SideResult::Refused(e)));
             return;
         };
-        if let OwnerOp::SnapshotRestore { .. } = op {
-            let e = Error::invalid("restoring a snapshot is not served yet; the data was not touched");
-            out.push(OwnerOut::OperateDone(shard, ticket, SideResult::Refused(e)));
+        if let OwnerOp::SnapshotRestore { archive, force } = op {
+            out.push(OwnerOut::Unpack(shard, ticket, archive, force));
             return;
         }
         let mut noise = [0; 64];
@@ -120,5 +199,97 @@ impl Owner {
             noise,
         };
         out.push(OwnerOut::Snapshot(shard, ticket, Box::new(job)));
+    }
+
+    /// The archive was taken apart: if our seal made it (or the operator insists), it becomes the image as soon as
+    /// nothing is in flight. Until then writes are told to try again.
+    pub(crate) fn unpacked(
+        &mut self,
+        shard: ShardId,
+        ticket: Ticket,
+        unpacked: Result<Unpacked, String>,
+        out: &mut Vec<OwnerOut>,
+    ) {
+        let refuse = |e: Error, out: &mut Vec<OwnerOut>| {
+            out.push(OwnerOut::OperateDone(shard, ticket, SideResult::Refused(e)));
+        };
+        let u = match unpacked {
+            Ok(u) => u,
+            Err(why) => return refuse(Error::invalid(why), out),
+        };
+        let Some(unsealed) = self.unsealed() else {
+            return refuse(Error::new(Code::Unavailable, "Vault is sealed"), out);
+        };
+        let ours =
+            unsealed.open_blob(BlobPurpose::SnapshotSums, &u.sealed).is_ok_and(|plain| plain[..] == u.sums[..]);
+        if !ours && !u.force {
+            return refuse(
+                Error::invalid(
+                    "could not verify hash file, possibly the snapshot is using a different set of unseal keys; use \
+                     the snapshot-force API to bypass this check",
+                ),
+                out,
+            );
+        }
+        if self.restore.is_some() {
+            return refuse(Error::invalid("another restore is under way"), out);
+        }
+        self.restore = Some(Restore { asker: (shard, ticket), entries: u.entries, image: None });
+        self.restore_step(out);
+    }
+
+    /// Goes on with a restore when the log is quiet and no checkpoint is being written.
+    pub(crate) fn restore_step(&mut self, out: &mut Vec<OwnerOut>) {
+        let quiet = self.waiting_count() == 0;
+        let (index, log_time) = (self.version.index(), self.version.log_time());
+        let Some(r) = self.restore.as_mut().filter(|r| quiet && r.image.is_none()) else { return };
+        match Image::from_sorted(std::mem::take(&mut r.entries), index, log_time) {
+            Ok(mut image) => {
+                let version = image.publish();
+                r.image = Some(image);
+                self.checkpoint_restored(version, out);
+            }
+            Err(_) => {
+                let asker = r.asker;
+                self.restore = None;
+                let e = Error::internal("a snapshot that was checked is out of order");
+                out.push(OwnerOut::OperateDone(asker.0, asker.1, SideResult::Refused(e)));
+            }
+        }
+    }
+
+    /// The restored image is durable: it takes effect. The keyring in it is opened by the unseal key held; if that
+    /// does not open it, the node seals and waits for the keys of the snapshot's cluster.
+    pub(crate) fn restored(&mut self, made: bool, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        let Some(Restore { asker: (shard, ticket), image, .. }) = self.restore.take() else { return };
+        let (true, Some(image)) = (made, image) else {
+            let e = Error::new(Code::NoRoom, "the restored data could not be written; the present data is unchanged");
+            out.push(OwnerOut::OperateDone(shard, ticket, SideResult::Refused(e)));
+            return;
+        };
+        let reopened = self.adopt_image(image);
+        out.push(OwnerOut::Log(Level::Info, "a snapshot was restored".into()));
+        if !reopened {
+            out.push(OwnerOut::Log(
+                Level::Warn,
+                "the snapshot is sealed by other keys: unseal with the keys of its cluster".into(),
+            ));
+        }
+        // who is told that the restore is done finds the node open again, or sealed for good
+        self.seal_or_reissue(reopened, (shard, ticket), rng, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_are_no_archive() {
+        for bytes in [&b""[..], b"hello", &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0]] {
+            assert!(unpack(bytes, false).is_err());
+        }
+        assert!(read_state(b"nonsense").is_err());
+        assert!(read_state(&[&MAGIC[..], &[200, 200, 200]].concat()).is_err());
     }
 }

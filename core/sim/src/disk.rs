@@ -137,7 +137,9 @@ impl SimDisk {
 
     fn write(&mut self, op: &DiskOp, mut keep: impl FnMut(usize) -> bool) {
         let (target, offset, bytes) = match op {
-            DiskOp::WriteLog { segment, offset, bytes, .. } => (self.segments.entry(*segment).or_default(), offset, bytes),
+            DiskOp::WriteLog { segment, offset, bytes, .. } => {
+                (self.segments.entry(*segment).or_default(), offset, bytes)
+            }
             DiskOp::WriteSlot { offset, bytes, .. } => {
                 if self.slots.is_empty() {
                     self.slots = vec![0; log::slots::FILE_BYTES];

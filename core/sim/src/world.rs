@@ -484,7 +484,9 @@ impl World {
                 OwnerOut::Disk(op) => self.disk.disk(op),
                 OwnerOut::File(op) => self.disk.file(op),
                 OwnerOut::Publish(cell) => self.cell = cell,
-                OwnerOut::Settled(s, t, settled) => self.to_shard[s.0 as usize].push_back(ShardIn::Settled(t, settled)),
+                OwnerOut::Settled(s, t, settled) => {
+                    self.to_shard[s.0 as usize].push_back(ShardIn::Settled(t, settled))
+                }
                 OwnerOut::ControlDone(s, t, reply) => {
                     self.to_shard[s.0 as usize].push_back(ShardIn::ControlDone(t, reply));
                 }
@@ -502,6 +504,10 @@ impl World {
                 OwnerOut::Snapshot(s, t, job) => {
                     let result = ringfence_node::snapshot::build(&job);
                     self.to_shard[s.0 as usize].push_back(ShardIn::SideDone(t, result));
+                }
+                OwnerOut::Unpack(s, t, archive, force) => {
+                    let unpacked = ringfence_node::snapshot::unpack(&archive, force);
+                    self.to_owner.push_back(OwnerIn::Unpacked(s, t, unpacked));
                 }
                 OwnerOut::Log(..) => {}
                 OwnerOut::Halt(why) => self.halted = Some(why),
@@ -522,6 +528,7 @@ impl World {
                 ShardOut::Control(t, c) => self.to_owner.push_back(OwnerIn::Control(id, t, c)),
                 ShardOut::Withdrawn(s) => self.to_owner.push_back(OwnerIn::Withdrawn(id, s)),
                 ShardOut::Side(t, op) => self.to_shard[shard].push_back(ShardIn::SideDone(t, perform(&op))),
+                ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
                 ShardOut::Fault(_, cause) => self.halted = Some(format!("internal error: {cause}")),
             }

@@ -11,13 +11,13 @@ use crate::envelope;
 use crate::host::{ClusterFacts, CoreState, VaultHost};
 use crate::identity::Identity;
 use crate::lease;
-use crate::mount::{Routed, Router};
+use crate::mount::{Routed, Router, UserLockout};
 use crate::namespace::Namespace;
 use crate::token::check::{self, Holder};
 use crate::token::{login, mint};
 use crate::wrap;
 use ringfence_barrier::{Keyring, Sealer, Txn};
-use ringfence_base::{Code, Entropy, Wall};
+use ringfence_base::{Code, Entropy, MountId, Wall};
 use ringfence_logical::engine::Registered;
 use ringfence_logical::path::{Access, Matched};
 use ringfence_logical::{Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step};
@@ -67,6 +67,21 @@ pub struct Ran {
     pub audit: audit::Lines,
     /// What the failure log may tell (never a secret).
     pub cause: Option<String>,
+    /// A login that counts towards a lockout, or ends a count.
+    pub login: Option<LoginNote>,
+}
+
+/// What became of a login at a mount whose users can be locked out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoginNote {
+    /// The mount.
+    pub mount: MountId,
+    /// Whom it named.
+    pub alias: String,
+    /// The credentials were right.
+    pub good: bool,
+    /// The rules of the mount.
+    pub rules: UserLockout,
 }
 
 /// How a call goes on after a run.
@@ -104,6 +119,7 @@ struct Caller {
     principal: Option<Principal>,
     granting: Vec<GrantingPolicy>,
     last_use: bool,
+    login: Option<LoginNote>,
 }
 
 /// The engine and the declared path that serve a call.
@@ -124,7 +140,7 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
         Ok(p) => p,
         Err(e) => {
             let cause = e.cause.clone();
-            return Ran { next: Next::Answer(Reply::error(&e)), audit: audit::Lines::default(), cause };
+            return Ran { next: Next::Answer(Reply::error(&e)), audit: audit::Lines::default(), cause, login: None };
         }
     };
     let found = place.routed.as_ref().and_then(|m| {
@@ -136,7 +152,9 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
     let context = Context { core: &core, call, place: &place, found: found.as_ref() };
     match outcome {
         Ok(Admitted::Go) => context.serve(pass, txn, stage, &mut caller),
-        Ok(Admitted::CountUse) => Ran { next: Next::CountUse, audit: audit::Lines::default(), cause: None },
+        Ok(Admitted::CountUse) => {
+            Ran { next: Next::CountUse, audit: audit::Lines::default(), cause: None, login: None }
+        }
         Err(e) => context.refuse(pass, txn, stage, &caller, e),
     }
 }
@@ -361,7 +379,7 @@ impl Context<'_> {
             Step::Side { op, resume } => {
                 let audit = self.lines(pass, txn, stage, caller, Told::Nothing);
                 match audit {
-                    Ok(audit) => Ran { next: Next::Side { op, resume }, audit, cause: None },
+                    Ok(audit) => Ran { next: Next::Side { op, resume }, audit, cause: None, login: None },
                     Err(e) => self.refuse(pass, txn, stage, caller, e),
                 }
             }
@@ -377,7 +395,7 @@ impl Context<'_> {
         pass: &mut Pass<'_>,
         txn: &mut Txn<'_>,
         stage: &Stage<'_>,
-        caller: &Caller,
+        caller: &mut Caller,
     ) -> Result<Step, Error> {
         let (Some(routed), Some(found)) = (&self.place.routed, self.found) else {
             return Err(Error::new(
@@ -392,6 +410,14 @@ impl Context<'_> {
         let Some(m) = &found.matched else { return Err(Error::unsupported_path()) };
         let Some(handler) = m.path.handler(op) else { return Err(Error::unsupported_operation()) };
         let args = Args::parse(m.path.fields, &m.captures, self.call.data.clone())?;
+        let user = m.path.names.map(|names| names(&args)).filter(|n| !n.is_empty());
+        let lockable =
+            user.as_ref().and_then(|_| crate::lockout::rules(routed, &self.core.vault.settings.user_lockout));
+        if let (Some(name), Some(_)) = (&user, &lockable)
+            && crate::lockout::is_locked(txn, pass.keyring, routed.entry.id, name, pass.now)?
+        {
+            return Err(Error::denied_plain());
+        }
         // every writing transaction depends on its mount still being there
         txn.guard(&crate::tables::mount(routed.entry.id));
         let request = request_of(self.call, self.place, op);
@@ -413,7 +439,17 @@ impl Context<'_> {
             Some((resume, result)) => resume(&mut cx, result),
             None => handler(&mut cx, &args),
         }));
-        let mut step = ran.unwrap_or_else(|_| Err(Error::internal("a handler panicked; its story is in the log")))?;
+        let outcome = ran.unwrap_or_else(|_| Err(Error::internal("a handler panicked; its story is in the log")));
+        if let Some(rules) = lockable {
+            let good = match &outcome {
+                Ok(Step::Done(_)) => Some(true),
+                Err(e) if e.bad_credentials => Some(false),
+                _ => None,
+            };
+            let alias = user.unwrap_or_default();
+            caller.login = good.map(|good| LoginNote { mount: routed.entry.id, alias, good, rules });
+        }
+        let mut step = outcome?;
         if let Step::Done(Some(r)) = &mut step
             && !m.path.free_form
         {
@@ -493,7 +529,7 @@ impl Context<'_> {
         };
         let told = Told::Response { response: response.as_ref(), wrapped: wrapped.as_ref() };
         let audit = self.lines(pass, txn, stage, caller, told)?;
-        Ok(Ran { next: Next::Answer(reply), audit, cause: None })
+        Ok(Ran { next: Next::Answer(reply), audit, cause: None, login: caller.login.take() })
     }
 
     /// The answer to `sys/wrapping/unwrap` and `lookup` is never wrapped again.
@@ -520,10 +556,15 @@ impl Context<'_> {
             Ok(lines) => lines,
             Err(unreadable) => {
                 let cause = unreadable.cause.clone();
-                return Ran { next: Next::Answer(Reply::error(&unreadable)), audit: audit::Lines::default(), cause };
+                return Ran {
+                    next: Next::Answer(Reply::error(&unreadable)),
+                    audit: audit::Lines::default(),
+                    cause,
+                    login: None,
+                };
             }
         };
-        Ran { next: Next::Answer(Reply::error(&e)), audit, cause }
+        Ran { next: Next::Answer(Reply::error(&e)), audit, cause, login: caller.login.clone() }
     }
 
     fn lines(

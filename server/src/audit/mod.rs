@@ -20,7 +20,7 @@ mod target;
 mod tests;
 
 use crate::rt::channel::{self, Receiver, Sender};
-use crate::rt::{self, OsEntropy, Sleep};
+use crate::rt::{self, OsEntropy};
 use crate::telemetry::{self, Level};
 use file::{Appender, Files};
 use remote::{Ack, Job, Link, Remote};

@@ -130,8 +130,7 @@ impl Link {
     pub fn write(&mut self, bytes: &[u8], ends: &[usize], deadline: Option<Instant>) -> (Vec<bool>, Option<String>) {
         let mut work = Work { bytes, ends, done: 0, refused: vec![false; ends.len()], deadline, told: None };
         let mut second_try = false;
-        loop {
-            let Err(error) = self.send(&mut work) else { break };
+        while let Err(error) = self.send(&mut work) {
             self.connection = None;
             let out_of_time = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if second_try || out_of_time {

@@ -15,7 +15,8 @@ use ringfence_base::Now;
 use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Error, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault, perform,
+    Call, Code, Error, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
+    perform,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -35,6 +36,10 @@ pub enum ToOwner {
     Withdrawn(ShardId, u64),
     /// A side operation of the lease worker is done.
     LeaseSideDone(u64, SideResult),
+    /// A login that counts towards a lockout.
+    Login(LoginNote),
+    /// A snapshot archive was taken apart.
+    Unpacked(ShardId, Ticket, Result<ringfence_node::snapshot::Unpacked, String>),
     /// The process ends: seal and stop.
     Shutdown,
 }
@@ -225,6 +230,7 @@ impl Core {
                             core.dispatch(None);
                         });
                     }
+                    ShardOut::Login(note) => self.to_owner(ToOwner::Login(note)),
                     ShardOut::Fault(request, cause) => {
                         telemetry::log(Level::Error, &format!("request {request}: {cause}"));
                     }

@@ -108,6 +108,8 @@ impl OwnerCore {
                     ToOwner::Operate(shard, ticket, op) => self.give(OwnerIn::Operate(shard, ticket, op)),
                     ToOwner::Withdrawn(shard, sequence) => self.give(OwnerIn::Withdrawn(shard, sequence)),
                     ToOwner::LeaseSideDone(job, result) => self.give(OwnerIn::SideDone(job, result)),
+                    ToOwner::Login(note) => self.give(OwnerIn::Login(note)),
+                    ToOwner::Unpacked(shard, ticket, u) => self.give(OwnerIn::Unpacked(shard, ticket, u)),
                     ToOwner::Shutdown => return,
                 }
             }
@@ -189,6 +191,13 @@ impl OwnerCore {
                 rt::spawn_local(async move {
                     let result: SideResult = pool.run(move || snapshot::build(&job)).await;
                     let _ = to.try_send(ToShard::Event(ShardIn::SideDone(ticket, result)));
+                });
+            }
+            OwnerOut::Unpack(shard, ticket, archive, force) => {
+                let (pool, itself) = (self.pool.clone(), self.itself.clone());
+                rt::spawn_local(async move {
+                    let unpacked = pool.run(move || snapshot::unpack(&archive, force)).await;
+                    let _ = itself.try_send(ToOwner::Unpacked(shard, ticket, unpacked));
                 });
             }
             OwnerOut::Log(level, text) => {

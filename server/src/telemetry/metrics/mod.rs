@@ -15,6 +15,7 @@ mod histogram;
 mod names;
 mod page;
 mod process;
+mod table;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -25,14 +26,12 @@ pub use page::PROMETHEUS_CONTENT_TYPE;
 use crate::config::Telemetry;
 use histogram::{Histogram, bump};
 use ringfence_base::Now;
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::fmt::Write;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use table::Table;
 use totals::{History, Totals};
 
 /// How often [`Metrics::tick`] wants to be called.
@@ -43,7 +42,7 @@ const SERIES: usize = 1024;
 /// HTTP status numbers from 100 on.
 const STATUSES: usize = 500;
 /// Separates a counter's name and labels in its key; none of them can hold it.
-const SEPARATOR: char = '\u{1f}';
+const SEPARATOR: &str = "\u{1f}";
 /// A gauge that nobody has set.
 const UNSET: u64 = u64::MAX;
 
@@ -287,12 +286,19 @@ impl Core {
     }
 }
 
+/// This core's memory of which series has which number.
+#[derive(Default)]
+struct Numbers {
+    named: Table,
+    labelled: Table,
+}
+
 /// The writing side of one core; clones write to the same cells and stay on the core. No call waits or, in the long
 /// run, allocates.
 #[derive(Clone)]
 pub struct CoreMetrics {
     held: Rc<Held>,
-    numbers: Rc<RefCell<Numbers>>,
+    numbers: Rc<Numbers>,
 }
 
 struct Held {
@@ -305,15 +311,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.shared.cores[self.core].taken.store(false, Ordering::Release);
     }
-}
-
-/// This core's memory of which series has which number. `None`: there was no number left.
-#[derive(Default)]
-struct Numbers {
-    named: HashMap<String, Option<usize>>,
-    labelled: HashMap<String, Option<usize>>,
-    /// The key being looked up, kept for its memory.
-    key: String,
 }
 
 /// A token that was made, for its labels.
@@ -387,15 +384,10 @@ impl CoreMetrics {
 
     /// Counts under labels. Their values must come from configuration, not from clients' choice.
     pub fn add_labelled(&self, name: &'static str, labels: &[(&'static str, &str)], n: u64) {
-        let numbers = &mut *self.numbers.borrow_mut();
-        numbers.key.clear();
-        numbers.key.push_str(name);
-        for (label, value) in labels {
-            // writing to a String never fails
-            let _ = write!(numbers.key, "{SEPARATOR}{label}{SEPARATOR}{value}");
-        }
-        let number =
-            find(&mut numbers.labelled, &numbers.key, |key| lock(&self.held.shared.known).labelled_number(key));
+        let parts = labels.iter().flat_map(|(label, value)| [SEPARATOR, label, SEPARATOR, value]);
+        let number = self.numbers.labelled.number(std::iter::once(name).chain(parts), |key| {
+            number(&mut lock(&self.held.shared.known).labelled, key)
+        });
         match number {
             Some(number) => bump(&self.core().labelled[number], n),
             None => self.add(Counter::SeriesDropped, 1),
@@ -403,10 +395,10 @@ impl CoreMetrics {
     }
 
     fn observe_named(&self, parts: &[&str], ns: u64) {
-        let numbers = &mut *self.numbers.borrow_mut();
-        numbers.key.clear();
-        parts.iter().for_each(|part| numbers.key.push_str(part));
-        let number = find(&mut numbers.named, &numbers.key, |key| lock(&self.held.shared.known).named_number(key));
+        let number = self
+            .numbers
+            .named
+            .number(parts.iter().copied(), |key| number(&mut lock(&self.held.shared.known).named, key));
         match number {
             Some(number) => self.core().named[number].get_or_init(|| Box::new(Histogram::new())).observe(ns),
             None => self.add(Counter::SeriesDropped, 1),
@@ -425,33 +417,6 @@ pub enum AuditKind {
     Request,
     /// Response lines.
     Response,
-}
-
-/// The number of a key: from this core's memory, or asked for and remembered.
-fn find(
-    numbers: &mut HashMap<String, Option<usize>>,
-    key: &str,
-    ask: impl FnOnce(&str) -> Option<usize>,
-) -> Option<usize> {
-    if let Some(number) = numbers.get(key) {
-        return *number;
-    }
-    let number = ask(key);
-    // what got no number is remembered only as long as that costs little
-    if number.is_some() || numbers.len() < 2 * SERIES {
-        numbers.insert(key.to_owned(), number);
-    }
-    number
-}
-
-impl Known {
-    fn named_number(&mut self, key: &str) -> Option<usize> {
-        number(&mut self.named, key)
-    }
-
-    fn labelled_number(&mut self, key: &str) -> Option<usize> {
-        number(&mut self.labelled, key)
-    }
 }
 
 /// The number of a key among all cores', a new one if there is one left.

@@ -46,7 +46,7 @@ pub static PATHS: &[Path] = &[
     Path::new("login")
         .fields(&[ROLE_ID, SECRET_ID])
         .help("Logs in by role-id and secret-id.", "")
-        .login()
+        .login_of(|args| args.str("role_id").to_owned())
         .write(login::login),
     Path::new("role/?").fields(&[AFTER, LIMIT]).help("Lists the roles.", "").list(role::list),
     Path::new("role/{role_name}")

@@ -37,6 +37,6 @@ pub static PATHS: &[Path] = &[
     Path::new("login/{username:at}")
         .fields(&[USERNAME, PASSWORD])
         .help("Logs in by name and password.", "")
-        .login()
+        .login_of(|args| args.str("username").to_lowercase())
         .write(login::login),
 ];
