@@ -1,6 +1,8 @@
 //! Black-box tests: the real binary, driven over HTTP and by its own command line, and the house rules as a program.
 
+mod audit;
 mod crash;
 mod harness;
+mod listen;
 mod server;
 mod tidy;

@@ -190,7 +190,7 @@ fn admit(
 ) -> Result<Admitted, Error> {
     let declared = found.and_then(|f| f.matched.as_ref()).map(|m| m.path);
     let access = declared.map_or(Access::Token, |p| p.access);
-    let unwrap_own = place.path == UNWRAP && place.ns.path.is_empty() || place.path == UNWRAP;
+    let unwrap_own = place.path == UNWRAP;
     match (&call.token, access) {
         (_, Access::Public) if declared.is_some_and(|p| p.login) => {}
         (Some(raw), Access::Public) => {

@@ -7,6 +7,7 @@
 use crate::config::{ClientCerts, ListenerTls, TlsVersion};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -126,7 +127,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 
 /// Certificates of a PEM file, at least one, in their order.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut &*read(path)?).collect();
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     let reason = match found {
         Ok(found) if found.is_empty() => "no PEM certificate in it".to_owned(),
         Ok(found) => return Ok(found),
@@ -136,9 +137,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let reason = match rustls_pemfile::private_key(&mut &*read(path)?) {
-        Ok(Some(key)) => return Ok(key),
-        Ok(None) => "no PEM private key in it (encrypted keys are not supported)".to_owned(),
+    let reason = match PrivateKeyDer::from_pem_slice(&read(path)?) {
+        Ok(key) => return Ok(key),
+        Err(pem::Error::NoItemsFound) => "no PEM private key in it (encrypted keys are not supported)".to_owned(),
         Err(error) => error.to_string(),
     };
     Err(TlsError::File { path: path.to_owned(), reason })

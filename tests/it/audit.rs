@@ -1,0 +1,85 @@
+//! Audit over the real binary: Vault's JSON, no secret in a line, no line no effect.
+
+use super::harness::Server;
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("not JSON: {e}: {l}"))).collect()
+}
+
+fn audited(name: &str) -> (Server, std::path::PathBuf) {
+    let s = Server::ready(name);
+    let file = s.scratch.0.join("audit.log");
+    let body = json!({"type": "file", "options": {"file_path": file.display().to_string()}});
+    let a = s.put("sys/audit/file", &s.root, &body);
+    assert_eq!(a.status, 204, "{:?}", a.errors());
+    (s, file)
+}
+
+#[test]
+fn every_request_leaves_two_lines_and_no_secret() {
+    let (s, file) = audited("audit");
+    let canary = "canary-41c8aa0d";
+    s.put("sys/mounts/secret", &s.root, &json!({"type": "kv", "options": {"version": "2"}}));
+    let before = lines(&file).len();
+    s.put("secret/data/a", &s.root, &json!({"data": {"password": canary, "nested": {"list": [canary]}}}));
+    s.get("secret/data/a", &s.root);
+    s.get("secret/data/a", "hvs.not-a-token");
+    let all = lines(&file);
+    assert_eq!(all.len() - before, 6);
+    for pair in all[before..].chunks(2) {
+        assert_eq!((&pair[0]["type"], &pair[1]["type"]), (&json!("request"), &json!("response")));
+        assert_eq!(pair[0]["request"]["id"], pair[1]["request"]["id"]);
+    }
+    let read = &all[before + 3];
+    assert_eq!(read["request"]["operation"], "read");
+    assert_eq!(read["request"]["path"], "secret/data/a");
+    assert_eq!(read["request"]["mount_type"], "kv");
+    let hashed = read["response"]["data"]["data"]["password"].as_str().expect("a hash").to_owned();
+    assert!(hashed.starts_with("hmac-sha256:"), "{hashed}");
+    let a = s.put("sys/audit-hash/file", &s.root, &json!({"input": canary}));
+    assert_eq!(a.json()["data"]["hash"], json!(hashed));
+    assert!(all[before + 5]["error"].as_str().is_some_and(|e| e.contains("permission denied")), "{}", all[before + 5]);
+    let text = std::fs::read_to_string(&file).expect("the file");
+    for secret in [canary, s.root.as_str()] {
+        assert!(!text.contains(secret), "a secret stands in the audit file");
+    }
+    let a = s.get("sys/audit", &s.root);
+    assert_eq!(a.json()["data"]["file/"]["type"], "file");
+}
+
+#[test]
+fn no_line_no_effect() {
+    let (mut s, file) = audited("audit-blocked");
+    s.put("sys/mounts/secret", &s.root, &json!({"type": "kv", "options": {"version": "1"}}));
+    assert_eq!(s.put("secret/a", &s.root, &json!({"v": 1})).status, 204);
+    // after a restart the device's file cannot be opened: its place is a directory now
+    s.kill();
+    std::fs::remove_file(&file).expect("the file");
+    std::fs::create_dir(&file).expect("a directory in its place");
+    s.start();
+    s.unseal();
+    let a = s.put("secret/a", &s.root, &json!({"v": 2}));
+    assert_eq!((a.status, a.errors()), (500, json!(["1 error occurred:\n\t* internal error\n\n"])));
+    assert_eq!(s.get("secret/a", &s.root).status, 500);
+    s.kill();
+    std::fs::remove_dir(&file).expect("the directory");
+    s.start();
+    s.unseal();
+    assert_eq!(s.get("secret/a", &s.root).json()["data"]["v"], 1, "the refused write had an effect");
+}
+
+#[test]
+fn a_device_that_cannot_be_written_is_refused() {
+    let s = Server::ready("audit-bad");
+    let enable = |body: Value| s.put("sys/audit/x", &s.root, &body);
+    let a = enable(json!({"type": "file"}));
+    assert_eq!(a.status, 400, "{:?}", a.errors());
+    let a = enable(json!({"type": "file", "options": {"file_path": "/nonexistent/dir/audit.log"}}));
+    assert_eq!(a.status, 400, "{:?}", a.errors());
+    let a = enable(json!({"type": "carrier-pigeon"}));
+    assert_eq!((a.status, a.errors()), (400, json!(["unknown backend type: \"carrier-pigeon\""])));
+    assert_eq!(s.get("sys/audit", &s.root).json()["data"], json!({}));
+}
