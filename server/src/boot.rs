@@ -319,11 +319,11 @@ fn start(
             return 1;
         }
         println!("{text}");
-        if let Some(dev) = &dev {
-            if let Err(e) = crate::dev::prepare(&core, dev).await {
-                eprintln!("Error initializing Dev mode: {e}");
-                return 1;
-            }
+        if let Some(dev) = &dev
+            && let Err(e) = crate::dev::prepare(&core, dev).await
+        {
+            eprintln!("Error initializing Dev mode: {e}");
+            return 1;
         }
         println!("==> Vault server started! Log data will stream in below:\n");
         core0.until_stopped(&core, &gate).await

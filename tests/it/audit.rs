@@ -41,7 +41,11 @@ fn every_request_leaves_two_lines_and_no_secret() {
     assert!(hashed.starts_with("hmac-sha256:"), "{hashed}");
     let a = s.put("sys/audit-hash/file", &s.root, &json!({"input": canary}));
     assert_eq!(a.json()["data"]["hash"], json!(hashed));
-    assert!(all[before + 5]["error"].as_str().is_some_and(|e| e.contains("permission denied")), "{}", all[before + 5]);
+    assert!(
+        all[before + 5]["error"].as_str().is_some_and(|e| e.contains("permission denied")),
+        "{}",
+        all[before + 5]
+    );
     let text = std::fs::read_to_string(&file).expect("the file");
     for secret in [canary, s.root.as_str()] {
         assert!(!text.contains(secret), "a secret stands in the audit file");

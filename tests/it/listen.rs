@@ -55,7 +55,8 @@ fn until(args: &[&str]) -> String {
 }
 
 fn certificate(scratch: &Scratch, name: &str) {
-    let made = rcgen::generate_simple_self_signed(vec![name.to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
+    let made =
+        rcgen::generate_simple_self_signed(vec![name.to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
     std::fs::write(scratch.0.join("cert.pem"), made.cert.pem()).expect("written");
     std::fs::write(scratch.0.join("key.pem"), made.signing_key.serialize_pem()).expect("written");
 }

@@ -581,6 +581,7 @@ impl Owner {
 
     /// Proposes what a transaction of the owner's own holds. Those run over the published version like any other and
     /// are refused like any other.
+    #[allow(clippy::result_large_err)] // the purpose comes back whole, on a rare path
     pub(crate) fn propose_own(&mut self, finished: Finished, purpose: Purpose) -> Result<Index, (Settled, Purpose)> {
         let Finished { batch: Some(batch), reads, read_index } = finished else {
             return Err((Settled::Refused, purpose));
@@ -592,6 +593,7 @@ impl Owner {
         }
     }
 
+    #[allow(clippy::result_large_err)] // the waiter comes back whole, on a rare path
     fn propose_taking(
         &mut self,
         batch: Batch,

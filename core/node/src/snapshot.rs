@@ -25,6 +25,9 @@ const MAX_STATE_BYTES: u64 = 1 << 40;
 /// Largest other member, bytes. Source: Vault's limit.
 const MAX_SMALL_BYTES: u64 = 8192;
 
+/// Keys and sealed records in key order.
+type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A snapshot to be written.
 pub struct Job {
     version: Version,
@@ -99,7 +102,7 @@ fn try_build(job: &Job) -> std::io::Result<Vec<u8>> {
 /// An archive taken apart and checked against its own sums, in the pool.
 #[derive(Debug)]
 pub struct Unpacked {
-    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    entries: Records,
     sums: Vec<u8>,
     sealed: Vec<u8>,
     force: bool,
@@ -140,12 +143,12 @@ pub fn unpack(archive: &[u8], force: bool) -> Result<Unpacked, String> {
     Ok(Unpacked { entries, sums, sealed, force })
 }
 
-fn read_state(state: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+fn read_state(state: &[u8]) -> Result<Records, String> {
     let body = state.strip_prefix(MAGIC).ok_or("it is not of this product and format")?;
     let mut r = Reader::new(body);
     let text = |e: ringfence_base::CodecError| e.to_string();
     let count = r.num().map_err(text)?;
-    let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut entries = Records::new();
     for _ in 0..count {
         let key = r.bytes(limit::MAX_KEY_BYTES).map_err(text)?.to_vec();
         let value = r.bytes(limit::MAX_VALUE_BYTES).map_err(text)?.to_vec();
@@ -161,7 +164,7 @@ fn read_state(state: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
 /// A restore under way: the image that is to replace the present one, once its checkpoint is durable.
 pub(crate) struct Restore {
     asker: (ShardId, Ticket),
-    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    entries: Records,
     pub(crate) image: Option<Image>,
 }
 

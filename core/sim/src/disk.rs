@@ -118,11 +118,11 @@ impl SimDisk {
                 0 => false,
                 1 => true,
                 2 => (sector as u64) < cut,
-                _ => noise.next_u64() % 2 == 0,
+                _ => noise.next_u64().is_multiple_of(2),
             });
         }
         if let Some(op) = self.beside.pop_front()
-            && rng.next_u64() % 2 == 0
+            && rng.next_u64().is_multiple_of(2)
         {
             match op {
                 Beside::Disk(op) => self.segment(&op),

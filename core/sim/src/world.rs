@@ -290,7 +290,7 @@ impl World {
                 (Asked::Read(key), Operation::Read, format!("secret/data/k{key}"), root.to_owned(), Value::Null, 0)
             }
             60..70 => {
-                let uses = if pick % 2 == 0 { 3 } else { 0 };
+                let uses = if pick.is_multiple_of(2) { 3 } else { 0 };
                 let body = json!({"policies": ["default"], "num_uses": uses});
                 (Asked::Create { uses }, Operation::Update, "auth/token/create".into(), root.to_owned(), body, 0)
             }
@@ -447,7 +447,7 @@ impl World {
                 }
             }
             4 | 5 if self.disk.waiting() > 0 => {
-                let beside = self.rng.next_u64() % 2 == 0;
+                let beside = self.rng.next_u64().is_multiple_of(2);
                 if let Some(done) = self.disk.complete(beside) {
                     self.owner_in(match done {
                         Done::Disk(id, r) => OwnerIn::DiskDone(id, r),

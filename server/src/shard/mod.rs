@@ -67,6 +67,9 @@ impl Drop for AbortOnPanic {
     }
 }
 
+/// Answers what only the process can tell, by name.
+pub type FactsOf = Rc<dyn Fn(&str, &serde_json::Value) -> SideResult>;
+
 /// One core.
 pub struct Core {
     /// Its number.
@@ -81,7 +84,7 @@ pub struct Core {
     owner: Sender<ToOwner>,
     sinks: Sinks,
     pool: Arc<Pool>,
-    facts: Rc<dyn Fn(&str, &serde_json::Value) -> SideResult>,
+    facts: FactsOf,
 }
 
 impl Core {
@@ -92,7 +95,7 @@ impl Core {
         published: Arc<Published>,
         owner: Sender<ToOwner>,
         pool: Arc<Pool>,
-        facts: Rc<dyn Fn(&str, &serde_json::Value) -> SideResult>,
+        facts: FactsOf,
     ) -> Rc<Core> {
         Rc::new(Core {
             id,
