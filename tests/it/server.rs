@@ -256,3 +256,55 @@ fn rekey_rotate_and_a_new_root_token() {
     let token = a.json()["token"].as_str().expect("a token").to_owned();
     assert_eq!(s.get("auth/token/lookup-self", &token).json()["data"]["policies"], json!(["root"]));
 }
+
+#[test]
+fn a_token_ends_by_itself_and_takes_its_children_along() {
+    let s = Server::ready("expiry");
+    let a = s.put("auth/token/create", &s.root, &json!({"ttl": "2s", "policies": ["root"]}));
+    let parent = a.json()["auth"]["client_token"].as_str().expect("a token").to_owned();
+    let a = s.put("auth/token/create", &parent, &json!({"ttl": "1h", "policies": ["default"]}));
+    let child = a.json()["auth"]["client_token"].as_str().expect("a token").to_owned();
+    assert_eq!(s.get("auth/token/lookup-self", &child).status, 200);
+    let begun = std::time::Instant::now();
+    while s.get("auth/token/lookup-self", &child).status == 200 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "it outlives its parent");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(begun.elapsed() > std::time::Duration::from_secs(1), "it ended early");
+    // the worker clears the rows away: their accessors are gone
+    let accessors = || s.list("auth/token/accessors", &s.root).json()["data"]["keys"].as_array().map_or(0, Vec::len);
+    while accessors() > 1 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "the rows stay");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn batch_tokens_are_cut_off_together() {
+    let s = Server::ready("batch");
+    kv2(&s);
+    s.put("sys/policies/acl/reader", &s.root, &json!({"policy": "path \"secret/*\" { capabilities = [\"read\"] }"}));
+    s.put("secret/data/a", &s.root, &json!({"data": {"k": "v"}}));
+    s.put("sys/auth/approle", &s.root, &json!({"type": "approle"}));
+    let role = json!({"token_policies": "reader", "token_type": "batch", "token_ttl": "1h"});
+    assert_eq!(s.put("auth/approle/role/app", &s.root, &role).status, 204);
+    let id = s.get("auth/approle/role/app/role-id", &s.root).json()["data"]["role_id"].clone();
+    let secret = s.put("auth/approle/role/app/secret-id", &s.root, &json!({})).json()["data"]["secret_id"].clone();
+    let login = || {
+        let a = s.put("auth/approle/login", "", &json!({"role_id": id, "secret_id": secret}));
+        a.json()["auth"]["client_token"].as_str().map(str::to_owned).unwrap_or_else(|| panic!("{:?}", a.errors()))
+    };
+    let (one, two) = (login(), login());
+    assert!(one.starts_with("hvb."), "{one}");
+    for t in [&one, &two] {
+        assert_eq!(s.get("secret/data/a", t).json()["data"]["data"]["k"], "v");
+    }
+    let a = s.put("auth/token/revoke", &s.root, &json!({"token": one}));
+    assert_eq!((a.status, a.errors()), (400, json!(["batch tokens cannot be revoked"])));
+    let a = s.put("auth/token/revoke-batch", &s.root, &json!({"all": true}));
+    assert!(a.status < 300, "{:?}", a.errors());
+    for t in [&one, &two] {
+        assert_eq!(s.get("secret/data/a", t).status, 403);
+    }
+    assert_eq!(s.get("secret/data/a", &login()).status, 200);
+}

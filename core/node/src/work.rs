@@ -3,11 +3,12 @@
 
 use crate::owner::{Level, Owner, OwnerOut, Purpose};
 use ringfence_barrier::Txn;
-use ringfence_base::{Entropy, Wall};
+use ringfence_base::{Entropy, Index, Wall};
 use ringfence_logical::SideResult;
 use ringfence_vault::host::ClusterFacts;
 use ringfence_vault::lease::work::{WorkStep, Worker};
 use ringfence_vault::pipeline::Pass;
+use ringfence_vault::tables;
 use std::rc::Rc;
 
 /// Foreground writes in flight above which the worker waits.
@@ -23,24 +24,38 @@ pub struct LeaseWork {
     wake_at: Option<Wall>,
     idle: bool,
     running: bool,
+    /// Where the tombstone table stood when it was last looked at.
+    tombstones_at: Index,
 }
 
 impl Owner {
     /// Begins with an empty worker: what is left to do stands in the image.
     pub(crate) fn lease_begin(&mut self) {
-        self.lease_work.worker.reset(&mut self.index);
-        self.lease_work = LeaseWork { running: true, ..LeaseWork::default() };
+        self.lease_end();
+        self.lease_work.running = true;
     }
 
     /// The node is sealed: everything in hand is put back.
     pub(crate) fn lease_end(&mut self) {
         self.lease_work.worker.reset(&mut self.index);
-        self.lease_work = LeaseWork::default();
+        // the worker stays: its job numbers are not given twice, so a late answer finds nothing
+        let worker = std::mem::take(&mut self.lease_work.worker);
+        self.lease_work = LeaseWork { worker, ..LeaseWork::default() };
     }
 
-    /// Something was applied: there may be work.
+    /// Something was applied: there is work if a row is due, an owner died, or a tombstone was written.
     pub(crate) fn lease_nudge(&mut self) {
-        self.lease_work.idle = false;
+        let tombstones_at = self.version.changed(tables::TOMBSTONE, None);
+        let moved = std::mem::replace(&mut self.lease_work.tombstones_at, tombstones_at) != tombstones_at;
+        if moved || self.index.due_count() > 0 || self.index.dead_count() > 0 {
+            self.lease_work.idle = false;
+        } else if let Some(first) = self.index.wake_at() {
+            // a lease that ends before all others
+            let sooner = self.lease_work.wake_at.is_none_or(|t| first < t);
+            if sooner {
+                self.lease_work.wake_at = Some(first);
+            }
+        }
     }
 
     /// Takes a step if there is one to take and the foreground leaves room.

@@ -167,7 +167,7 @@ impl Head {
             Wanted::Data => {
                 let first = body.iter().find(|b| !b.is_ascii_whitespace());
                 let parsed = if self.form && !matches!(first, Some(b'{' | b'[') | None) {
-                    Some(json::form(&body))
+                    Some(json::form(&body)).filter(|m| !m.is_empty())
                 } else {
                     json::object(&body, &rules.json).map_err(|r| Error::invalid(r.0))?
                 };

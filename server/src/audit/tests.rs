@@ -199,6 +199,28 @@ fn a_hanging_socket_holds_up_nobody_else() {
     });
 }
 
+/// A pipe that nobody reads holds its thread in the opening of it, where no time limit helps: the core counts the time
+/// itself. The lines that wait behind are refused in their time as well.
+#[test]
+fn a_device_that_holds_its_thread_for_good_is_given_up() {
+    on_a_core(|| async {
+        let scratch = Scratch::new();
+        let path = scratch.path.join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let device = file_device(&path);
+        let sinks = Sinks::sharing(Shared::new());
+        let first = submit(&sinks, vec![line(&device, "x")]);
+        rt::yield_now().await;
+        let second = submit(&sinks, vec![line(&device, "y")]);
+        assert!(!first.await.unwrap());
+        assert!(!second.await.unwrap());
+        // somebody reads: the device works again, and lines that were given up are not written late
+        let reader = thread::spawn(move || BufReader::new(std::fs::File::open(&path).unwrap()).lines().next());
+        while !taken(&sinks, vec![line(&device, "z")]).await {}
+        assert_eq!(reader.join().unwrap().unwrap().unwrap(), "z");
+    });
+}
+
 #[test]
 fn cores_share_one_connection_and_every_line_arrives() {
     let scratch = Scratch::new();

@@ -382,7 +382,7 @@ func TestLogical(t *testing.T) {
 	refused(t, err, http.StatusNotFound, "no handler for route")
 	_, err = client(t, "").Logical().Read("secret/data/a")
 	refused(t, err, http.StatusForbidden, "permission denied")
-	_, err = c.Logical().Read("auth/token/no-such-path")
+	_, err = c.Logical().Write("auth/token/no-such-path", data{"b": "c"})
 	refused(t, err, http.StatusNotFound, "unsupported path")
 	_, err = c.Logical().Delete("auth/token/create")
 	refused(t, err, http.StatusMethodNotAllowed, "unsupported operation")

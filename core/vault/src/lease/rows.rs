@@ -1,4 +1,4 @@
-//! The rows that have a due time or an owner, held compactly: about sixty bytes each, links of the wheel included.
+//! The rows that have a due time or an owner, held compactly: about ninety bytes each, links of the wheel included.
 //!
 //! Ten million leases are a design case, so no key is kept in full. A lease's key is a request path that thousands of
 //! leases share and 24 random characters; a token's is a table byte and a hash. The shared part is interned once

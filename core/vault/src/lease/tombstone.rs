@@ -125,11 +125,16 @@ pub fn irrevocable(txn: &mut Txn<'_>, mount: MountId, path: &str, why: Option<&s
 pub fn covers(txn: &mut Txn<'_>, kind: u8, mount: MountId, path: &str, era: u64) -> Result<bool, Error> {
     guard(txn);
     for (key, stone) in rows(txn, &tables::tombstone(kind, &mount.0.to_be_bytes()))? {
-        if stone.era > era && path.as_bytes().starts_with(&key[SUBJECT..]) {
+        if stone.era > era && is_below(path, &key[SUBJECT..]) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// True if a path stands below a folder, or is the folder's name itself: a token's path has no random part of its own.
+pub fn is_below(path: &str, folder: &[u8]) -> bool {
+    path.as_bytes().starts_with(folder) || folder.strip_suffix(b"/") == Some(path.as_bytes())
 }
 
 /// Where the path begins in the key of a tombstone over a part of a mount.

@@ -452,7 +452,7 @@ impl Worker {
             let hash = token_of(&key)?;
             if let Some(entry) = check::load(txn, &hash)?
                 && entry.era < era
-                && entry.path.starts_with(path)
+                && tombstone::is_below(&entry.path, path.as_bytes())
             {
                 tally.add(mint::revoke_counted(txn, pass.keyring, &desk.router, &hash, &entry)?);
             }
