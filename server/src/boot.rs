@@ -9,6 +9,7 @@ use crate::disk::Directory;
 use crate::facts::Facts;
 use crate::rt::{self, Options, Pool, channel};
 use crate::shard::{Core, OwnerCore, Published, Storage, ToOwner, ToShard};
+use crate::telemetry::metrics::{Metrics, Naming};
 use crate::telemetry::{self, Level};
 use crate::tls::TlsCell;
 use ringfence_node::{Found, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
@@ -271,6 +272,8 @@ fn start(
     let vault = Arc::new(Vault { registry: ringfence_node::registry(), settings: plan.settings.clone() });
     let stopping = Arc::new(AtomicBool::new(false));
     let pool = Arc::new(Pool::new("side", 4));
+    let metrics = Metrics::new(plan.cores as usize);
+    metrics.set_naming(Naming::of(&plan.config.telemetry));
     let (to_owner, owner_inlet) = channel::unbounded::<ToOwner>();
     let mut to_shards = Vec::new();
     let mut inlets = Vec::new();
@@ -283,7 +286,7 @@ fn start(
     let first_inlet = inlets.next().ok_or("a server has at least one core")?;
     let options = |core: u16| Options { core: Some(core as usize), ..Options::default() };
     let listeners = plan.listeners.clone();
-    let shared = Shared { vault, stopping, pool, to_owner, to_shards: to_shards.clone(), listeners };
+    let shared = Shared { vault, stopping, pool, to_owner, to_shards: to_shards.clone(), listeners, metrics };
 
     let (started_tx, started_rx) = mpsc::channel::<Result<Arc<Published>, String>>();
     let (ready_tx, ready_rx) = mpsc::channel::<()>();
@@ -302,6 +305,7 @@ fn start(
             core0.to_shards.clone(),
             core0.to_owner.clone(),
             core0.pool.clone(),
+            core0.metrics.clone(),
         );
         let (core, gate) = match core0.core(ShardId(0), published.clone(), first_inlet) {
             Ok(c) => c,
@@ -367,6 +371,7 @@ fn start(
 /// What all cores share.
 #[derive(Clone)]
 struct Shared {
+    metrics: Metrics,
     vault: Arc<Vault>,
     stopping: Arc<AtomicBool>,
     pool: Arc<Pool>,
@@ -383,7 +388,7 @@ impl Shared {
         published: Arc<Published>,
         inlet: channel::Inlet<ToShard>,
     ) -> Result<(Rc<Core>, Rc<Gate>), String> {
-        let facts = Facts::new(published.clone());
+        let facts = Facts::new(self.metrics.clone());
         let core = Core::new(
             id,
             self.vault.clone(),
@@ -391,6 +396,7 @@ impl Shared {
             self.to_owner.clone(),
             self.pool.clone(),
             Rc::new(move |name, argument| facts.answer(name, argument)),
+            self.metrics.core(id.0 as usize),
         );
         rt::spawn_local(core.clone().serve(inlet));
         let gate = Gate::new(self.stopping.clone());

@@ -1,43 +1,29 @@
 //! What only the process can tell: the machine it runs on, its counters. Handlers ask by name.
 
 use crate::rt;
-use crate::shard::Published;
+use crate::telemetry::metrics::Metrics;
 use ringfence_node::{Code, Error, SideResult};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// Answers questions by name.
 pub struct Facts {
-    published: Arc<Published>,
+    metrics: Metrics,
 }
 
 impl Facts {
-    /// Over what the owner publishes.
-    pub fn new(published: Arc<Published>) -> Facts {
-        Facts { published }
+    /// Over the counters of all cores.
+    pub fn new(metrics: Metrics) -> Facts {
+        Facts { metrics }
     }
 
     /// Answers one.
-    pub fn answer(&self, name: &str, _argument: &Value) -> SideResult {
+    pub fn answer(&self, name: &str, argument: &Value) -> SideResult {
         match name {
             "host-info" => SideResult::Json(host_info()),
-            "metrics" => SideResult::Json(self.metrics()),
-            "in-flight-req" => SideResult::Json(json!({})),
-            _ => SideResult::Refused(Error::new(Code::NotFound, format!("{name} is not served"))),
+            "metrics" if argument["format"] == "prometheus" => SideResult::Text(self.metrics.prometheus(rt::now())),
+            "metrics" => SideResult::Json(self.metrics.json(rt::now())),
+            _ => SideResult::Refused(Error::new(Code::NotFound, format!("{name} is not served yet"))),
         }
-    }
-
-    fn metrics(&self) -> Value {
-        let cell = self.published.cell();
-        json!({
-            "Timestamp": rt::now().wall.rfc3339_seconds(),
-            "Gauges": [
-                {"Name": "vault.core.unsealed", "Value": u8::from(!cell.facts.sealed), "Labels": {"cluster": cell.facts.cluster_name}},
-                {"Name": "vault.core.active", "Value": u8::from(cell.facts.active), "Labels": {}},
-                {"Name": "vault.raft_storage.stats.applied_index", "Value": cell.version.index().0, "Labels": {}},
-            ],
-            "Points": [], "Counters": [], "Samples": [],
-        })
     }
 }
 

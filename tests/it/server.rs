@@ -308,3 +308,22 @@ fn batch_tokens_are_cut_off_together() {
     }
     assert_eq!(s.get("secret/data/a", &login()).status, 200);
 }
+
+#[test]
+fn metrics_have_vaults_names() {
+    let s = Server::ready("metrics");
+    for _ in 0..5 {
+        s.get("sys/mounts", &s.root);
+    }
+    let a = s.get("sys/metrics?format=prometheus", &s.root);
+    assert_eq!(a.status, 200, "{:?}", a.errors());
+    assert!(a.header("content-type").is_some_and(|t| t.starts_with("text/plain")), "{:?}", a.headers);
+    let page = String::from_utf8(a.body).expect("text");
+    let count = page
+        .lines()
+        .find_map(|l| l.strip_prefix("vault_core_handle_request_count "))
+        .and_then(|n| n.trim().parse::<f64>().ok());
+    assert!(count.is_some_and(|n| n >= 5.0), "{page}");
+    let v = s.get("sys/metrics", &s.root).json();
+    assert!(v["Gauges"].is_array() && v["Samples"].is_array(), "{v}");
+}

@@ -15,7 +15,7 @@ pub mod work;
 
 pub use cell::{Cell, Facts};
 pub use checkpoint::{FileFault, FileOp};
-pub use owner::{Found, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
+pub use owner::{Found, Gauges, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use shard::{Settled, Shard, ShardIn, ShardOut, Ticket};
 
 // what the edge needs of the floors below; `server` imports nothing else of `core/`

@@ -227,6 +227,27 @@ pub struct Owner {
     pub(crate) restore: Option<crate::snapshot::Restore>,
 }
 
+/// What stands at some number at the owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Keys in memory.
+    pub unsealed: bool,
+    /// Evaluates requests.
+    pub active: bool,
+    /// Rows with a due time or an owner: tokens and leases.
+    pub leases: u64,
+    /// Last applied index.
+    pub applied: u64,
+    /// Last committed index.
+    pub committed: u64,
+    /// Writes in flight.
+    pub pending: u64,
+    /// Accounted size of the image.
+    pub image_bytes: u64,
+    /// Seals not yet written into the usage record.
+    pub encryptions: u64,
+}
+
 /// What a data directory holds after recovery.
 pub struct Found {
     /// The cluster the directory belongs to.
@@ -327,6 +348,21 @@ impl Owner {
     /// True if this node may evaluate and propose.
     pub fn is_active(&self) -> bool {
         self.role.ready && self.member.is_some()
+    }
+
+    /// What stands at some number, for metrics.
+    pub fn gauges(&self) -> Gauges {
+        let status = self.raft_status();
+        Gauges {
+            unsealed: self.keys.is_some(),
+            active: self.facts.active,
+            leases: self.index.len() as u64,
+            applied: self.version.index().0,
+            committed: status.as_ref().map_or(0, |s| s.committed.0),
+            pending: self.waiting.len() as u64,
+            image_bytes: self.version.bytes(),
+            encryptions: self.encryptions,
+        }
     }
 
     /// The member's status, if there is a member.

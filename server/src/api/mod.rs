@@ -9,6 +9,7 @@ pub mod request;
 
 use crate::rt;
 use crate::shard::Core;
+use crate::telemetry::metrics::{CoreMetrics, Sample};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use http::{Request, Response};
@@ -33,6 +34,8 @@ pub async fn serve(
     origin: &Origin,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
+    let begun = rt::now().mono;
+    let _in_flight = InFlight::of(core);
     let (parts, body) = request.into_parts();
     let namespace = parts.headers.get("x-vault-namespace").cloned();
     let head = core.with_rng(|rng| Head::parse(&parts.method, &parts.uri, &parts.headers, origin, rules, rng));
@@ -55,7 +58,26 @@ pub async fn serve(
             Err(_) => Reply::error(&Error::new(Code::Internal, "context deadline exceeded")),
         },
     };
-    respond(reply, namespace)
+    let response = respond(reply, namespace);
+    core.metrics.observe(Sample::HandleRequest, rt::now().mono.since(begun));
+    core.metrics.status(response.status().as_u16());
+    response
+}
+
+/// Counts a request as under way, also one whose client goes away before the answer.
+struct InFlight<'c>(&'c CoreMetrics);
+
+impl<'c> InFlight<'c> {
+    fn of(core: &'c Core) -> InFlight<'c> {
+        core.metrics.enter();
+        InFlight(&core.metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 /// Reads a body of at most `limit` bytes.

@@ -10,6 +10,7 @@ pub use published::Published;
 use crate::audit::Sinks;
 use crate::rt::channel::{self, Answer, Sender};
 use crate::rt::{self, OsEntropy, Pool};
+use crate::telemetry::metrics::CoreMetrics;
 use crate::telemetry::{self, Level};
 use ringfence_base::Now;
 use ringfence_node::control::ControlCall;
@@ -85,6 +86,8 @@ pub struct Core {
     sinks: Sinks,
     pool: Arc<Pool>,
     facts: FactsOf,
+    /// What this core counts.
+    pub metrics: CoreMetrics,
 }
 
 impl Core {
@@ -96,6 +99,7 @@ impl Core {
         owner: Sender<ToOwner>,
         pool: Arc<Pool>,
         facts: FactsOf,
+        metrics: CoreMetrics,
     ) -> Rc<Core> {
         Rc::new(Core {
             id,
@@ -110,6 +114,7 @@ impl Core {
             sinks: Sinks::new(),
             pool,
             facts,
+            metrics,
         })
     }
 

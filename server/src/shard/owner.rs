@@ -4,6 +4,7 @@ use super::{AbortOnPanic, Published, ToOwner, ToShard};
 use crate::disk::{DirExecutor, Directory, Done, Executor, MemoryExecutor};
 use crate::rt::channel::{Inlet, Sender};
 use crate::rt::{self, OsEntropy, Pool};
+use crate::telemetry::metrics::{self, Gauge, Metrics};
 use crate::telemetry::{self, Level};
 use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideResult, perform, snapshot};
 use std::cell::RefCell;
@@ -35,6 +36,7 @@ pub struct OwnerCore {
     pool: Arc<Pool>,
     executor: Box<dyn Executor>,
     wake: Rc<RefCell<Option<std::task::Waker>>>,
+    metrics: Metrics,
     /// Holds the directory's lock.
     _directory: Option<Directory>,
 }
@@ -48,6 +50,7 @@ impl OwnerCore {
         shards: Vec<Sender<ToShard>>,
         itself: Sender<ToOwner>,
         pool: Arc<Pool>,
+        metrics: Metrics,
     ) -> Rc<OwnerCore> {
         let done: Rc<RefCell<Vec<Done>>> = Rc::default();
         let wake: Rc<RefCell<Option<std::task::Waker>>> = Rc::default();
@@ -75,6 +78,7 @@ impl OwnerCore {
             pool,
             executor,
             wake,
+            metrics,
             _directory: directory,
         })
     }
@@ -87,6 +91,14 @@ impl OwnerCore {
                 rt::sleep(TICK).await;
                 ticker.give(OwnerIn::Tick);
                 ticker.round();
+            }
+        });
+        let reporter = self.clone();
+        rt::spawn_local(async move {
+            loop {
+                rt::sleep(metrics::INTERVAL).await;
+                reporter.report();
+                reporter.metrics.tick(rt::now());
             }
         });
         let completions = self.clone();
@@ -115,6 +127,21 @@ impl OwnerCore {
             }
             self.round();
         }
+    }
+
+    /// Tells the metrics how the owner stands.
+    fn report(&self) {
+        let (owner, m) = (self.owner.borrow(), &self.metrics);
+        let g = owner.gauges();
+        m.set(Gauge::CoreUnsealed, u64::from(g.unsealed));
+        m.set(Gauge::CoreActive, u64::from(g.active));
+        m.set(Gauge::ExpireNumLeases, g.leases);
+        m.set(Gauge::RaftAppliedIndex, g.applied);
+        m.set(Gauge::RaftCommitIndex, g.committed);
+        m.set(Gauge::RaftFsmPending, g.pending);
+        m.set(Gauge::RaftPeers, 1);
+        m.set(Gauge::BarrierEstimatedEncryptions, g.encryptions);
+        m.set_cluster(&self.published.cell().facts.cluster_name);
     }
 
     /// Waits for a disk completion.

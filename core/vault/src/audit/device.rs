@@ -3,7 +3,7 @@
 use crate::tables;
 use ringfence_barrier::Txn;
 use ringfence_base::{Entropy, NsId, entropy};
-use ringfence_crypto::hmac_sha256;
+use ringfence_crypto::{HmacKey, Provider, hmac_sha256};
 use ringfence_logical::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -38,6 +38,8 @@ pub struct Armed {
     /// Lists show their lengths only.
     pub elide_lists: bool,
     prefix: String,
+    /// The salt as a key of hashes.
+    key: HmacKey,
     /// Request headers to write, lower-case name and whether hashed.
     pub headers: Rc<Vec<(String, bool)>>,
 }
@@ -116,6 +118,7 @@ pub fn arm_all(txn: &mut Txn<'_>) -> Result<Vec<Rc<Armed>>, Error> {
                 hmac_accessor: device.option_is("hmac_accessor", true),
                 elide_lists: device.option_is("elide_list_responses", false),
                 prefix: device.options.get("prefix").cloned().unwrap_or_default(),
+                key: Provider::AwsLc.hmac_key(device.salt.as_bytes()),
                 headers: headers.clone(),
                 device: Rc::new(device),
             }))
@@ -137,16 +140,19 @@ pub fn audited_headers(txn: &mut Txn<'_>) -> Result<Vec<(String, bool)>, Error> 
 }
 
 impl Armed {
-    /// The hash of a text.
-    pub fn hash(&self, text: &str) -> String {
-        hash(&self.device, text)
+    /// Appends the hash of a text as a JSON string.
+    pub fn write_hash(&self, out: &mut Vec<u8>, text: &str) {
+        out.extend_from_slice(b"\"hmac-sha256:");
+        let at = out.len();
+        out.resize(at + 64, 0);
+        hex::encode_to_slice(self.key.sign(&[text.as_bytes()]), &mut out[at..]).expect("32 bytes are 64 digits");
+        out.push(b'"');
     }
 
-    /// A line of this device from an entry.
-    pub fn line(&self, entry: Vec<u8>) -> super::Line {
-        let mut bytes = Vec::with_capacity(self.prefix.len() + entry.len() + 1);
-        bytes.extend_from_slice(self.prefix.as_bytes());
-        bytes.extend_from_slice(&entry);
+    /// A line of this device, from what writes its entry.
+    pub fn line(&self, entry: impl FnOnce(&mut Vec<u8>)) -> super::Line {
+        let mut bytes = self.prefix.as_bytes().to_vec();
+        entry(&mut bytes);
         bytes.push(b'\n');
         super::Line { device: self.device.clone(), bytes }
     }

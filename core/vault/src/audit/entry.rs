@@ -3,280 +3,415 @@
 //!
 //! Every string leaf of request and response data becomes `hmac-sha256:<hex>` of the device's salt, except strings
 //! that are RFC 3339 times and values under keys that the mount exempts. Keys, numbers, booleans and null never are.
+//!
+//! Entries are written straight into the line, and what the two lines of a call share (who asks, and what) is written
+//! once: with a device on, this is on the way of every request.
 
 use super::Subject;
 use super::device::Armed;
 use crate::pipeline::Told;
 use crate::token::check::Holder;
 use crate::wrap::WrapInfo;
-use ringfence_base::Wall;
+use ringfence_base::{Code, Wall};
 use ringfence_logical::{Class, Data, Issued, Map, Operation, Response};
-use serde_json::{Value, json};
+use serde_json::Value;
+use std::collections::BTreeMap;
 
-/// The request entry.
-pub fn request(d: &Armed, s: &Subject<'_>, told: &Told<'_>) -> Vec<u8> {
-    let mut m = Map::new();
-    m.insert("time".into(), s.wall.rfc3339().into());
-    m.insert("type".into(), "request".into());
-    m.insert("auth".into(), auth(d, s, told));
-    m.insert("request".into(), request_block(d, s));
-    error(&mut m, told);
-    bytes(m)
+/// What both entries of a run tell for one device.
+pub struct Shared {
+    /// The fields `auth` and `request`.
+    fields: Vec<u8>,
+    /// When the entries were made.
+    time: String,
 }
 
-/// The response entry.
-pub fn response(d: &Armed, s: &Subject<'_>, told: &Told<'_>) -> Vec<u8> {
-    let mut m = Map::new();
-    m.insert("time".into(), s.wall.rfc3339().into());
-    m.insert("type".into(), "response".into());
-    m.insert("auth".into(), auth(d, s, told));
-    m.insert("request".into(), request_block(d, s));
-    m.insert("response".into(), response_block(d, s, told));
-    error(&mut m, told);
-    bytes(m)
+impl Shared {
+    /// Writes what both entries tell.
+    pub fn of(d: &Armed, s: &Subject<'_>, told: &Told<'_>) -> Shared {
+        let mut fields = Vec::with_capacity(2048);
+        let token = s.call.token.as_ref().map(|t| {
+            let mut text = Vec::new();
+            secret(&mut text, d, t.expose());
+            text
+        });
+        fields.extend_from_slice(b"\"auth\":");
+        auth(&mut fields, d, s, told, token.as_deref());
+        fields.extend_from_slice(b",\"request\":");
+        request_block(&mut fields, d, s, token.as_deref());
+        Shared { fields, time: s.wall.rfc3339() }
+    }
+
+    /// The request entry.
+    pub fn request(&self, out: &mut Vec<u8>, told: &Told<'_>) {
+        let mut m = self.begin(out, "request");
+        error(&mut m, told);
+        m.close();
+    }
+
+    /// The response entry.
+    pub fn response(&self, out: &mut Vec<u8>, d: &Armed, s: &Subject<'_>, told: &Told<'_>) {
+        let mut m = self.begin(out, "response");
+        response_block(m.at("response"), d, s, told);
+        error(&mut m, told);
+        m.close();
+    }
+
+    fn begin<'o>(&self, out: &'o mut Vec<u8>, kind: &str) -> Object<'o> {
+        out.reserve(self.fields.len() + 1024);
+        let mut m = Object::open(out);
+        m.text("time", &self.time);
+        m.text("type", kind);
+        m.out.push(b',');
+        m.out.extend_from_slice(&self.fields);
+        m
+    }
 }
 
-fn bytes(m: Map) -> Vec<u8> {
-    serde_json::to_vec(&Value::Object(m)).expect("a JSON tree always serialises")
+/// A JSON object being written.
+struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    first: bool,
 }
 
-fn error(m: &mut Map, told: &Told<'_>) {
+impl<'o> Object<'o> {
+    fn open(out: &'o mut Vec<u8>) -> Object<'o> {
+        out.push(b'{');
+        Object { out, first: true }
+    }
+
+    fn close(self) {
+        self.out.push(b'}');
+    }
+
+    /// A key that needs no escapes; its value is to be written next.
+    fn at(&mut self, key: &'static str) -> &mut Vec<u8> {
+        self.separate();
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    /// Any key; its value is to be written next.
+    fn at_any(&mut self, key: &str) -> &mut Vec<u8> {
+        self.separate();
+        plain(self.out, key);
+        self.out.push(b':');
+        self.out
+    }
+
+    fn separate(&mut self) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+    }
+
+    fn text(&mut self, key: &'static str, text: &str) {
+        plain(self.at(key), text);
+    }
+
+    fn text_if_any(&mut self, key: &'static str, text: &str) {
+        if !text.is_empty() {
+            self.text(key, text);
+        }
+    }
+
+    fn number_if_any(&mut self, key: &'static str, n: u64) {
+        if n > 0 {
+            plain(self.at(key), &n);
+        }
+    }
+
+    fn flag_if_set(&mut self, key: &'static str, flag: bool) {
+        if flag {
+            plain(self.at(key), &true);
+        }
+    }
+
+    fn list_if_any(&mut self, key: &'static str, list: &[String]) {
+        if !list.is_empty() {
+            plain(self.at(key), &list);
+        }
+    }
+
+    fn pairs_if_any(&mut self, key: &'static str, pairs: Option<&BTreeMap<String, String>>) {
+        if let Some(p) = pairs.filter(|p| !p.is_empty()) {
+            plain(self.at(key), p);
+        }
+    }
+}
+
+/// Writes a value as it is.
+fn plain(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    serde_json::to_writer(out, value).expect("texts, numbers and JSON trees always serialise");
+}
+
+/// Writes a token or another secret: hashed unless the device writes raw.
+fn secret(out: &mut Vec<u8>, d: &Armed, text: &str) {
+    if d.raw { plain(out, text) } else { d.write_hash(out, text) }
+}
+
+fn accessor(out: &mut Vec<u8>, d: &Armed, text: &str) {
+    if d.hmac_accessor { secret(out, d, text) } else { plain(out, text) }
+}
+
+fn error(m: &mut Object<'_>, told: &Told<'_>) {
     if let Told::Refusal(e) = told {
         let text = e.text();
-        m.insert("error".into(), if text.is_empty() { format!("{:?}", e.code).into() } else { text.into() });
+        match text.is_empty() {
+            true => m.text("error", &format!("{:?}", e.code)),
+            false => m.text("error", &text),
+        }
     }
 }
 
-/// A token or accessor: hashed unless the device writes raw.
-fn secret(d: &Armed, text: &str) -> Value {
-    if d.raw { text.into() } else { d.hash(text).into() }
-}
-
-fn accessor(d: &Armed, text: &str) -> Value {
-    if d.raw || !d.hmac_accessor { text.into() } else { d.hash(text).into() }
-}
-
-fn set(m: &mut Map, key: &str, v: Value) {
-    let empty = match &v {
-        Value::Null => true,
-        Value::String(s) => s.is_empty(),
-        Value::Array(a) => a.is_empty(),
-        Value::Object(o) => o.is_empty(),
-        Value::Bool(b) => !b,
-        Value::Number(n) => n.as_f64() == Some(0.0),
-    };
-    if !empty {
-        m.insert(key.into(), v);
+fn auth(out: &mut Vec<u8>, d: &Armed, s: &Subject<'_>, told: &Told<'_>, token: Option<&[u8]>) {
+    let mut m = Object::open(out);
+    let allowed = !matches!(told, Told::Refusal(e) if e.code == Code::Denied);
+    if allowed || !s.granting.is_empty() {
+        let mut results = Object::open(m.at("policy_results"));
+        results.flag_if_set("allowed", allowed);
+        if !s.granting.is_empty() {
+            granting(results.at("granting_policies"), s);
+        }
+        results.close();
     }
-}
-
-fn auth(d: &Armed, s: &Subject<'_>, told: &Told<'_>) -> Value {
-    let mut m = Map::new();
-    let allowed = !matches!(told, Told::Refusal(e) if e.code == ringfence_base::Code::Denied);
-    let mut results = Map::new();
-    set(&mut results, "allowed", allowed.into());
-    let granting: Vec<Value> = s
-        .granting
-        .iter()
-        .map(|p| {
-            let mut g = Map::new();
-            set(&mut g, "name", (*p.name).into());
-            set(&mut g, "namespace_id", s.ns.external_id.clone().into());
-            set(&mut g, "namespace_path", (*p.namespace).into());
-            g.insert("type".into(), "acl".into());
-            Value::Object(g)
-        })
-        .collect();
-    set(&mut results, "granting_policies", granting.into());
-    set(&mut m, "policy_results", Value::Object(results));
     let Some(h) = s.holder else {
-        m.insert("token_type".into(), "default".into());
-        return Value::Object(m);
+        m.text("token_type", "default");
+        return m.close();
     };
     let e = &h.entry;
-    m.insert("client_token".into(), secret(d, h.raw.expose()));
-    if !e.accessor.is_empty() {
-        m.insert("accessor".into(), accessor(d, &e.accessor));
+    let same = s.call.token.as_ref().is_some_and(|t| t.expose() == h.raw.expose());
+    match token {
+        // nearly always the holder's token is the one that the request showed
+        Some(written) if same => m.at("client_token").extend_from_slice(written),
+        _ => secret(m.at("client_token"), d, h.raw.expose()),
     }
-    set(&mut m, "display_name", e.display_name.clone().into());
-    let mut all = e.policies.clone();
-    all.extend(s.identity_policies.iter().cloned());
-    all.sort();
-    all.dedup();
-    set(&mut m, "policies", json!(all));
-    set(&mut m, "token_policies", json!(e.policies));
-    set(&mut m, "identity_policies", json!(s.identity_policies));
-    set(&mut m, "metadata", json!(e.meta));
-    set(&mut m, "num_uses", json!(e.num_uses.max(0)));
-    set(&mut m, "entity_id", e.entity_id.clone().into());
-    m.insert("token_type".into(), if h.is_batch() { "batch" } else { "service" }.into());
-    set(&mut m, "token_ttl", json!(e.creation_ttl));
-    set(&mut m, "token_issue_time", e.created.rfc3339_seconds().into());
-    Value::Object(m)
+    if !e.accessor.is_empty() {
+        accessor(m.at("accessor"), d, &e.accessor);
+    }
+    m.text_if_any("display_name", &e.display_name);
+    if s.identity_policies.is_empty() && e.policies.is_sorted() {
+        m.list_if_any("policies", &e.policies);
+    } else {
+        let mut all = e.policies.clone();
+        all.extend(s.identity_policies.iter().cloned());
+        all.sort();
+        all.dedup();
+        m.list_if_any("policies", &all);
+    }
+    m.list_if_any("token_policies", &e.policies);
+    m.list_if_any("identity_policies", s.identity_policies);
+    m.pairs_if_any("metadata", e.meta.as_ref());
+    m.number_if_any("num_uses", e.num_uses.max(0) as u64);
+    m.text_if_any("entity_id", &e.entity_id);
+    m.text("token_type", if h.is_batch() { "batch" } else { "service" });
+    m.number_if_any("token_ttl", e.creation_ttl);
+    m.text("token_issue_time", &e.created.rfc3339_seconds());
+    m.close();
 }
 
-fn request_block(d: &Armed, s: &Subject<'_>) -> Value {
-    let mut m = Map::new();
-    m.insert("id".into(), s.call.id.clone().into());
-    m.insert("operation".into(), s.op.as_str().into());
-    if let Some(r) = s.routed {
-        mount_fields(&mut m, s, "mount_running_version");
-        let _ = r;
+fn granting(out: &mut Vec<u8>, s: &Subject<'_>) {
+    out.push(b'[');
+    for (i, p) in s.granting.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        let mut g = Object::open(out);
+        g.text_if_any("name", &p.name);
+        g.text_if_any("namespace_id", &s.ns.external_id);
+        g.text_if_any("namespace_path", &p.namespace);
+        g.text("type", "acl");
+        g.close();
     }
-    if let Some(t) = &s.call.token {
-        m.insert("client_token".into(), secret(d, t.expose()));
+    out.push(b']');
+}
+
+fn request_block(out: &mut Vec<u8>, d: &Armed, s: &Subject<'_>, token: Option<&[u8]>) {
+    let mut m = Object::open(out);
+    m.text("id", &s.call.id);
+    m.text("operation", s.op.as_str());
+    mount_fields(&mut m, s, "mount_running_version");
+    if let Some(written) = token {
+        m.at("client_token").extend_from_slice(written);
     }
     if let Some(Holder { entry, .. }) = s.holder
         && !entry.accessor.is_empty()
     {
-        m.insert("client_token_accessor".into(), accessor(d, &entry.accessor));
+        accessor(m.at("client_token_accessor"), d, &entry.accessor);
     }
-    let mut ns = Map::new();
-    set(&mut ns, "id", s.ns.external_id.clone().into());
-    set(&mut ns, "path", s.ns.path.clone().into());
-    m.insert("namespace".into(), Value::Object(ns));
-    m.insert("path".into(), s.path.into());
-    let exempt = s.routed.map_or(&[][..], |r| &r.entry.config.audit_non_hmac_request_keys);
-    set(&mut m, "data", hashed(d, &Value::Object(s.call.data.clone()), exempt));
+    let mut ns = Object::open(m.at("namespace"));
+    ns.text_if_any("id", &s.ns.external_id);
+    ns.text_if_any("path", &s.ns.path);
+    ns.close();
+    m.text("path", s.path);
+    if !s.call.data.is_empty() {
+        let exempt = s.routed.map_or(&[][..], |r| &r.entry.config.audit_non_hmac_request_keys);
+        hashed_object(m.at("data"), d, &s.call.data, exempt, false);
+    }
     if let Some(ip) = s.call.remote {
-        m.insert("remote_address".into(), ip.to_string().into());
-        set(&mut m, "remote_port", s.call.remote_port.into());
+        m.text("remote_address", &ip.to_string());
+        m.number_if_any("remote_port", s.call.remote_port.into());
     }
-    set(&mut m, "wrap_ttl", s.call.wrap_ttl.into());
-    set(&mut m, "headers", headers(d, s));
-    Value::Object(m)
+    m.number_if_any("wrap_ttl", s.call.wrap_ttl);
+    headers(&mut m, d, s);
+    m.close();
 }
 
-fn headers(d: &Armed, s: &Subject<'_>) -> Value {
-    let mut m = Map::new();
-    for (name, value) in s.call.headers.iter() {
-        if let Some((name, hmac)) = d.headers.iter().find(|(n, _)| n == name) {
-            let v = if *hmac && !d.raw { d.hash(value).into() } else { Value::from(value) };
-            match m.get_mut(name) {
-                Some(Value::Array(list)) => list.push(v),
-                _ => {
-                    m.insert(name.clone(), Value::Array(vec![v]));
-                }
+fn headers(m: &mut Object<'_>, d: &Armed, s: &Subject<'_>) {
+    let told = |name: &str| s.call.headers.iter().any(|(n, _)| n == name);
+    if !d.headers.iter().any(|(name, _)| told(name)) {
+        return;
+    }
+    let mut all = Object::open(m.at("headers"));
+    for (name, hmac) in d.headers.iter().filter(|(name, _)| told(name)) {
+        let out = all.at_any(name);
+        let mut separator = b'[';
+        for (_, value) in s.call.headers.iter().filter(|(n, _)| n == name) {
+            out.push(separator);
+            if *hmac {
+                secret(out, d, value)
+            } else {
+                plain(out, value)
             }
+            separator = b',';
         }
+        out.push(b']');
     }
-    Value::Object(m)
+    all.close();
 }
 
-fn mount_fields(m: &mut Map, s: &Subject<'_>, version_key: &str) {
+fn mount_fields(m: &mut Object<'_>, s: &Subject<'_>, version_key: &'static str) {
     let Some(r) = s.routed else { return };
-    m.insert("mount_point".into(), r.info.path.clone().into());
-    m.insert("mount_type".into(), r.entry.kind.clone().into());
-    m.insert("mount_accessor".into(), r.entry.accessor.clone().into());
-    m.insert(version_key.into(), format!("v{}+builtin.vault", crate::host::API_VERSION).into());
-    let class = match r.entry.class {
-        Class::Secret => "secret",
-        Class::Auth => "auth",
-    };
-    m.insert("mount_class".into(), class.into());
+    m.text("mount_point", &r.info.path);
+    m.text("mount_type", &r.entry.kind);
+    m.text("mount_accessor", &r.entry.accessor);
+    let version = m.at(version_key);
+    version.extend_from_slice(b"\"v");
+    version.extend_from_slice(crate::host::API_VERSION.as_bytes());
+    version.extend_from_slice(b"+builtin.vault\"");
+    m.text(
+        "mount_class",
+        match r.entry.class {
+            Class::Secret => "secret",
+            Class::Auth => "auth",
+        },
+    );
 }
 
-fn response_block(d: &Armed, s: &Subject<'_>, told: &Told<'_>) -> Value {
-    let mut m = Map::new();
+fn response_block(out: &mut Vec<u8>, d: &Armed, s: &Subject<'_>, told: &Told<'_>) {
+    let mut m = Object::open(out);
     mount_fields(&mut m, s, "mount_running_plugin_version");
     if let Told::Response { response: Some(r), wrapped } = told {
         if let Some(i) = &r.issued {
-            m.insert("auth".into(), issued(d, i));
+            issued(m.at("auth"), d, i);
         }
         if let Some(l) = &r.leased {
-            m.insert("secret".into(), json!({"lease_id": l.lease_id}));
+            let mut secret = Object::open(m.at("secret"));
+            secret.text("lease_id", &l.lease_id);
+            secret.close();
         }
         match wrapped {
-            Some(w) => {
-                m.insert("wrap_info".into(), wrap_info(d, w));
-            }
+            Some(w) => wrap_info(m.at("wrap_info"), d, w),
             None => {
                 let exempt = s.routed.map_or(&[][..], |r| &r.entry.config.audit_non_hmac_response_keys);
-                set(&mut m, "data", response_data(d, s.op, r, exempt));
+                response_data(&mut m, d, s.op, r, exempt);
             }
         }
-        set(&mut m, "warnings", json!(r.warnings));
+        m.list_if_any("warnings", &r.warnings);
     }
-    Value::Object(m)
+    m.close();
 }
 
-fn response_data(d: &Armed, op: Operation, r: &Response, exempt: &[String]) -> Value {
+fn response_data(m: &mut Object<'_>, d: &Armed, op: Operation, r: &Response, exempt: &[String]) {
     if let Some(raw) = &r.raw {
-        let body = String::from_utf8_lossy(&raw.body);
-        let body = if d.raw { Value::from(&*body) } else { d.hash(&body).into() };
-        return json!({"http_content_type": raw.content_type, "http_raw_body": body});
+        let mut body = Object::open(m.at("data"));
+        body.text("http_content_type", &raw.content_type);
+        secret(body.at("http_raw_body"), d, &String::from_utf8_lossy(&raw.body));
+        return body.close();
     }
-    let mut v = match &r.data {
-        None => return Value::Null,
-        Some(Data::Map(m)) => Value::Object(m.clone()),
-        Some(Data::Text(t)) => serde_json::from_str(t).unwrap_or(Value::Null),
-    };
-    if d.elide_lists && matches!(op, Operation::List | Operation::Scan) {
-        for key in ["keys", "key_info"] {
-            let n = match v.get(key) {
-                Some(Value::Array(a)) => a.len(),
-                Some(Value::Object(o)) => o.len(),
-                _ => continue,
-            };
-            v[key] = n.into();
-        }
+    let elide = d.elide_lists && matches!(op, Operation::List | Operation::Scan);
+    match &r.data {
+        None => {}
+        Some(Data::Map(o)) if o.is_empty() => {}
+        Some(Data::Map(o)) => hashed_object(m.at("data"), d, o, exempt, elide),
+        Some(Data::Text(t)) => match serde_json::from_str::<Map>(t) {
+            Ok(o) if !o.is_empty() => hashed_object(m.at("data"), d, &o, exempt, elide),
+            _ => {}
+        },
     }
-    hashed(d, &v, exempt)
 }
 
-fn issued(d: &Armed, i: &Issued) -> Value {
-    let mut m = Map::new();
+fn issued(out: &mut Vec<u8>, d: &Armed, i: &Issued) {
+    let mut m = Object::open(out);
     if !i.client_token.is_empty() {
-        m.insert("client_token".into(), secret(d, &i.client_token));
+        secret(m.at("client_token"), d, &i.client_token);
     }
     if !i.accessor.is_empty() {
-        m.insert("accessor".into(), accessor(d, &i.accessor));
+        accessor(m.at("accessor"), d, &i.accessor);
     }
-    set(&mut m, "display_name", i.display_name.clone().into());
-    set(&mut m, "policies", json!(i.policies));
-    set(&mut m, "token_policies", json!(i.token_policies));
-    set(&mut m, "identity_policies", json!(i.identity_policies));
-    set(&mut m, "metadata", json!(i.metadata));
-    set(&mut m, "num_uses", i.num_uses.into());
-    set(&mut m, "entity_id", i.entity_id.clone().into());
-    m.insert("token_type".into(), i.token_type.as_str().into());
-    set(&mut m, "token_ttl", i.lease_duration.into());
+    m.text_if_any("display_name", &i.display_name);
+    m.list_if_any("policies", &i.policies);
+    m.list_if_any("token_policies", &i.token_policies);
+    m.list_if_any("identity_policies", &i.identity_policies);
+    m.pairs_if_any("metadata", i.metadata.as_ref());
+    m.number_if_any("num_uses", i.num_uses);
+    m.text_if_any("entity_id", &i.entity_id);
+    m.text("token_type", i.token_type.as_str());
+    m.number_if_any("token_ttl", i.lease_duration);
     if i.issued_at != Wall(0) {
-        m.insert("token_issue_time".into(), i.issued_at.rfc3339_seconds().into());
+        m.text("token_issue_time", &i.issued_at.rfc3339_seconds());
     }
-    Value::Object(m)
+    m.close();
 }
 
-fn wrap_info(d: &Armed, w: &WrapInfo) -> Value {
-    let mut m = Map::new();
-    m.insert("ttl".into(), w.ttl.into());
-    m.insert("token".into(), secret(d, &w.token));
-    m.insert("accessor".into(), accessor(d, &w.accessor));
-    m.insert("creation_time".into(), w.creation_time.rfc3339().into());
-    m.insert("creation_path".into(), w.creation_path.clone().into());
+fn wrap_info(out: &mut Vec<u8>, d: &Armed, w: &WrapInfo) {
+    let mut m = Object::open(out);
+    plain(m.at("ttl"), &w.ttl);
+    secret(m.at("token"), d, &w.token);
+    accessor(m.at("accessor"), d, &w.accessor);
+    m.text("creation_time", &w.creation_time.rfc3339());
+    m.text("creation_path", &w.creation_path);
     if let Some(a) = w.wrapped_accessor.as_ref().filter(|a| !a.is_empty()) {
-        m.insert("wrapped_accessor".into(), accessor(d, a));
+        accessor(m.at("wrapped_accessor"), d, a);
     }
-    Value::Object(m)
+    m.close();
 }
 
-/// Hashes every string leaf.
-fn hashed(d: &Armed, v: &Value, exempt: &[String]) -> Value {
-    if d.raw {
-        return v.clone();
+/// Writes an object with every string leaf hashed. `elide` shows the lists of a list answer by their lengths.
+fn hashed_object(out: &mut Vec<u8>, d: &Armed, o: &Map, exempt: &[String], elide: bool) {
+    let mut m = Object::open(out);
+    for (k, x) in o {
+        let out = m.at_any(k);
+        let length = match x {
+            Value::Array(a) => Some(a.len()),
+            Value::Object(o) => Some(o.len()),
+            _ => None,
+        };
+        match length {
+            Some(n) if elide && matches!(k.as_str(), "keys" | "key_info") => plain(out, &n),
+            _ if d.raw || (exempt.contains(k) && !x.is_object()) => plain(out, x),
+            _ => hashed(out, d, x, exempt),
+        }
     }
+    m.close();
+}
+
+/// Writes a value with every string leaf hashed.
+fn hashed(out: &mut Vec<u8>, d: &Armed, v: &Value, exempt: &[String]) {
     match v {
-        Value::String(s) if Wall::parse_rfc3339(s).is_some() => v.clone(),
-        Value::String(s) => d.hash(s).into(),
-        Value::Array(a) => a.iter().map(|x| hashed(d, x, exempt)).collect(),
-        Value::Object(o) => Value::Object(
-            o.iter()
-                .map(|(k, x)| {
-                    let x = if exempt.contains(k) && !x.is_object() { x.clone() } else { hashed(d, x, exempt) };
-                    (k.clone(), x)
-                })
-                .collect(),
-        ),
-        other => other.clone(),
+        Value::String(s) if Wall::parse_rfc3339(s).is_none() => d.write_hash(out, s),
+        Value::Array(a) => {
+            out.push(b'[');
+            for (i, x) in a.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                hashed(out, d, x, exempt);
+            }
+            out.push(b']');
+        }
+        Value::Object(o) => hashed_object(out, d, o, exempt, false),
+        other => plain(out, other),
     }
 }

@@ -89,11 +89,12 @@ pub struct Subject<'a> {
 pub fn lines(devices: &[Rc<device::Armed>], subject: &Subject<'_>, told: &Told<'_>, request_taken: bool) -> Lines {
     let mut out = Lines::default();
     for d in devices {
+        let shared = entry::Shared::of(d, subject, told);
         if !request_taken {
-            out.request.push(d.line(entry::request(d, subject, told)));
+            out.request.push(d.line(|line| shared.request(line, told)));
         }
         if !matches!(told, Told::Nothing) {
-            out.response.push(d.line(entry::response(d, subject, told)));
+            out.response.push(d.line(|line| shared.response(line, d, subject, told)));
         }
     }
     out
