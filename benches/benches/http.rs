@@ -6,12 +6,13 @@
 //! engine's, every bare append as long as what a write adds to the log. The data directory is below the target
 //! directory, on the real disk.
 //!
-//! `cargo bench -p ringfence-benches --bench http [-- [--quick] [--secrets N] [--rounds N] [--only reads|writes|logins]]`
+//! `cargo bench -p ringfence-benches --bench http [-- [--quick] [--secrets N] [--rounds N] [--only reads|writes|logins]
+//! [--server PATH]]`; with a path, that binary is measured instead of this build.
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, header};
-use ringfence_benches::load::{Load, Outcome, cpu_of, pin};
+use ringfence_benches::load::{Load, Outcome, pin};
 use ringfence_server::cli::{self, Command as Ringfence, io::Io};
 use ringfence_server::rt;
 use serde_json::{Value, json};
@@ -49,6 +50,7 @@ fn main() {
         span: Duration::from_millis(if quick { 300 } else { 800 }),
         secrets: number("--secrets", 100_000),
         only: after("--only"),
+        server: after("--server"),
     };
     pin(LOAD_CPU);
     let dir = fresh_directory();
@@ -65,6 +67,7 @@ struct Plan {
     span: Duration,
     secrets: u64,
     only: Option<String>,
+    server: Option<String>,
 }
 
 struct Bench {
@@ -90,7 +93,10 @@ impl Bench {
             dir.join("data").display()
         );
         write(&config, text.as_bytes());
-        let server = Server::spawn(&["--serve", path(&config)], Some(port));
+        let server = match &plan.server {
+            Some(binary) => Server::spawn(binary, &["server", &format!("-config={}", path(&config))], Some(port)),
+            None => Server::spawn(&this_program(), &["--serve", path(&config)], Some(port)),
+        };
         let made = server.ask("PUT", "sys/init", "", &json!({"secret_shares": 1, "secret_threshold": 1}));
         let root = text_of(&made["root_token"]);
         server.ask("PUT", "sys/unseal", "", &json!({"key": made["keys_base64"][0]}));
@@ -160,7 +166,7 @@ impl Bench {
             rows[3].add(self.measure(&mut served, &self.server, &mut self.reads_with(&self.service)));
         }
         println!("\nReads over {} secrets, {CONNECTIONS} connections", self.plan.secrets);
-        table(&rows, 0);
+        table(&rows);
         let rate = |i: usize| rows[i].median().per_second;
         println!("read / bare answer: {:.2} (at least 0.7)", rate(1) / rate(0));
         println!("read with audit / read: {:.2} (at least 0.75)", rate(2) / rate(1));
@@ -191,7 +197,7 @@ impl Bench {
             }
             rows.extend(pair);
         }
-        table(&rows, 0);
+        table(&rows);
         for (i, connections) in WRITERS.iter().enumerate() {
             let (bare, own) = (rows[2 * i].median(), rows[2 * i + 1].median());
             println!(
@@ -226,7 +232,7 @@ impl Bench {
             rows[1].add(self.measure(&mut served, &self.server, &mut next));
         }
         println!("\nLogins, {CONNECTIONS} connections");
-        table(&rows, 0);
+        table(&rows);
         let written = differing(&before, &self.log());
         println!("bytes of the log that {} logins changed: {written}", rows[1].answers);
         println!("login / bare answer: {:.2}", rows[1].median().per_second / rows[0].median().per_second);
@@ -268,8 +274,8 @@ impl Bench {
         write(&file, &answer[split..]);
         let bytes = append.map(|b| b.to_string());
         match &bytes {
-            Some(b) => Server::spawn(&["--bare", path(&file), "--append", b], None),
-            None => Server::spawn(&["--bare", path(&file)], None),
+            Some(b) => Server::spawn(&this_program(), &["--bare", path(&file), "--append", b], None),
+            None => Server::spawn(&this_program(), &["--bare", path(&file)], None),
         }
     }
 
@@ -327,9 +333,9 @@ struct Server {
 }
 
 impl Server {
-    /// Starts this program in another role; a bare server says its port itself.
-    fn spawn(role: &[&str], port: Option<u16>) -> Server {
-        let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
+    /// Starts a server; a bare one says its port itself.
+    fn spawn(program: &str, role: &[&str], port: Option<u16>) -> Server {
+        let mut child = Command::new(program)
             .args(role)
             .env("RINGFENCE_CORES", "1")
             .stdin(Stdio::null())
@@ -453,7 +459,7 @@ impl Row {
     }
 }
 
-fn table(rows: &[Row], _yardstick: usize) {
+fn table(rows: &[Row]) {
     println!("| what | requests/s | CPU us a request | p50 us | p99 us |");
     println!("|---|---|---|---|---|");
     for row in rows {
@@ -569,9 +575,14 @@ impl Log {
     }
 }
 
+/// This program, to be started in another role.
+fn this_program() -> String {
+    path(&std::env::current_exe().expect("this program has a path")).to_owned()
+}
+
 /// A new directory on the disk that holds the target directory.
 fn fresh_directory() -> PathBuf {
-    let exe = std::env::current_exe().expect("this program has a path");
+    let exe = PathBuf::from(this_program());
     let target = exe.ancestors().find(|a| a.ends_with("release")).and_then(Path::parent);
     let dir = target.unwrap_or(Path::new("/var/tmp")).join(format!("tmp/http-bench-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("the target directory takes directories");

@@ -64,15 +64,19 @@ impl Wall {
     /// `2018-03-22T02:24:06.945319214Z`; trailing zeros of the fraction are trimmed.
     pub fn rfc3339(self) -> String {
         let c = Civil::of(self);
-        let mut s =
-            format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", c.year, c.month, c.day, c.hour, c.minute, c.second);
-        if c.nano > 0 {
-            let digits = format!("{:09}", c.nano);
-            s.push('.');
-            s.push_str(digits.trim_end_matches('0'));
+        // on the way of every read: digits are written, not formatted
+        let mut b = *b"0000-00-00T00:00:00.000000000Z";
+        digits(&mut b[..4], c.year as u64);
+        for (at, n) in [(5, c.month), (8, c.day), (11, c.hour), (14, c.minute), (17, c.second)] {
+            digits(&mut b[at..at + 2], n.into());
         }
-        s.push('Z');
-        s
+        digits(&mut b[20..29], c.nano.into());
+        let shown = match c.nano {
+            0 => 19,
+            _ => b[..29].iter().rposition(|d| *d != b'0').map_or(0, |last| last + 1),
+        };
+        b[shown] = b'Z';
+        String::from_utf8_lossy(&b[..=shown]).into_owned()
     }
 
     /// Without the fraction: `2018-03-22T02:24:06Z`.
@@ -165,6 +169,14 @@ impl Civil {
             second: day_secs % 60,
             nano: (t.0 % SECOND_NS) as u32,
         }
+    }
+}
+
+/// Writes the last digits of a number, as many as there is room for.
+fn digits(room: &mut [u8], mut n: u64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (n % 10) as u8;
+        n /= 10;
     }
 }
 

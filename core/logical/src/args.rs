@@ -44,8 +44,11 @@ impl Args {
         let mut args = Args { fields, ..Args::default() };
         for (name, text) in captures {
             let kind = fields.iter().find(|f| f.name == *name).map_or(Kind::Str, |f| f.kind);
-            let value = coerce(kind, &Value::String((*text).to_owned())).map_err(|why| conversion(name, &why))?;
-            args.values.push((name, value.unwrap_or(Coerced::Str((*text).to_owned()))));
+            let value = match kind {
+                Kind::Str => None,
+                _ => coerce(kind, &Value::String((*text).to_owned())).map_err(|why| conversion(name, &why))?,
+            };
+            args.values.push((name, value.unwrap_or_else(|| Coerced::Str((*text).to_owned()))));
             if raw.contains_key(*name) {
                 args.replaced.push((*name).to_owned());
             }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Compiled ACLs kept per core; beyond it the cache starts anew.
+/// Compiled ACLs kept per core and namespace, and templated ones per core; beyond it the cache starts anew.
 const MAX_ACLS: usize = 10_000;
 
 /// The caches of one core.
@@ -22,7 +22,9 @@ pub struct Caches {
     router: Option<Rc<Router>>,
     policies_at: Index,
     policies: BTreeMap<(NsId, String), Option<Arc<Policy>>>,
-    acls: BTreeMap<AclKey, Rc<Acl>>,
+    /// By namespace and policies; sets with a templated policy are in `templated`.
+    acls: BTreeMap<NsId, BTreeMap<Vec<String>, Rc<Acl>>>,
+    templated: BTreeMap<TemplatedKey, Rc<Acl>>,
     /// Audit devices and their salts.
     pub audit: crate::audit::Devices,
 }
@@ -33,12 +35,11 @@ fn still_valid(acl: &Acl, now: Wall) -> bool {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct AclKey {
+struct TemplatedKey {
     ns: NsId,
     policies: Vec<String>,
-    /// Empty unless a policy of the set is templated.
     entity: String,
-    /// Index of the last change of entities when templated.
+    /// Index of the last change of entities.
     identity_at: Index,
 }
 
@@ -79,8 +80,7 @@ impl Caches {
         now: Wall,
     ) -> Result<Rc<Acl>, Error> {
         self.forget_stale_policies(txn);
-        let plain = AclKey { ns, policies: names.to_vec(), entity: String::new(), identity_at: Index(0) };
-        if let Some(acl) = self.acls.get(&plain)
+        if let Some(acl) = self.acls.get(&ns).and_then(|of_ns| of_ns.get(names))
             && still_valid(acl, now)
         {
             return Ok(acl.clone());
@@ -93,11 +93,13 @@ impl Caches {
                 parsed.push(p);
             }
         }
-        let key = match templated {
-            false => plain,
-            true => AclKey { entity: identity.entity_id.clone(), identity_at: crate::identity::stamp(txn), ..plain },
-        };
-        if let Some(acl) = self.acls.get(&key)
+        let key = templated.then(|| TemplatedKey {
+            ns,
+            policies: names.to_vec(),
+            entity: identity.entity_id.clone(),
+            identity_at: crate::identity::stamp(txn),
+        });
+        if let Some(acl) = key.as_ref().and_then(|k| self.templated.get(k))
             && still_valid(acl, now)
         {
             return Ok(acl.clone());
@@ -108,10 +110,21 @@ impl Caches {
             true => Acl::root(),
             false => Acl::compile(parsed.iter().map(|p| (ns_path, &**p)), template.as_source(), now),
         });
-        if self.acls.len() >= MAX_ACLS {
-            self.acls.clear();
+        match key {
+            Some(k) => {
+                if self.templated.len() >= MAX_ACLS {
+                    self.templated.clear();
+                }
+                self.templated.insert(k, acl.clone());
+            }
+            None => {
+                let of_ns = self.acls.entry(ns).or_default();
+                if of_ns.len() >= MAX_ACLS {
+                    of_ns.clear();
+                }
+                of_ns.insert(names.to_vec(), acl.clone());
+            }
         }
-        self.acls.insert(key, acl.clone());
         Ok(acl)
     }
 
@@ -120,6 +133,7 @@ impl Caches {
         if self.policies_at != at {
             self.policies.clear();
             self.acls.clear();
+            self.templated.clear();
             self.policies_at = at;
         }
     }

@@ -22,6 +22,7 @@ use ringfence_logical::engine::Registered;
 use ringfence_logical::path::{Access, Matched};
 use ringfence_logical::{Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step};
 use ringfence_policy::acl::{Acl, AclRequest, GrantingPolicy};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -100,14 +101,14 @@ pub enum Next {
 }
 
 /// Where a call goes.
-struct Place {
+struct Place<'c> {
     router: Rc<Router>,
     ns: Arc<Namespace>,
     /// Path within the namespace.
-    path: String,
+    path: &'c str,
     routed: Option<Arc<Routed>>,
     /// Path within the mount.
-    inner: String,
+    inner: &'c str,
 }
 
 /// Who calls, and what was found out on the way. Filled stage by stage, so that a refusal can be audited with what
@@ -145,7 +146,7 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
     };
     let found = place.routed.as_ref().and_then(|m| {
         let engine = core.vault.registry.find(m.entry.class, &m.entry.kind, m.entry.version())?;
-        Some(Found { engine, matched: engine.matcher.find(engine.engine.table(), &place.inner) })
+        Some(Found { engine, matched: engine.matcher.find(engine.engine.table(), place.inner) })
     });
     let mut caller = Caller::default();
     let outcome = admit(pass, txn, call, stage, &place, found.as_ref(), &mut caller);
@@ -160,20 +161,19 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
 }
 
 /// Namespace and mount.
-fn locate(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Call) -> Result<Place, Error> {
+fn locate<'c>(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &'c Call) -> Result<Place<'c>, Error> {
     let router = pass.core.caches.borrow_mut().router(txn, &pass.core.vault.settings.ttls)?;
     let header = Namespace::canonical(call.namespace.as_deref().unwrap_or(""));
     let Some(base) = router.namespace(&header).cloned() else {
         return Err(Error::new(Code::NotFound, "namespace not found"));
     };
     let (ns, path) = router.descend(&base, &call.path);
-    let path = path.to_owned();
     if matches!(call.op, Operation::Create | Operation::Update | Operation::Patch) && path.ends_with('/') {
         return Err(Error::invalid("cannot write to a path ending in '/'"));
     }
-    let (routed, inner) = match router.route(ns.id, &path) {
-        Some((m, inner)) => (Some(m.clone()), inner.to_owned()),
-        None => (None, String::new()),
+    let (routed, inner) = match router.route(ns.id, path) {
+        Some((m, inner)) => (Some(m.clone()), inner),
+        None => (None, ""),
     };
     Ok(Place { router, ns, path, routed, inner })
 }
@@ -184,7 +184,7 @@ fn admit(
     txn: &mut Txn<'_>,
     call: &Rc<Call>,
     stage: &Stage<'_>,
-    place: &Place,
+    place: &Place<'_>,
     found: Option<&Found<'_>>,
     caller: &mut Caller,
 ) -> Result<Admitted, Error> {
@@ -240,7 +240,10 @@ fn admit(
     let (Some(acl), Some(principal)) = (acl, caller.principal.as_mut()) else {
         return Err(Error::denied_plain());
     };
-    let full = if place.ns.path.is_empty() { place.path.clone() } else { format!("{}{}", place.ns.path, place.path) };
+    let full = match place.ns.path.is_empty() {
+        true => Cow::Borrowed(place.path),
+        false => Cow::Owned(format!("{}{}", place.ns.path, place.path)),
+    };
     let decision = acl.allow(&AclRequest {
         path: &full,
         op,
@@ -266,7 +269,7 @@ fn resolve_create(
     pass: &mut Pass<'_>,
     txn: &mut Txn<'_>,
     call: &Rc<Call>,
-    place: &Place,
+    place: &Place<'_>,
     found: Option<&Found<'_>>,
     caller: &Caller,
 ) -> Result<Operation, Error> {
@@ -295,14 +298,20 @@ fn resolve_create(
 fn compile_acl(
     pass: &mut Pass<'_>,
     txn: &mut Txn<'_>,
-    place: &Place,
+    place: &Place<'_>,
     holder: &Holder,
     identity: &Identity,
 ) -> Result<Rc<Acl>, Error> {
-    let mut names = holder.entry.policies.clone();
-    names.extend(identity.policies.iter().cloned());
-    names.sort();
-    names.dedup();
+    let own = &holder.entry.policies;
+    let names = match identity.policies.is_empty() && own.is_sorted_by(|a, b| a < b) {
+        true => Cow::Borrowed(&own[..]),
+        false => {
+            let mut all = [&own[..], &identity.policies[..]].concat();
+            all.sort();
+            all.dedup();
+            Cow::Owned(all)
+        }
+    };
     let home = place.router.namespace_by_id(holder.entry.ns);
     let ns_path = home.map_or("", |n| n.path.as_str());
     pass.core.caches.borrow_mut().acl(txn, holder.entry.ns, ns_path, &names, identity, pass.now)
@@ -324,7 +333,7 @@ fn principal(holder: &Holder, identity: Identity) -> Principal {
     }
 }
 
-fn request_of(call: &Call, place: &Place, op: Operation) -> Request {
+fn request_of(call: &Call, place: &Place<'_>, op: Operation) -> Request {
     let pass_through = place.routed.as_ref().map(|m| &m.entry.config.passthrough_request_headers);
     let headers = match pass_through {
         Some(names) if !names.is_empty() => call
@@ -338,7 +347,7 @@ fn request_of(call: &Call, place: &Place, op: Operation) -> Request {
     Request {
         id: call.id.clone(),
         op,
-        path: place.inner.clone(),
+        path: place.inner.to_owned(),
         remote: call.remote,
         wrap_ttl: call.wrap_ttl,
         headers,
@@ -346,7 +355,7 @@ fn request_of(call: &Call, place: &Place, op: Operation) -> Request {
     }
 }
 
-fn host_of(pass: &Pass<'_>, call: &Rc<Call>, place: &Place) -> VaultHost {
+fn host_of(pass: &Pass<'_>, call: &Rc<Call>, place: &Place<'_>) -> VaultHost {
     VaultHost {
         core: pass.core.clone(),
         router: place.router.clone(),
@@ -363,7 +372,7 @@ fn host_of(pass: &Pass<'_>, call: &Rc<Call>, place: &Place) -> VaultHost {
 struct Context<'c> {
     core: &'c Rc<CoreState>,
     call: &'c Rc<Call>,
-    place: &'c Place,
+    place: &'c Place<'c>,
     found: Option<&'c Found<'c>>,
 }
 
@@ -468,7 +477,7 @@ impl Context<'_> {
     ) -> Result<Ran, Error> {
         if let (Some(r), Some(routed)) = (&mut response, &self.place.routed) {
             if let Some(auth) = r.auth.take() {
-                let (issued, warnings) = login::issue(pass, txn, self.call, routed, &self.place.path, auth)?;
+                let (issued, warnings) = login::issue(pass, txn, self.call, routed, self.place.path, auth)?;
                 r.issued = Some(issued);
                 r.warnings.extend(warnings);
             }
@@ -479,7 +488,7 @@ impl Context<'_> {
                     ));
                 }
                 let (leased, warnings) =
-                    lease::register(pass, txn, routed, &self.place.inner, caller.holder.as_ref(), terms)?;
+                    lease::register(pass, txn, routed, self.place.inner, caller.holder.as_ref(), terms)?;
                 r.leased = Some(leased);
                 r.warnings.extend(warnings);
             }
@@ -494,7 +503,7 @@ impl Context<'_> {
         let (code, shown) = envelope::status(op, response.as_ref());
         let wrapped = match &response {
             Some(r) if wrap_ttl > 0 && shown && code == Code::Ok && self.may_wrap() => {
-                let frame = envelope::Frame { request_id: &self.call.id, mount_type, path: &self.place.path };
+                let frame = envelope::Frame { request_id: &self.call.id, mount_type, path: self.place.path };
                 let inner = match &r.raw {
                     Some(raw) => wrap::Inner::Raw(raw.clone()),
                     None => wrap::Inner::Json(envelope::write(&frame, r)),
@@ -506,7 +515,7 @@ impl Context<'_> {
                     txn,
                     self.call,
                     self.place.ns.id,
-                    &self.place.path,
+                    self.place.path,
                     holder,
                     wrap_ttl,
                     inner,
@@ -520,7 +529,7 @@ impl Context<'_> {
             (Some(r), None) if shown => match &r.raw {
                 Some(raw) => Reply { code, body: Body::Raw(raw.clone()), headers: Vec::new() },
                 None => {
-                    let frame = envelope::Frame { request_id: &self.call.id, mount_type, path: &self.place.path };
+                    let frame = envelope::Frame { request_id: &self.call.id, mount_type, path: self.place.path };
                     Reply::json(code, envelope::write(&frame, r))
                 }
             },
@@ -534,7 +543,7 @@ impl Context<'_> {
 
     /// The answer to `sys/wrapping/unwrap` and `lookup` is never wrapped again.
     fn may_wrap(&self) -> bool {
-        !matches!(self.place.path.as_str(), UNWRAP | "sys/wrapping/lookup" | "sys/wrapping/rewrap")
+        !matches!(self.place.path, UNWRAP | "sys/wrapping/lookup" | "sys/wrapping/rewrap")
     }
 
     /// A token whose last use this was dies with the answer.
@@ -584,7 +593,7 @@ impl Context<'_> {
             call: self.call,
             op: caller.op.unwrap_or(self.call.op),
             ns: &self.place.ns,
-            path: &self.place.path,
+            path: self.place.path,
             routed: self.place.routed.as_deref(),
             holder: caller.holder.as_ref(),
             identity_policies: caller.principal.as_ref().map_or(&[][..], |p| &p.identity_policies),

@@ -4,7 +4,7 @@
 use super::json::{self, JsonLimits};
 use super::query;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri};
 use ringfence_base::{CanonPath, Entropy, PathError, Secret, duration, entropy, limit};
 use ringfence_node::{Call, Code, Error, Headers, Map, Operation};
 use std::net::IpAddr;
@@ -80,7 +80,7 @@ impl Head {
         rng: &mut dyn Entropy,
     ) -> Result<Head, Error> {
         let path = canonical_path(uri.path(), rules)?;
-        if rules.require_request_header && header(headers, "x-vault-request") != Some("true") {
+        if rules.require_request_header && header(headers, &name::REQUEST) != Some("true") {
             return Err(Error::new(Code::Precondition, "missing 'X-Vault-Request' header"));
         }
         let mut data = Map::new();
@@ -121,7 +121,7 @@ impl Head {
         if op == Operation::Update && RAW_BODIES.contains(&path.as_str()) {
             body = Wanted::Raw;
         }
-        let content_type = header(headers, CONTENT_TYPE.as_str()).unwrap_or("");
+        let content_type = header(headers, &CONTENT_TYPE).unwrap_or("");
         if op == Operation::Patch {
             check_patch_type(content_type)?;
         }
@@ -131,7 +131,7 @@ impl Head {
             id: entropy::uuid4(rng),
             op,
             path,
-            namespace: header(headers, "x-vault-namespace").map(str::to_owned),
+            namespace: header(headers, &name::NAMESPACE).map(str::to_owned),
             token,
             data,
             no_body: true,
@@ -142,7 +142,7 @@ impl Head {
             headers: rest_of(headers),
             raw_body: None,
             peer_certificates: origin.certificates.clone(),
-            mfa: headers.get_all("x-vault-mfa").iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect(),
+            mfa: headers.get_all(&name::MFA).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect(),
         };
         let form = content_type.split(';').next().is_some_and(|t| t.trim() == "application/x-www-form-urlencoded");
         Ok(Head { call, body, form })
@@ -216,7 +216,19 @@ fn flag(data: &mut Map, name: &str) -> Result<bool, Error> {
     }
 }
 
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+/// Names looked up in every request, made once: a name given as text is checked and lowered at each look-up.
+mod name {
+    use http::HeaderName;
+
+    pub const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+    pub const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+    pub const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
+    pub const WRAP_TTL: HeaderName = HeaderName::from_static("x-vault-wrap-ttl");
+    pub const WRAP_FORMAT: HeaderName = HeaderName::from_static("x-vault-wrap-format");
+    pub const MFA: HeaderName = HeaderName::from_static("x-vault-mfa");
+}
+
+fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
@@ -235,7 +247,7 @@ fn check_patch_type(content_type: &str) -> Result<(), Error> {
 }
 
 fn token_of(headers: &HeaderMap) -> Result<Option<Secret<String>>, Error> {
-    let own = header(headers, "x-vault-token").filter(|t| !t.is_empty());
+    let own = header(headers, &name::TOKEN).filter(|t| !t.is_empty());
     let bearer = || {
         headers
             .get_all(AUTHORIZATION)
@@ -252,8 +264,8 @@ fn token_of(headers: &HeaderMap) -> Result<Option<Secret<String>>, Error> {
 }
 
 fn wrapping_of(headers: &HeaderMap) -> Result<(u64, bool), Error> {
-    let jwt = header(headers, "x-vault-wrap-format") == Some("jwt");
-    let Some(text) = header(headers, "x-vault-wrap-ttl").filter(|t| !t.is_empty()) else { return Ok((0, jwt)) };
+    let jwt = header(headers, &name::WRAP_FORMAT) == Some("jwt");
+    let Some(text) = header(headers, &name::WRAP_TTL).filter(|t| !t.is_empty()) else { return Ok((0, jwt)) };
     match duration::parse_ns(text) {
         None => {
             Err(Error::invalid(format!("error parsing X-Vault-Wrap-TTL header: time: invalid duration {text:?}")))

@@ -1,2 +1,0 @@
-// Package clients holds what a program written against the api module sees.
-package clients
