@@ -1,20 +1,19 @@
 //! Starting and stopping the server: configuration, hardening, recovery, one executor a core, listeners, signals.
 
-use crate::api::json::JsonLimits;
 use crate::api::listen::{self, Gate, Listener, Place};
-use crate::api::request::Rules;
 use crate::cli::ServerArgs;
 use crate::config::{self, Address, Config};
+use crate::dev_tls::{self, DevTls};
 use crate::disk::Directory;
 use crate::facts::Facts;
-use crate::rt::{self, Options, Pool, channel};
+use crate::ports;
+use crate::reload::{self, Reloader};
+use crate::rt::{self, DriverWish, MemoryLock, Options, Pool, channel};
 use crate::shard::{Core, OwnerCore, Published, Storage, ToOwner, ToShard};
 use crate::telemetry::metrics::{Metrics, Naming};
 use crate::telemetry::{self, Level};
-use crate::tls::TlsCell;
 use ringfence_node::{Found, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,47 +30,104 @@ struct Plan {
     listeners: Vec<Listener>,
     owner: OwnerConfig,
     cores: u16,
+    driver: DriverWish,
+    dev_tls: Option<DevTls>,
     warnings: Vec<String>,
+}
+
+/// Files that are there as long as the process; removed in the end, whatever that is.
+#[derive(Default)]
+struct Leavings(Vec<PathBuf>);
+
+impl Drop for Leavings {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // somebody may have removed it already
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        }
+    }
 }
 
 /// Runs the server to its end. Answers the process's exit code.
 pub fn run(args: &ServerArgs, env: &BTreeMap<String, String>) -> i32 {
-    let mut plan = match plan(args, env) {
-        Ok(p) => p,
-        Err(e) => {
-            eprintln!("{e}");
-            return 1;
-        }
-    };
+    // before any secret is in memory
     rt::harden();
-    telemetry::set_level(Level::parse(&plan.config.log_level).unwrap_or(Level::Info));
-    if matches!(plan.config.log_format, config::LogFormat::Json) {
-        telemetry::set_format(telemetry::Format::Json);
-    }
-    for w in &plan.warnings {
-        telemetry::log(Level::Warn, w);
-    }
-    let (storage, found) = match open_storage(&plan.config) {
-        Ok(s) => s,
-        Err(e) => {
-            eprintln!("Error initializing storage: {e}");
-            return 1;
-        }
-    };
-    let driver = match rt::probe(rt::DriverWish::Auto) {
-        Ok(d) => d,
-        Err(e) => {
-            eprintln!("Error starting the runtime: {e}");
-            return 1;
-        }
-    };
-    let lines = banner(&mut plan, &driver);
-    match start(plan, args, storage, found, &lines) {
+    let mut leavings = Leavings::default();
+    let ended = plan(args, env).and_then(|plan| prepare(plan, args, env, &mut leavings));
+    match ended {
         Ok(code) => code,
         Err(e) => {
             eprintln!("{e}");
             1
         }
+    }
+}
+
+/// Everything that may refuse the start, in the order in which an operator would look for it; then the start.
+fn prepare(
+    mut plan: Plan,
+    args: &ServerArgs,
+    env: &BTreeMap<String, String>,
+    leavings: &mut Leavings,
+) -> Result<i32, String> {
+    if let Some(made) = plan.dev_tls.as_ref().filter(|made| made.temporary) {
+        leavings.0.push(made.folder.clone());
+    }
+    open_log(&plan.config)?;
+    for w in &plan.warnings {
+        telemetry::log(Level::Warn, w);
+    }
+    let memory = if plan.config.disable_mlock { None } else { Some(rt::lock_memory()) };
+    if let Some(MemoryLock::Swappable(why)) = &memory {
+        telemetry::log(
+            Level::Warn,
+            &format!(
+                "memory is not locked ({why}), and this machine swaps: keys may be written to disk in plaintext. Switch \
+                 swap off or encrypt it, or raise the memlock limit to unlimited (LimitMEMLOCK=infinity, \
+                 CAP_IPC_LOCK); disable_mlock = true silences this"
+            ),
+        );
+    }
+    // an audit device must not be able to write where configuration or data stands
+    let sinks = crate::audit::Shared::of_process();
+    args.config.iter().for_each(|path| sinks.protect_configuration(path));
+    match &plan.config.storage {
+        Some(config::Storage::Raft(r)) => sinks.protect_tree(&r.path),
+        Some(config::Storage::File { path }) => sinks.protect_tree(path),
+        _ => {}
+    }
+    let (storage, found) = open_storage(&plan.config).map_err(|e| format!("Error initializing storage: {e}"))?;
+    // after the directory: who starts one configuration twice is told of that first
+    ports::claim(&mut plan.listeners)?;
+    let driver = rt::probe(plan.driver).map_err(|e| format!("Error starting the runtime: {e}"))?;
+    if plan.driver == DriverWish::Auto && driver.kind == rt::DriverKind::Epoll {
+        telemetry::log(Level::Warn, &format!("epoll serves instead of io_uring: {}", driver.reason));
+    }
+    for l in &plan.listeners {
+        if let Place::Unix(socket) = &l.place {
+            leavings.0.push(socket.path.clone());
+        }
+    }
+    if let Some(path) = &plan.config.pid_file {
+        std::fs::write(path, format!("{}\n", std::process::id())).map_err(|e| {
+            format!("Error storing PID: could not write pid file {}: {e}; check its folder", path.display())
+        })?;
+        leavings.0.push(path.clone());
+    }
+    let lines = banner(&mut plan, &driver, memory.as_ref());
+    start(plan, args, env, storage, found, &lines)
+}
+
+fn open_log(config: &Config) -> Result<(), String> {
+    telemetry::configure_level(Level::parse(&config.log_level).unwrap_or(Level::Info));
+    if matches!(config.log_format, config::LogFormat::Json) {
+        telemetry::set_format(telemetry::Format::Json);
+    }
+    match &config.log_file {
+        None => Ok(()),
+        Some(path) => telemetry::set_file(path).map_err(|e| {
+            format!("Error opening log file {}: {e}; check that its folder exists and is writable", path.display())
+        }),
     }
 }
 
@@ -82,25 +138,24 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
     if args.recovery {
         return Err("recovery mode is not served yet: start without -recovery".into());
     }
-    let base = args.dev.as_ref().map_or_else(Config::default, |d| Config::dev(&d.listen_address));
-    let loaded = config::load(&args.config, env, base).map_err(|e| format!("Error loading configuration: {e}"))?;
-    let (mut config, mut warnings) = (loaded.config, loaded.warnings);
-    config.take_flags(args);
+    let (mut config, mut warnings) = reload::load(args, env)?;
     if config.seals.iter().any(|s| s.kind != config::SealKind::Shamir) {
         return Err(
             "Error parsing Seal configuration: only the shamir seal is served yet; remove the seal stanza".into()
         );
     }
-    if args.dev.as_ref().is_some_and(|d| d.tls) {
-        return Err("-dev-tls is not served yet: start with -dev, or with a listener that has certificates".into());
+    if config.log_rotate_bytes > 0 {
+        warnings.push("log_rotate_* is not served yet: move the log file away and send SIGHUP instead".into());
     }
-    let mut listeners = Vec::new();
-    for l in &config.listeners {
-        listeners.push(listener(l, &mut warnings)?);
+    if config.log_requests_level.is_some() {
+        warnings.push("log_requests_level is not served yet and has no effect".into());
     }
-    if listeners.is_empty() {
-        return Err("no listener is configured".into());
+    let driver = driver(env)?;
+    let dev_tls = args.dev.as_ref().filter(|d| d.tls).map(dev_tls::make).transpose()?;
+    if let (Some(made), Some(first)) = (&dev_tls, config.listeners.first_mut()) {
+        first.tls = Some(made.tls.clone());
     }
+    let listeners = ports::plan(&config, &mut warnings)?;
     let cores = cores(env);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| default_api_addr(&listeners));
     let cluster_addr = config.cluster_addr.clone().unwrap_or_else(|| "https://127.0.0.1:8201".into());
@@ -139,7 +194,17 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
         memory_limit_bytes: memory_limit(env),
         ..OwnerConfig::default()
     };
-    Ok(Plan { config, settings, listeners, owner, cores, warnings })
+    Ok(Plan { config, settings, listeners, owner, cores, driver, dev_tls, warnings })
+}
+
+/// Which driver the environment asks for; io_uring where it is allowed, if it says nothing.
+fn driver(env: &BTreeMap<String, String>) -> Result<DriverWish, String> {
+    match env.get("RINGFENCE_DRIVER").map_or("", String::as_str) {
+        "" | "auto" => Ok(DriverWish::Auto),
+        "io_uring" => Ok(DriverWish::IoUring),
+        "epoll" => Ok(DriverWish::Epoll),
+        other => Err(format!("RINGFENCE_DRIVER is {other:?}; use auto, io_uring or epoll")),
+    }
 }
 
 /// One executor a core the process may run on, at most 64.
@@ -159,42 +224,6 @@ fn memory_limit(env: &BTreeMap<String, String>) -> u64 {
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     });
     total_kib.map_or(u64::MAX, |kib| kib * 1024 / 3 * 2)
-}
-
-fn listener(l: &config::Listener, warnings: &mut Vec<String>) -> Result<Listener, String> {
-    let place = match &l.address {
-        Address::Unix { path, .. } => Place::Unix(path.clone()),
-        Address::Tcp(text) => Place::Tcp(resolve(text)?),
-    };
-    let tls = match &l.tls {
-        None => None,
-        Some(t) => Some(Arc::new(
-            TlsCell::new(t.clone())
-                .map_err(|e| format!("Error initializing listener of type tcp: error loading TLS cert: {e}"))?,
-        )),
-    };
-    if l.forwarded_for.is_some() {
-        warnings.push("x_forwarded_for_* of the listener is not served yet: the peer's address is used".into());
-    }
-    let rules = Rules {
-        max_request_bytes: usize::try_from(l.max_request_size_bytes).unwrap_or(usize::MAX),
-        json: JsonLimits {
-            depth: l.json.depth as usize,
-            string_bytes: l.json.string_bytes as usize,
-            object_entries: l.json.object_entries as usize,
-            array_elements: l.json.array_elements as usize,
-        },
-        require_request_header: l.require_request_header,
-        disable_printable_check: false,
-    };
-    Ok(Listener { place, rules: Arc::new(rules), tls })
-}
-
-fn resolve(text: &str) -> Result<SocketAddr, String> {
-    text.to_socket_addrs()
-        .ok()
-        .and_then(|mut a| a.next())
-        .ok_or_else(|| format!("Error initializing listener of type tcp: address {text:?} cannot be resolved"))
 }
 
 fn default_api_addr(listeners: &[Listener]) -> String {
@@ -231,7 +260,7 @@ fn open_storage(config: &Config) -> Result<(Storage, Option<Found>), String> {
 }
 
 /// The lines that a start prints, and that scripts look for.
-fn banner(plan: &mut Plan, driver: &rt::DriverChoice) -> Vec<String> {
+fn banner(plan: &mut Plan, driver: &rt::DriverChoice, memory: Option<&MemoryLock>) -> Vec<String> {
     let mut rows: Vec<(String, String)> = vec![
         ("Api Address".into(), plan.owner.api_addr.clone()),
         ("Cluster Address".into(), plan.owner.cluster_addr.clone()),
@@ -239,17 +268,29 @@ fn banner(plan: &mut Plan, driver: &rt::DriverChoice) -> Vec<String> {
         ("Driver".into(), format!("{:?}: {}", driver.kind, driver.reason)),
     ];
     for (i, l) in plan.listeners.iter().enumerate() {
-        let (kind, addr) = match &l.place {
-            Place::Tcp(a) => ("tcp", a.to_string()),
-            Place::Unix(p) => ("unix", p.display().to_string()),
+        let kind = match &l.place {
+            Place::Tcp(_) => "tcp",
+            Place::Unix(_) => "unix",
         };
         let tls = if l.tls.is_some() { "enabled" } else { "disabled" };
         rows.push((
             format!("Listener {}", i + 1),
-            format!("{kind} (addr: \"{addr}\", max_request_size: \"{}\", tls: \"{tls}\")", l.rules.max_request_bytes),
+            format!(
+                "{kind} (addr: \"{}\", max_request_duration: \"{}s\", max_request_size: \"{}\", tls: \"{tls}\")",
+                l.place,
+                l.rules.call_timeout.as_secs(),
+                l.rules.max_request_bytes
+            ),
         ));
     }
     rows.push(("Log Level".into(), plan.config.log_level.clone()));
+    let mlock = match memory {
+        None => "disabled".to_owned(),
+        Some(MemoryLock::Locked) => "locked".to_owned(),
+        Some(MemoryLock::NoSwap(why)) => format!("not locked ({why}); no swap is switched on"),
+        Some(MemoryLock::Swappable(why)) => format!("not locked ({why}); the machine swaps"),
+    };
+    rows.push(("Mlock".into(), mlock));
     rows.push(("Storage".into(), plan.settings.storage_type.clone()));
     rows.push((
         "Version".into(),
@@ -265,6 +306,7 @@ fn banner(plan: &mut Plan, driver: &rt::DriverChoice) -> Vec<String> {
 fn start(
     plan: Plan,
     args: &ServerArgs,
+    env: &BTreeMap<String, String>,
     storage: Storage,
     found: Option<Found>,
     banner: &[String],
@@ -284,9 +326,13 @@ fn start(
     }
     let mut inlets = inlets.into_iter();
     let first_inlet = inlets.next().ok_or("a server has at least one core")?;
-    let options = |core: u16| Options { core: Some(core as usize), ..Options::default() };
+    let wish = plan.driver;
+    let options = |core: u16| Options { core: Some(core as usize), driver: wish, ..Options::default() };
     let listeners = plan.listeners.clone();
-    let shared = Shared { vault, stopping, pool, to_owner, to_shards: to_shards.clone(), listeners, metrics };
+    let reloader = Arc::new(Reloader::new(args.clone(), env.clone(), listeners.clone(), to_shards.clone()));
+    let ca_file = plan.dev_tls.as_ref().map(DevTls::ca_file);
+    let shared =
+        Shared { vault, stopping, pool, to_owner, to_shards: to_shards.clone(), listeners, metrics, reloader };
 
     let (started_tx, started_rx) = mpsc::channel::<Result<Arc<Published>, String>>();
     let (ready_tx, ready_rx) = mpsc::channel::<()>();
@@ -324,7 +370,7 @@ fn start(
         }
         println!("{text}");
         if let Some(dev) = &dev
-            && let Err(e) = crate::dev::prepare(&core, dev).await
+            && let Err(e) = crate::dev::prepare(&core, dev, ca_file.as_deref()).await
         {
             eprintln!("Error initializing Dev mode: {e}");
             return 1;
@@ -378,6 +424,7 @@ struct Shared {
     to_owner: channel::Sender<ToOwner>,
     to_shards: Vec<channel::Sender<ToShard>>,
     listeners: Vec<Listener>,
+    reloader: Arc<Reloader>,
 }
 
 impl Shared {
@@ -388,7 +435,7 @@ impl Shared {
         published: Arc<Published>,
         inlet: channel::Inlet<ToShard>,
     ) -> Result<(Rc<Core>, Rc<Gate>), String> {
-        let facts = Facts::new(self.metrics.clone());
+        let facts = Facts::new(self.metrics.clone(), self.reloader.clone());
         let core = Core::new(
             id,
             self.vault.clone(),
@@ -405,13 +452,10 @@ impl Shared {
                 continue;
             }
             listen::start(&core, &gate, l.clone()).map_err(|e| {
-                let place = match &l.place {
-                    Place::Tcp(a) => a.to_string(),
-                    Place::Unix(p) => p.display().to_string(),
-                };
                 format!(
-                    "Error initializing listener: listen on {place}: {e}; if another process has the address, stop it \
-                     or choose another"
+                    "Error initializing listener: listen on {}: {e}; if another process has the address, stop it \
+                     or choose another",
+                    l.place
                 )
             })?;
         }
@@ -431,15 +475,8 @@ impl Shared {
             match signals.next().await {
                 rt::Signal::Reload => {
                     println!("==> Vault reload triggered");
-                    for l in &self.listeners {
-                        if let Some(Err(e)) = l.tls.as_ref().map(|t| t.reload()) {
-                            telemetry::log(Level::Error, &format!("certificates were not reloaded: {e}"));
-                        }
-                    }
-                    for s in &self.to_shards {
-                        // a core that is gone has no files open
-                        let _ = s.try_send(ToShard::Reopen);
-                    }
+                    let reloader = self.reloader.clone();
+                    rt::unblock(move || reloader.reload()).await;
                 }
                 rt::Signal::Terminate | rt::Signal::Interrupt => {
                     println!("==> Vault shutdown triggered");

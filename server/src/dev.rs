@@ -5,10 +5,11 @@ use crate::shard::Core;
 use ringfence_base::{Secret, entropy};
 use ringfence_node::{Body, Call, Code, Headers, Map, Operation, Reply};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::rc::Rc;
 
-/// Prepares the server and prints what the developer needs.
-pub async fn prepare(core: &Rc<Core>, dev: &DevArgs) -> Result<(), String> {
+/// Prepares the server and prints what the developer needs. `ca_file` is what clients trust with `-dev-tls`.
+pub async fn prepare(core: &Rc<Core>, dev: &DevArgs, ca_file: Option<&Path>) -> Result<(), String> {
     if dev.skip_init {
         return Ok(());
     }
@@ -37,12 +38,14 @@ pub async fn prepare(core: &Rc<Core>, dev: &DevArgs) -> Result<(), String> {
         ask(core, "sys/mounts/secret", Some(&root), body).await?;
     }
     let stored = if dev.no_store_token { Ok(()) } else { store_token(&root) };
+    let scheme = if ca_file.is_some() { "https" } else { "http" };
+    let trust = ca_file.map_or(String::new(), |f| format!("\n    $ export VAULT_CACERT='{}'", f.display()));
     println!(
         "WARNING! dev mode is enabled! In this mode, Vault runs entirely in-memory\n\
          and starts unsealed with a single unseal key. The root token is already\n\
          authenticated to the CLI, so you can immediately begin using Vault.\n\n\
          You may need to set the following environment variables:\n\n    \
-         $ export VAULT_ADDR='http://{}'\n\n\
+         $ export VAULT_ADDR='{scheme}://{}'{trust}\n\n\
          The unseal key and root token are displayed below in case you want to\n\
          seal/unseal the Vault or re-authenticate.\n\n\
          Unseal Key: {key}\nRoot Token: {root}\n\n\

@@ -1,19 +1,26 @@
 //! What only the process can tell: the machine it runs on, its counters. Handlers ask by name.
 
+use crate::reload::Reloader;
 use crate::rt;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{self, Level};
 use ringfence_node::{Code, Error, SideResult};
 use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The name of the one logger.
+const LOGGER: &str = "core";
 
 /// Answers questions by name.
 pub struct Facts {
     metrics: Metrics,
+    reloader: Arc<Reloader>,
 }
 
 impl Facts {
-    /// Over the counters of all cores.
-    pub fn new(metrics: Metrics) -> Facts {
-        Facts { metrics }
+    /// Over the counters of all cores, and what a reload touches.
+    pub fn new(metrics: Metrics, reloader: Arc<Reloader>) -> Facts {
+        Facts { metrics, reloader }
     }
 
     /// Answers one.
@@ -22,9 +29,42 @@ impl Facts {
             "host-info" => SideResult::Json(host_info()),
             "metrics" if argument["format"] == "prometheus" => SideResult::Text(self.metrics.prometheus(rt::now())),
             "metrics" => SideResult::Json(self.metrics.json(rt::now())),
+            "loggers" => loggers(argument),
+            "reload" => self.reload(argument),
             _ => SideResult::Refused(Error::new(Code::NotFound, format!("{name} is not served yet"))),
         }
     }
+
+    /// There is no license to load; everything else of a reload goes by the signal, in one piece.
+    fn reload(&self, argument: &Value) -> SideResult {
+        match argument["subsystem"].as_str() {
+            Some("license") => SideResult::Json(Value::Null),
+            Some("config") => {
+                let reloader = self.reloader.clone();
+                // its outcome is logged, as that of the signal
+                rt::spawn_local(async move { rt::unblock(move || reloader.reload()).await });
+                SideResult::Json(Value::Null)
+            }
+            _ => SideResult::Refused(Error::invalid("unknown subsystem; use license or config")),
+        }
+    }
+}
+
+/// Reads, sets or resets the level of the process's log.
+fn loggers(argument: &Value) -> SideResult {
+    let name = argument["name"].as_str().unwrap_or("");
+    if !name.is_empty() && name != LOGGER {
+        return SideResult::Refused(Error::new(Code::NotFound, format!("logger with name {name:?} not found")));
+    }
+    match &argument["change"] {
+        Value::Null => {}
+        Value::String(word) if word == "reset" => telemetry::reset_level(),
+        change => match change["level"].as_str().and_then(Level::parse) {
+            Some(level) => telemetry::set_level(level),
+            None => return SideResult::Refused(Error::invalid("invalid level")),
+        },
+    }
+    SideResult::Json(json!({LOGGER: telemetry::level().name()}))
 }
 
 fn host_info() -> Value {

@@ -11,7 +11,8 @@ fn lines(path: &Path) -> Vec<Value> {
 
 fn audited(name: &str) -> (Server, std::path::PathBuf) {
     let s = Server::ready(name);
-    let file = s.scratch.0.join("audit.log");
+    std::fs::create_dir(s.scratch.0.join("audit")).expect("a directory");
+    let file = s.scratch.0.join("audit/audit.log");
     let body = json!({"type": "file", "options": {"file_path": file.display().to_string()}});
     let a = s.put("sys/audit/file", &s.root, &body);
     assert_eq!(a.status, 204, "{:?}", a.errors());
@@ -85,5 +86,10 @@ fn a_device_that_cannot_be_written_is_refused() {
     assert_eq!(a.status, 400, "{:?}", a.errors());
     let a = enable(json!({"type": "carrier-pigeon"}));
     assert_eq!((a.status, a.errors()), (400, json!(["unknown backend type: \"carrier-pigeon\""])));
+    for place in ["data/log/x.log", "config.hcl"] {
+        let path = s.scratch.0.join(place).display().to_string();
+        let a = enable(json!({"type": "file", "options": {"file_path": path}}));
+        assert_eq!(a.status, 400, "{place}: {:?}", a.errors());
+    }
     assert_eq!(s.get("sys/audit", &s.root).json()["data"], json!({}));
 }

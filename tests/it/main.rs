@@ -3,6 +3,8 @@
 mod audit;
 mod crash;
 mod harness;
+mod hostile;
 mod listen;
 mod server;
+mod start;
 mod tidy;

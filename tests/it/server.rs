@@ -253,7 +253,7 @@ fn rekey_rotate_and_a_new_root_token() {
     let a = s.put("sys/generate-root/update", "", &json!({"key": s.keys[0], "nonce": nonce}));
     let encoded = a.json()["encoded_token"].clone();
     let a = s.put("sys/decode-token", "", &json!({"encoded_token": encoded, "otp": otp}));
-    let token = a.json()["token"].as_str().expect("a token").to_owned();
+    let token = a.json()["data"]["token"].as_str().expect("a token").to_owned();
     assert_eq!(s.get("auth/token/lookup-self", &token).json()["data"]["policies"], json!(["root"]));
 }
 

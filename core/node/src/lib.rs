@@ -3,6 +3,7 @@
 //! data. Nothing here opens a socket, a file or a thread.
 
 pub mod cell;
+pub mod ceremony;
 pub mod checkpoint;
 pub mod clock;
 pub mod control;
@@ -11,6 +12,7 @@ pub mod owner;
 pub mod seal;
 pub mod shard;
 pub mod snapshot;
+pub mod status;
 pub mod work;
 
 pub use cell::{Cell, Facts};

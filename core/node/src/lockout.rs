@@ -3,6 +3,7 @@
 use crate::owner::{Level, Owner, OwnerOut, Purpose};
 use ringfence_barrier::Txn;
 use ringfence_base::{Entropy, Mono, MountId, Now};
+use ringfence_crypto::sha256;
 use ringfence_vault::lockout;
 use ringfence_vault::pipeline::LoginNote;
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 /// Users whose failures are counted at a time; beyond it the oldest count is forgotten, so that invented names cannot
 /// fill the memory.
 const MAX_COUNTED: usize = 100_000;
+/// Longest name that is kept as it is.
+const MAX_NAME_BYTES: usize = 256;
 
 /// Failures by mount and user.
 #[derive(Default)]
@@ -42,7 +45,7 @@ impl Failures {
         {
             self.counts.remove(&oldest);
         }
-        let key = (note.mount, note.alias.clone());
+        let key = key(note);
         let forget_at = now.mono.plus_ns(note.rules.counter_reset.saturating_mul(1_000_000_000));
         let c = self.counts.entry(key.clone()).or_insert(Count { failures: 0, forget_at });
         c.failures += 1;
@@ -55,8 +58,17 @@ impl Failures {
     }
 
     fn succeeded(&mut self, note: &LoginNote) {
-        self.counts.remove(&(note.mount, note.alias.clone()));
+        self.counts.remove(&key(note));
     }
+}
+
+/// Names come from callers without a token and may be as long as a body: a long one is counted by its hash.
+fn key(note: &LoginNote) -> (MountId, String) {
+    let alias = match note.alias.len() {
+        0..=MAX_NAME_BYTES => note.alias.clone(),
+        _ => format!("/{}", hex::encode(sha256(note.alias.as_bytes()))),
+    };
+    (note.mount, alias)
 }
 
 impl Owner {

@@ -722,6 +722,11 @@ impl Owner {
         self.checkpointer.replace(version, self.cluster, self.applied_term, &self.conf_state, out);
     }
 
+    /// Refuses every transaction that read before the present index.
+    pub(crate) fn reset_window(&mut self) {
+        self.window.reset(self.version.index());
+    }
+
     /// Takes a restored image at the present index. Answers whether the unseal key held opens its keyring.
     pub(crate) fn adopt_image(&mut self, image: Image) -> bool {
         self.image = image;

@@ -1,22 +1,22 @@
-//! The owner's part of the key ceremonies: init, unseal, seal, rekey, root generation, rotation, and the status that
-//! anybody may ask for. The state machines themselves are the barrier's; here they meet the log, the cell and the
-//! API's words.
+//! The owner's seal: init, unseal, seal, and what handlers ask of the owner. The state machines themselves are the
+//! barrier's; here they meet the log, the cell and the API's words. Ceremonies of an unsealed node stand in
+//! [`crate::ceremony`], what anybody may ask in [`crate::status`].
 
 use crate::cell::{Keys, Licences};
+use crate::ceremony::decode;
 use crate::control::{ControlCall, Endpoint};
 use crate::owner::{Level, Owner, OwnerOut, Purpose, ShardId};
 use crate::shard::{Settled, Ticket};
-use ringfence_barrier::rotate::{self, RotateConfig, Usage};
+use ringfence_barrier::rotate::RotateConfig;
 use ringfence_barrier::{
-    Finished, GenerateParams, GenerateRoot, GenerateStep, Issuer, KeyRecords, ReadSet, Rekey, RekeyParams, RekeyStep,
-    RekeyVerifyStep, SealConfig, SealError, Sealer, ShareBackup, TABLE_CORE, Txn, Unseal, UnsealStep, Unsealed,
-    decode_token, init, parse_share,
+    Finished, GenerateRoot, Issuer, ReadSet, Rekey, SealConfig, SealError, Sealer, ShareBackup, TABLE_CORE, Txn,
+    Unseal, UnsealStep, Unsealed, init, parse_share,
 };
-use ringfence_base::{Code, Entropy, Index, Mono, Wall, entropy};
+use ringfence_base::{Code, Entropy, Index, Mono, Wall};
 use ringfence_crypto::Provider;
 use ringfence_logical::{Args, Error, Field, Kind, Map, Operation, OwnerOp, SideResult};
 use ringfence_store::Version;
-use ringfence_vault::call::{Body, Reply};
+use ringfence_vault::call::Reply;
 use ringfence_vault::host::CoreState;
 use ringfence_vault::mount::Router;
 use ringfence_vault::sys::bootstrap;
@@ -32,19 +32,19 @@ const REISSUE_NS: u64 = 300 * 1_000_000_000;
 /// Everything of the seal that lives in this process only.
 #[derive(Default)]
 pub struct SealState {
-    unseal: Unseal,
-    rekey: Rekey,
-    generate: GenerateRoot,
-    unsealed: Option<Unsealed>,
+    pub(crate) unseal: Unseal,
+    pub(crate) rekey: Rekey,
+    pub(crate) generate: GenerateRoot,
+    pub(crate) unsealed: Option<Unsealed>,
     /// Index of the core table at which `unsealed` was read.
-    core_at: Index,
+    pub(crate) core_at: Index,
     issuing: Option<Issuer>,
     issued_at: Mono,
     waiting_unseal: Vec<(ShardId, Ticket)>,
     waiting_restore: Vec<(ShardId, Ticket)>,
     pending_init: Option<PendingInit>,
     sealing: Option<Sealing>,
-    active_since: Option<Wall>,
+    pub(crate) active_since: Option<Wall>,
     pub(crate) core: Option<Rc<CoreState>>,
     pub(crate) sealer: Option<Rc<RefCell<Sealer>>>,
     pub(crate) provider: Provider,
@@ -76,18 +76,18 @@ impl SealState {
     }
 }
 
-fn refused(e: &SealError) -> Reply {
+pub(crate) fn refused(e: &SealError) -> Reply {
     let code = if *e == SealError::Corrupt { Code::Internal } else { Code::Invalid };
     Reply::error(&Error::new(code, e.text()))
 }
 
-fn json_reply(v: &Value) -> Reply {
+pub(crate) fn json_reply(v: &Value) -> Reply {
     let mut body = serde_json::to_vec(v).expect("a JSON tree always serialises");
     body.push(b'\n');
     Reply::json(Code::Ok, body)
 }
 
-fn unsupported() -> Reply {
+pub(crate) fn unsupported() -> Reply {
     Reply::error(&Error::bare(Code::Unsupported))
 }
 
@@ -156,7 +156,7 @@ impl Owner {
                 Some(self.health(&args, call.op))
             }
             Endpoint::Leader if call.op == Operation::Read => Some(json_reply(&self.leader())),
-            Endpoint::DecodeToken if writes => Some(decode(&args)),
+            Endpoint::DecodeToken if writes => Some(decode(&args, rng)),
             Endpoint::RecoveryRekey => Some(match self.keys.is_some() {
                 true => Reply::error(&Error::invalid("recovery rekeying not supported")),
                 false => sealed(),
@@ -182,7 +182,7 @@ impl Owner {
         }
     }
 
-    fn facts_initialized(&self) -> bool {
+    pub(crate) fn facts_initialized(&self) -> bool {
         self.has_member() && self.seal.initialized(&self.version)
     }
 
@@ -280,7 +280,7 @@ impl Owner {
         self.register_issuer(Purpose::Unseal, rng, out);
     }
 
-    fn register_issuer(&mut self, purpose: Purpose, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+    pub(crate) fn register_issuer(&mut self, purpose: Purpose, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         let Some(unsealed) = &self.seal.unsealed else { return };
         let keyring = unsealed.keyring().clone();
         let now = self.now.wall;
@@ -411,6 +411,8 @@ impl Owner {
             }
             Err(e) => out.push(OwnerOut::Log(Level::Error, format!("the cluster's record cannot be read: {e}"))),
         }
+        // what a core read before this, perhaps of an image that a restore has replaced, is run again
+        self.reset_window();
         self.seal.active_since = Some(self.now.wall);
         self.seal.core = Some(CoreState::new(self.vault.clone()));
         self.lease_begin();
@@ -428,7 +430,7 @@ impl Owner {
     }
 
     /// Follows a rotation or rekey that was applied.
-    fn refresh_keyring(&mut self, out: &mut Vec<OwnerOut>) {
+    pub(crate) fn refresh_keyring(&mut self, out: &mut Vec<OwnerOut>) {
         let at = self.version.changed(TABLE_CORE, None);
         if at == self.seal.core_at {
             return;
@@ -559,78 +561,6 @@ impl Owner {
         out.push(OwnerOut::OperateDone(shard, ticket, done));
     }
 
-    fn key_status(&mut self) -> SideResult {
-        let Some(keys) = &self.keys else {
-            return SideResult::Refused(Error::new(Code::Unavailable, "Vault is sealed"));
-        };
-        let term = keys.keyring.active_term();
-        let usage = Usage::load(&self.version, term);
-        let config = RotateConfig::load(&self.version).unwrap_or_default();
-        SideResult::Json(json!({
-            "term": term,
-            "install_time": keys.keyring.active_since().rfc3339(),
-            "encryptions": usage.encryptions,
-            "enabled": config.enabled, "max_operations": config.max_operations, "interval": config.interval_seconds,
-        }))
-    }
-
-    fn rotate(&mut self, purpose: Purpose, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
-        let Some(unsealed) = &self.seal.unsealed else { return };
-        let records = rotate::rotate(unsealed, self.now.wall, rng);
-        self.write_records(records, purpose, rng, out);
-    }
-
-    /// Writes core records under the present keyring.
-    fn write_records(
-        &mut self,
-        records: KeyRecords,
-        purpose: Purpose,
-        rng: &mut dyn Entropy,
-        out: &mut Vec<OwnerOut>,
-    ) {
-        let (Some(keys), Some(sealer)) = (self.keys.clone(), self.seal.sealer.clone()) else { return };
-        let version = self.version.clone();
-        let mut txn = Txn::new(&version, Some(&keys.keyring));
-        records.write(&mut txn);
-        let finished = txn.finish(&mut sealer.borrow_mut(), self.now.wall);
-        self.propose_records(finished, purpose, rng, out);
-    }
-
-    fn write_clear(
-        &mut self,
-        rows: Vec<(Vec<u8>, Vec<u8>)>,
-        purpose: Purpose,
-        rng: &mut dyn Entropy,
-        out: &mut Vec<OwnerOut>,
-    ) {
-        let version = self.version.clone();
-        let mut txn = Txn::new(&version, None);
-        for (k, v) in rows {
-            txn.put_clear(k, v);
-        }
-        let finished = txn.finish_clear(self.now.wall);
-        self.propose_records(finished, purpose, rng, out);
-    }
-
-    fn propose_records(
-        &mut self,
-        finished: Result<Finished, ringfence_barrier::BarrierError>,
-        purpose: Purpose,
-        rng: &mut dyn Entropy,
-        out: &mut Vec<OwnerOut>,
-    ) {
-        let outcome = match finished {
-            Ok(f) => self.propose_own(f, purpose),
-            Err(e) => {
-                out.push(OwnerOut::Log(Level::Error, format!("key records cannot be written: {e}")));
-                Err((Settled::Refused, purpose))
-            }
-        };
-        if let Err((settled, purpose)) = outcome {
-            self.own_settled(settled, purpose, rng, out);
-        }
-    }
-
     /// Time passes while this node is active: issuers are redrawn, rotation is looked at.
     pub(crate) fn seal_tick(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         self.try_pending(rng, out);
@@ -641,188 +571,6 @@ impl Owner {
             self.register_issuer(Purpose::Reissue, rng, out);
             self.count_usage(rng, out);
         }
-    }
-
-    /// Writes how often the term has sealed, and rotates if it is time.
-    fn count_usage(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
-        let Some(keys) = &self.keys else { return };
-        let term = keys.keyring.active_term();
-        let installed = keys.keyring.active_since();
-        let sealed_since = std::mem::take(&mut self.encryptions);
-        let mut usage = Usage::load(&self.version, term);
-        usage.encryptions += sealed_since;
-        let due =
-            RotateConfig::load(&self.version).is_ok_and(|c| c.is_due(usage.encryptions, installed, self.now.wall));
-        if due {
-            self.rotate(Purpose::Keyring, rng, out);
-        } else if sealed_since > 0 {
-            self.write_clear(vec![(ringfence_barrier::USAGE.to_vec(), usage.encode())], Purpose::Keyring, rng, out);
-        }
-    }
-
-    /// Rekey and root generation.
-    fn ceremony(
-        &mut self,
-        asker: (ShardId, Ticket),
-        call: &ControlCall,
-        args: &Args,
-        rng: &mut dyn Entropy,
-        out: &mut Vec<OwnerOut>,
-    ) -> Option<Reply> {
-        match self.try_ceremony(asker, call, args, rng, out) {
-            Ok(answer) => answer,
-            Err(e) => Some(refused(&e)),
-        }
-    }
-
-    fn try_ceremony(
-        &mut self,
-        asker: (ShardId, Ticket),
-        call: &ControlCall,
-        args: &Args,
-        rng: &mut dyn Entropy,
-        out: &mut Vec<OwnerOut>,
-    ) -> Result<Option<Reply>, SealError> {
-        let writes = matches!(call.op, Operation::Update | Operation::Create);
-        let version = self.version.clone();
-        Ok(match (call.endpoint, call.op) {
-            (Endpoint::RekeyInit, Operation::Read) => {
-                Some(json_reply(&rekey_json(&self.seal.rekey.status(&version)?)))
-            }
-            (Endpoint::RekeyInit, _) if writes => {
-                let params = RekeyParams {
-                    secret_shares: args.int("secret_shares"),
-                    secret_threshold: args.int("secret_threshold"),
-                    pgp_keys: args.list("pgp_keys"),
-                    backup: args.bool("backup"),
-                    require_verification: args.bool("require_verification"),
-                };
-                Some(json_reply(&rekey_json(&self.seal.rekey.start(&params, &version, rng)?)))
-            }
-            (Endpoint::RekeyInit, Operation::Delete) => {
-                self.seal.rekey.cancel();
-                Some(Reply::empty(Code::NoContent))
-            }
-            (Endpoint::RekeyUpdate, _) if writes => {
-                let share = parse_share(args.str("key"))?;
-                let Some(unsealed) = &self.seal.unsealed else { return Ok(Some(sealed())) };
-                match self.seal.rekey.update(&share, args.str("nonce"), unsealed, &version, rng)? {
-                    RekeyStep::Waiting(s) => Some(json_reply(&rekey_json(&s))),
-                    RekeyStep::Complete { nonce, shares, backup, verification_nonce, records } => {
-                        let mut v = json!({
-                            "nonce": nonce, "complete": true, "keys": shares.hex(), "keys_base64": shares.base64(),
-                            "pgp_fingerprints": none_if_empty(&shares.fingerprints), "backup": backup,
-                            "verification_required": verification_nonce.is_some(),
-                        });
-                        if let Some(n) = verification_nonce {
-                            v["verification_nonce"] = n.into();
-                        }
-                        self.conclude(asker, records, json_reply(&v), rng, out)
-                    }
-                }
-            }
-            (Endpoint::RekeyVerify, Operation::Read) => {
-                Some(json_reply(&verify_json(&self.seal.rekey.verify_status())))
-            }
-            (Endpoint::RekeyVerify, Operation::Delete) => {
-                Some(json_reply(&verify_json(&self.seal.rekey.restart_verification(rng)?)))
-            }
-            (Endpoint::RekeyVerify, _) if writes => {
-                let share = parse_share(args.str("key"))?;
-                let Some(unsealed) = &self.seal.unsealed else { return Ok(Some(sealed())) };
-                match self.seal.rekey.verify(&share, args.str("nonce"), unsealed, rng)? {
-                    RekeyVerifyStep::Waiting(s) => Some(json_reply(&verify_json(&s))),
-                    RekeyVerifyStep::Complete { nonce, records } => {
-                        let reply = json_reply(&json!({"nonce": nonce, "complete": true}));
-                        self.conclude(asker, Some(records), reply, rng, out)
-                    }
-                }
-            }
-            (Endpoint::GenerateRootAttempt, Operation::Read) => {
-                Some(json_reply(&generate_json(&self.seal.generate.status(&version)?, None)))
-            }
-            (Endpoint::GenerateRootAttempt, _) if writes => {
-                let params = GenerateParams {
-                    pgp_key: args.opt_str("pgp_key").map(str::to_owned),
-                    otp: args.opt_str("otp").map(str::to_owned),
-                };
-                Some(json_reply(&generate_json(&self.seal.generate.start(&params, &version, rng)?, None)))
-            }
-            (Endpoint::GenerateRootAttempt, Operation::Delete) => {
-                self.seal.generate.cancel();
-                Some(Reply::empty(Code::NoContent))
-            }
-            (Endpoint::GenerateRootUpdate, _) if writes => {
-                let share = parse_share(args.str("key"))?;
-                let Some(unsealed) = &self.seal.unsealed else { return Ok(Some(sealed())) };
-                match self.seal.generate.update(&share, args.str("nonce"), unsealed, &version)? {
-                    GenerateStep::Waiting(s) => Some(json_reply(&generate_json(&s, None))),
-                    GenerateStep::Mint(request) => self.mint_root(asker, &request, rng, out)?,
-                }
-            }
-            _ => Some(unsupported()),
-        })
-    }
-
-    /// Answers once the records, if any, are committed.
-    fn conclude(
-        &mut self,
-        asker: (ShardId, Ticket),
-        records: Option<KeyRecords>,
-        reply: Reply,
-        rng: &mut dyn Entropy,
-        out: &mut Vec<OwnerOut>,
-    ) -> Option<Reply> {
-        match records {
-            None => Some(reply),
-            Some(r) => {
-                self.write_records(r, Purpose::Control(asker.0, asker.1, reply), rng, out);
-                None
-            }
-        }
-    }
-
-    fn mint_root(
-        &mut self,
-        asker: (ShardId, Ticket),
-        request: &ringfence_barrier::RootTokenRequest,
-        rng: &mut dyn Entropy,
-        out: &mut Vec<OwnerOut>,
-    ) -> Result<Option<Reply>, SealError> {
-        let (Some(keys), Some(sealer), Some(core)) =
-            (self.keys.clone(), self.seal.sealer.clone(), self.seal.core.clone())
-        else {
-            return Ok(Some(sealed()));
-        };
-        let now = self.log_now();
-        let version = self.version.clone();
-        let mut txn = Txn::new(&version, Some(&keys.keyring));
-        let minted = (|| -> Result<String, Error> {
-            let router = core.caches.borrow_mut().router(&mut txn, &core.vault.settings.ttls)?;
-            let mount = router
-                .at(ringfence_base::NsId::ROOT, "auth/token/")
-                .map(|m| m.entry.id)
-                .ok_or_else(|| Error::internal("no token mount"))?;
-            Ok(mint::root(&mut txn, &keys.keyring, &router, rng, mount, now, 0, None)?.0)
-        })();
-        let token = match minted {
-            Ok(t) => t,
-            Err(e) => return Ok(Some(Reply::error(&e))),
-        };
-        let encoded = request.encode(&token, rng)?;
-        let status = ringfence_barrier::GenerateStatus {
-            nonce: request.nonce.clone(),
-            started: true,
-            progress: request.required as usize,
-            required: request.required,
-            pgp_fingerprint: request.pgp_fingerprint.clone(),
-            otp: String::new(),
-            otp_length: ringfence_barrier::OTP_LENGTH,
-        };
-        let reply = json_reply(&generate_json(&status, Some(&encoded)));
-        let finished = txn.finish(&mut sealer.borrow_mut(), now);
-        self.propose_records(finished, Purpose::Control(asker.0, asker.1, reply), rng, out);
-        Ok(None)
     }
 
     fn join(&self) -> Reply {
@@ -871,154 +619,9 @@ impl Owner {
     pub(crate) fn unsealed(&self) -> Option<&Unsealed> {
         self.seal.unsealed.as_ref().filter(|_| self.keys.is_some())
     }
-
-    /// `sys/seal-status`.
-    pub(crate) fn seal_status(&self) -> Value {
-        let settings = &self.vault.settings;
-        let config = if self.has_member() { SealConfig::load(&self.version).ok().flatten() } else { None };
-        let sealed = self.keys.is_none();
-        let mut v = json!({
-            "type": config.as_ref().map_or("shamir", |c| c.kind.name()),
-            "initialized": config.is_some(),
-            "sealed": sealed,
-            "t": config.as_ref().map_or(0, |c| c.threshold),
-            "n": config.as_ref().map_or(0, |c| c.shares),
-            "progress": if sealed { self.seal.unseal.progress() } else { 0 },
-            "nonce": if sealed { self.seal.unseal.nonce() } else { "" },
-            "version": settings.api_version,
-            "ringfence_version": settings.own_version,
-            "build_date": settings.build_date,
-            "migration": false,
-            "recovery_seal": false,
-            "storage_type": settings.storage_type,
-            "removed_from_cluster": false,
-        });
-        if !sealed {
-            v["cluster_name"] = self.facts.cluster_name.clone().into();
-            v["cluster_id"] = self.facts.cluster_id.clone().into();
-        }
-        v
-    }
-
-    fn health(&self, args: &Args, op: Operation) -> Reply {
-        let number = |name: &str, preset: u16| match args.opt_int(name) {
-            None => Ok(preset),
-            Some(n) => u16::try_from(n).ok().filter(|n| (100..1000).contains(n)).ok_or(()),
-        };
-        let flag = |name: &str| match args.json(name) {
-            None => Ok(false),
-            Some(Value::Bool(b)) => Ok(*b),
-            Some(Value::String(s)) => ringfence_logical::args::parse_bool(s).ok_or(()),
-            Some(_) => Err(()),
-        };
-        let chosen = (|| -> Result<u16, ()> {
-            let codes = (number("activecode", 200)?, number("standbycode", 429)?, number("sealedcode", 503)?);
-            let uninit = number("uninitcode", 501)?;
-            let standby_ok = flag("standbyok")?;
-            flag("perfstandbyok")?;
-            Ok(if !self.facts_initialized() {
-                uninit
-            } else if self.keys.is_none() {
-                codes.2
-            } else if self.is_active() || standby_ok {
-                codes.0
-            } else {
-                codes.1
-            })
-        })();
-        let Ok(code) = chosen else { return Reply::error(&Error::bare(Code::Invalid)) };
-        let settings = &self.vault.settings;
-        let sealed = self.keys.is_none();
-        let mut v = json!({
-            "initialized": self.facts_initialized(),
-            "sealed": sealed,
-            "standby": !self.is_active(),
-            "performance_standby": false,
-            "replication_performance_mode": if sealed { "unknown" } else { "disabled" },
-            "replication_dr_mode": if sealed { "unknown" } else { "disabled" },
-            "server_time_utc": self.now.wall.seconds(),
-            "version": settings.api_version,
-            "ringfence_version": settings.own_version,
-            "enterprise": false,
-            "echo_duration_ms": 0,
-            "clock_skew_ms": 0,
-            "replication_primary_canary_age_ms": 0,
-            "removed_from_cluster": false,
-        });
-        if !sealed {
-            v["cluster_name"] = self.facts.cluster_name.clone().into();
-            v["cluster_id"] = self.facts.cluster_id.clone().into();
-        }
-        let mut reply = json_reply(&v);
-        if op == Operation::Header {
-            reply.body = Body::Empty;
-        }
-        reply.code = if code == 200 { Code::Ok } else { Code::Custom(code) };
-        reply
-    }
-
-    fn leader(&self) -> Value {
-        let active = self.is_active() && self.keys.is_some();
-        let status = self.raft_status();
-        let since = self.seal.active_since.filter(|_| active);
-        json!({
-            "ha_enabled": true,
-            "is_self": active,
-            "active_time": since.map_or("0001-01-01T00:00:00Z".to_owned(), Wall::rfc3339),
-            "leader_address": if active { self.config.api_addr.as_str() } else { "" },
-            "leader_cluster_address": if active { self.config.cluster_addr.as_str() } else { "" },
-            "performance_standby": false,
-            "performance_standby_last_remote_wal": 0,
-            "raft_committed_index": status.as_ref().map_or(0, |s| s.committed.0),
-            "raft_applied_index": status.as_ref().map_or(0, |s| s.applied.0),
-        })
-    }
-
-    fn ha_status(&self) -> Value {
-        json!({"nodes": [{
-            "hostname": self.config.node_id,
-            "api_address": self.config.api_addr,
-            "cluster_address": self.config.cluster_addr,
-            "active_node": self.is_active(),
-            "last_echo": Value::Null,
-            "echo_duration_ms": 0,
-            "clock_skew_ms": 0,
-            "version": self.vault.settings.api_version,
-            "upgrade_version": self.vault.settings.api_version,
-            "redundancy_zone": "",
-        }]})
-    }
-
-    fn raft_configuration(&self) -> Value {
-        json!({"config": {"index": 0, "servers": [{
-            "address": strip_scheme(&self.config.cluster_addr),
-            "leader": self.is_active(),
-            "node_id": self.config.node_id,
-            "protocol_version": "3",
-            "voter": true,
-        }]}})
-    }
-
-    fn autopilot_state(&self) -> Value {
-        let (node, status) = (&self.config.node_id, self.raft_status());
-        let server = json!({
-            "id": node, "name": node, "address": strip_scheme(&self.config.cluster_addr), "node_status": "alive",
-            "last_contact": "0s",
-            "last_term": status.as_ref().map_or(0, |s| s.role.term.0),
-            "last_index": status.as_ref().map_or(0, |s| s.last.0),
-            "healthy": true, "stable_since": self.seal.active_since.unwrap_or(self.now.wall).rfc3339(),
-            "status": "leader", "version": self.vault.settings.api_version, "node_type": "voter", "meta": Value::Null,
-        });
-        let mut servers = Map::new();
-        servers.insert(node.clone(), server);
-        json!({
-            "healthy": true, "failure_tolerance": 0, "servers": servers, "leader": node, "voters": [node],
-            "non_voters": Value::Null, "optimistic_failure_tolerance": 0,
-        })
-    }
 }
 
-fn sealed() -> Reply {
+pub(crate) fn sealed() -> Reply {
     Reply::error(&Error::new(Code::Unavailable, "Vault is sealed"))
 }
 
@@ -1026,39 +629,6 @@ fn not_done(settled: Settled) -> SideResult {
     SideResult::Refused(match settled {
         Settled::Refused => Error::new(Code::Unavailable, "another change came first; try again"),
         _ => Error::internal(format!("the write was not done: {settled:?}")),
-    })
-}
-
-fn strip_scheme(url: &str) -> &str {
-    url.split_once("://").map_or(url, |(_, rest)| rest)
-}
-
-fn none_if_empty(list: &[String]) -> Value {
-    if list.is_empty() { Value::Null } else { json!(list) }
-}
-
-fn rekey_json(s: &ringfence_barrier::RekeyStatus) -> Value {
-    let mut v = json!({
-        "nonce": s.nonce, "started": s.started, "t": s.t, "n": s.n, "progress": s.progress, "required": s.required,
-        "pgp_fingerprints": none_if_empty(&s.pgp_fingerprints), "backup": s.backup,
-        "verification_required": s.verification_required,
-    });
-    if let Some(n) = &s.verification_nonce {
-        v["verification_nonce"] = n.clone().into();
-    }
-    v
-}
-
-fn verify_json(s: &ringfence_barrier::RekeyVerifyStatus) -> Value {
-    json!({"nonce": s.nonce, "started": s.started, "t": s.t, "n": s.n, "progress": s.progress})
-}
-
-fn generate_json(s: &ringfence_barrier::GenerateStatus, encoded: Option<&str>) -> Value {
-    json!({
-        "nonce": s.nonce, "started": s.started, "progress": s.progress, "required": s.required,
-        "complete": encoded.is_some(), "encoded_token": encoded.unwrap_or(""),
-        "encoded_root_token": encoded.unwrap_or(""), "pgp_fingerprint": s.pgp_fingerprint, "otp": s.otp,
-        "otp_length": s.otp_length,
     })
 }
 
@@ -1074,16 +644,4 @@ fn backup_json(b: &ShareBackup) -> Value {
         add(&mut b64s, base64::engine::general_purpose::STANDARD.encode(share));
     }
     json!({"nonce": b.nonce, "keys": hexes, "keys_base64": b64s})
-}
-
-fn decode(args: &Args) -> Reply {
-    match decode_token(args.str("encoded_token"), args.str("otp")) {
-        Ok(token) => json_reply(&json!({"token": token})),
-        Err(e) => refused(&e),
-    }
-}
-
-/// A fresh UUID, for what the server names itself.
-pub fn fresh_id(rng: &mut dyn Entropy) -> String {
-    entropy::uuid4(rng)
 }

@@ -201,6 +201,9 @@ impl Shard {
             Some(Keys { keyring, licences }) => {
                 if self.sealer.as_ref().is_none_or(|s| s.borrow().issuer() != licences.issuer) {
                     self.sealer = licences.take(self.number).map(|s| Rc::new(RefCell::new(s)));
+                    // a restored image goes on at the index of the one it replaced, and this core may have slept over
+                    // the cell without keys between the two
+                    self.core.caches.borrow_mut().clear();
                 }
                 if let Some(s) = &self.sealer {
                     s.borrow_mut().follow(keyring);
@@ -225,6 +228,22 @@ impl Shard {
         }
         let live = Live::new(tag, Rc::new(call), Waits::Run);
         self.run(ticket, live, now, rng, out);
+    }
+
+    /// Whether a call would be let through as things stand: asked before its body is taken in.
+    pub fn would_admit(&self, call: &Call, now: Now, rng: &mut dyn Entropy) -> bool {
+        let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return false };
+        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
+        let mut pass = Pass {
+            core: &self.core,
+            keyring: &keys.keyring,
+            sealer,
+            cluster: &self.cluster,
+            now: self.cell.clock.now(now),
+            wall: now.wall,
+            rng,
+        };
+        pipeline::would_admit(&mut pass, &mut txn, &Rc::new(call.clone()))
     }
 
     /// Takes an event.

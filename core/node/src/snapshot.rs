@@ -6,7 +6,7 @@
 
 use crate::owner::{Level, Owner, OwnerOut, ShardId};
 use crate::shard::Ticket;
-use ringfence_barrier::{BlobPurpose, Unsealed};
+use ringfence_barrier::{BlobPurpose, SealConfig, Unsealed};
 use ringfence_base::{Code, Entropy, Reader, Writer, limit};
 use ringfence_crypto::sha256;
 use ringfence_logical::{Error, OwnerOp, SideResult};
@@ -20,8 +20,8 @@ use std::sync::Arc;
 /// Begins `state.bin`.
 const MAGIC: &[u8; 8] = b"RFSNAP\x00\x01";
 
-/// Largest `state.bin`, bytes.
-const MAX_STATE_BYTES: u64 = 1 << 40;
+/// Largest `state.bin`, bytes: an archive that unpacks to more than any node holds is not read to its end.
+const MAX_STATE_BYTES: u64 = 64 << 30;
 /// Largest other member, bytes. Source: Vault's limit.
 const MAX_SMALL_BYTES: u64 = 8192;
 
@@ -249,6 +249,14 @@ impl Owner {
         match Image::from_sorted(std::mem::take(&mut r.entries), index, log_time) {
             Ok(mut image) => {
                 let version = image.publish();
+                if !matches!(SealConfig::load(&version), Ok(Some(_))) {
+                    // no share could ever open it
+                    let asker = r.asker;
+                    self.restore = None;
+                    let e = Error::invalid("the snapshot holds no seal configuration");
+                    out.push(OwnerOut::OperateDone(asker.0, asker.1, SideResult::Refused(e)));
+                    return;
+                }
                 r.image = Some(image);
                 self.checkpoint_restored(version, out);
             }

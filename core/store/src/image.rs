@@ -139,10 +139,25 @@ pub(crate) fn scope_of(key: &[u8]) -> Option<(u8, Option<MountId>)> {
 }
 
 /// Key of a mark.
-pub(crate) fn mark_key(table: u8, mount: Option<MountId>) -> Vec<u8> {
-    let mut key = vec![table];
+pub(crate) fn mark_key(table: u8, mount: Option<MountId>) -> MarkKey {
+    let mut key = MarkKey { bytes: [table, 0, 0, 0, 0], len: 1 };
     if let Some(MountId(number)) = mount {
-        key.extend_from_slice(&number.to_be_bytes());
+        key.bytes[1..].copy_from_slice(&number.to_be_bytes());
+        key.len = 5;
     }
     key
+}
+
+/// A mark's key, without an allocation: every request asks for several.
+pub(crate) struct MarkKey {
+    bytes: [u8; 5],
+    len: usize,
+}
+
+impl std::ops::Deref for MarkKey {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }

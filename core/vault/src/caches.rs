@@ -25,9 +25,14 @@ pub struct Caches {
     /// By namespace and policies; sets with a templated policy are in `templated`.
     acls: BTreeMap<NsId, BTreeMap<Vec<String>, Rc<Acl>>>,
     templated: BTreeMap<TemplatedKey, Rc<Acl>>,
+    identities_at: Index,
+    identities: BTreeMap<NsId, BTreeMap<String, Identity>>,
     /// Audit devices and their salts.
     pub audit: crate::audit::Devices,
 }
+
+/// Identities kept per core and namespace; beyond it the cache starts anew.
+const MAX_IDENTITIES: usize = 10_000;
 
 /// A rule with an `expiration` ends the life of the compiled set.
 fn still_valid(acl: &Acl, now: Wall) -> bool {
@@ -80,6 +85,10 @@ impl Caches {
         now: Wall,
     ) -> Result<Rc<Acl>, Error> {
         self.forget_stale_policies(txn);
+        // a cached set reads no record, yet a write that rests on it must lose to a change of one of its policies
+        for name in names {
+            txn.guard(&tables::policy(ns, tables::POLICY_ACL, name));
+        }
         if let Some(acl) = self.acls.get(&ns).and_then(|of_ns| of_ns.get(names))
             && still_valid(acl, now)
         {
@@ -126,6 +135,31 @@ impl Caches {
             }
         }
         Ok(acl)
+    }
+
+    /// The identity of a token's entity, as [`Identity::of`] reads it; the entity is in the read set either way.
+    pub fn identity(&mut self, txn: &mut Txn<'_>, ns: NsId, entity_id: &str) -> Result<Option<Identity>, Error> {
+        if entity_id.is_empty() {
+            return Ok(Some(Identity::default()));
+        }
+        let at = crate::identity::stamp(txn);
+        if self.identities_at != at {
+            self.identities.clear();
+            self.identities_at = at;
+        }
+        let of_ns = self.identities.entry(ns).or_default();
+        if let Some(known) = of_ns.get(entity_id) {
+            txn.guard(&tables::entity(ns, entity_id));
+            return Ok(Some(known.clone()));
+        }
+        let found = Identity::of(txn, ns, entity_id)?;
+        if let Some(identity) = &found {
+            if of_ns.len() >= MAX_IDENTITIES {
+                of_ns.clear();
+            }
+            of_ns.insert(entity_id.to_owned(), identity.clone());
+        }
+        Ok(found)
     }
 
     fn forget_stale_policies(&mut self, txn: &Txn<'_>) {

@@ -46,6 +46,11 @@ pub struct Call {
 pub struct Headers(String);
 
 impl Headers {
+    /// None yet, with room for so many bytes of names and values.
+    pub fn with_capacity(bytes: usize) -> Headers {
+        Headers(String::with_capacity(bytes))
+    }
+
     /// Adds a header. A name or value that holds a line break is not a header and is left out.
     pub fn push(&mut self, name: &str, value: &str) {
         if !name.contains(['\n', ':']) && !value.contains('\n') {

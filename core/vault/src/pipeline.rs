@@ -144,10 +144,7 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
             return Ran { next: Next::Answer(Reply::error(&e)), audit: audit::Lines::default(), cause, login: None };
         }
     };
-    let found = place.routed.as_ref().and_then(|m| {
-        let engine = core.vault.registry.find(m.entry.class, &m.entry.kind, m.entry.version())?;
-        Some(Found { engine, matched: engine.matcher.find(engine.engine.table(), place.inner) })
-    });
+    let found = find(&core, &place);
     let mut caller = Caller::default();
     let outcome = admit(pass, txn, call, stage, &place, found.as_ref(), &mut caller);
     let context = Context { core: &core, call, place: &place, found: found.as_ref() };
@@ -158,6 +155,22 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
         }
         Err(e) => context.refuse(pass, txn, stage, &caller, e),
     }
+}
+
+/// Whether token and policy, as they stand now, let a call through: asked before a body of any size is taken in. It
+/// counts nothing and writes nothing; the call itself is judged anew when it runs.
+pub fn would_admit(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>) -> bool {
+    let core = pass.core.clone();
+    let Ok(place) = locate(pass, txn, call) else { return false };
+    let found = find(&core, &place);
+    admit(pass, txn, call, &Stage::default(), &place, found.as_ref(), &mut Caller::default()).is_ok()
+}
+
+/// Engine and declared path.
+fn find<'v>(core: &'v CoreState, place: &'v Place<'_>) -> Option<Found<'v>> {
+    let m = place.routed.as_ref()?;
+    let engine = core.vault.registry.find(m.entry.class, &m.entry.kind, m.entry.version())?;
+    Some(Found { engine, matched: engine.matcher.find(engine.engine.table(), place.inner) })
 }
 
 /// Namespace and mount.
@@ -211,7 +224,8 @@ fn admit(
     }
     let mut acl = None;
     if let Some(holder) = &caller.holder {
-        let Some(identity) = Identity::of(txn, holder.entry.ns, &holder.entry.entity_id)? else {
+        let known = pass.core.caches.borrow_mut().identity(txn, holder.entry.ns, &holder.entry.entity_id)?;
+        let Some(identity) = known else {
             return Err(Error::denied_plain());
         };
         let compiled = compile_acl(pass, txn, place, holder, &identity)?;
@@ -224,7 +238,7 @@ fn admit(
             0 => {}
             _ if own_wrapping => {}
             n if n > 0 && !stage.use_counted => {
-                check::count_use(txn, holder);
+                check::count_use(txn, holder, pass.now);
                 return Ok(Admitted::CountUse);
             }
             n if n < 0 && stage.use_counted => caller.last_use = true,
@@ -549,7 +563,10 @@ impl Context<'_> {
     /// A token whose last use this was dies with the answer.
     fn revoke_spent(&self, pass: &mut Pass<'_>, txn: &mut Txn<'_>, caller: &Caller) -> Result<(), Error> {
         match (&caller.holder, caller.last_use) {
-            (Some(h), true) => mint::revoke(txn, pass.keyring, &self.place.router, &h.hash, &h.entry),
+            // a wrapping token has one use, so nobody else was counted; others end when all that were are done
+            (Some(h), true) if wrap::is_wrapping(&h.entry) => {
+                mint::revoke(txn, pass.keyring, &self.place.router, &h.hash, &h.entry)
+            }
             _ => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! Listeners: accept, TLS, HTTP/1.1 or HTTP/2, one task a connection, a bound on how many there are.
 
+use super::patience::{Patience, Times, Watched};
 use super::request::{Origin, Rules};
 use super::serve;
 use crate::rt::{self, Stream, TcpListener, Timer, UnixListener};
@@ -10,17 +11,17 @@ use hyper::service::service_fn;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 /// Connections of one core; a further one is closed at once.
 const MAX_CONNECTIONS: usize = 16_384;
-/// A client must send a request's head within this. Source: Vault's `http_read_header_timeout`.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A TLS handshake must end within this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept (out of descriptors) the listener rests.
@@ -32,7 +33,49 @@ pub enum Place {
     /// An address; every core has a socket of its own on it.
     Tcp(SocketAddr),
     /// A socket file; core 0 serves it.
-    Unix(PathBuf),
+    Unix(SocketFile),
+}
+
+/// A socket file and who may use it.
+#[derive(Clone, Debug)]
+pub struct SocketFile {
+    /// Where.
+    pub path: PathBuf,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner, by number.
+    pub user: Option<u32>,
+    /// Group, by number.
+    pub group: Option<u32>,
+}
+
+impl SocketFile {
+    /// Makes the file with its rights before anybody can find it: a file of before is replaced in one step.
+    fn bind(&self) -> std::io::Result<UnixListener> {
+        let mut name = self.path.clone().into_os_string();
+        name.push("~");
+        let unfinished = PathBuf::from(name);
+        // what a crash left there; anything else shows itself in bind
+        let _ = std::fs::remove_file(&unfinished);
+        let socket = UnixListener::bind(&unfinished)?;
+        let made = std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(self.mode))
+            .and_then(|()| std::os::unix::fs::chown(&unfinished, self.user, self.group))
+            .and_then(|()| std::fs::rename(&unfinished, &self.path));
+        if let Err(e) = made {
+            let _ = std::fs::remove_file(&unfinished);
+            return Err(e);
+        }
+        Ok(socket)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Tcp(address) => address.fmt(f),
+            Place::Unix(socket) => socket.path.display().fmt(f),
+        }
+    }
 }
 
 /// One listener, as every core gets it.
@@ -94,8 +137,8 @@ pub fn start(core: &Rc<Core>, gate: &Rc<Gate>, listener: Listener) -> std::io::R
                 }
             });
         }
-        Place::Unix(path) => {
-            let socket = UnixListener::bind(&path)?;
+        Place::Unix(file) => {
+            let socket = file.bind()?;
             rt::spawn_local(async move {
                 loop {
                     match socket.accept().await {
@@ -144,42 +187,65 @@ where
     IO: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
 {
     let origin = Rc::new(origin);
+    let patience = Patience::new(Times { head: rules.head_timeout, idle: rules.idle_timeout });
     let service = service_fn(|request| {
         let (core, rules, origin) = (core.clone(), rules.clone(), origin.clone());
-        async move { Ok::<_, Infallible>(serve(&core, &rules, &origin, request).await) }
+        let serving = patience.serving();
+        async move {
+            let answer = serve(&core, &rules, &origin, request).await;
+            drop(serving);
+            Ok::<_, Infallible>(answer)
+        }
     });
+    let io = Watched::new(io, patience.clone());
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(Timer)
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(128)
+        .header_read_timeout(None)
         .half_close(false)
         .serve_connection(io, service);
-    let mut connection = pin!(connection);
+    let (mut connection, mut expired) = (pin!(connection), pin!(patience.expired()));
     let mut closing = false;
-    // a client that breaks off is not an error of ours
-    let _ = std::future::poll_fn(|cx| {
+    std::future::poll_fn(|cx| {
         if !closing && gate.stopping.load(Ordering::Relaxed) {
             closing = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        // a client that breaks off is not an error of ours
+        if connection.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { expired.as_mut().poll(cx) }
     })
     .await;
 }
 
-async fn http2<IO>(core: &Rc<Core>, _gate: &Rc<Gate>, rules: &Arc<Rules>, origin: Origin, io: IO)
+async fn http2<IO>(core: &Rc<Core>, gate: &Rc<Gate>, rules: &Arc<Rules>, origin: Origin, io: IO)
 where
     IO: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
 {
     let origin = Rc::new(origin);
+    // frames that are no request come between requests too: there is only one time
+    let patience = Patience::new(Times { head: rules.idle_timeout, idle: rules.idle_timeout });
     let service = service_fn(|request| {
         let (core, rules, origin) = (core.clone(), rules.clone(), origin.clone());
-        async move { Ok::<_, Infallible>(serve(&core, &rules, &origin, request).await) }
+        let serving = patience.serving();
+        async move {
+            let answer = serve(&core, &rules, &origin, request).await;
+            drop(serving);
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let _ = hyper::server::conn::http2::Builder::new(rt::Executor)
+    let io = Watched::new(io, patience.clone());
+    let connection = hyper::server::conn::http2::Builder::new(rt::Executor)
         .timer(Timer)
         .max_concurrent_streams(256)
         .max_header_list_size(64 * 1024)
-        .serve_connection(io, service)
-        .await;
+        .serve_connection(io, service);
+    let (mut connection, mut expired) = (pin!(connection), pin!(patience.expired()));
+    let mut closing = false;
+    std::future::poll_fn(|cx| {
+        if !closing && gate.stopping.load(Ordering::Relaxed) {
+            closing = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if connection.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { expired.as_mut().poll(cx) }
+    })
+    .await;
 }

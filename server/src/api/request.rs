@@ -1,17 +1,20 @@
 //! From HTTP to a [`Call`]: method, path, headers and body become typed once, here. Everything is bounded before any
 //! of it is authenticated or audited. Source: the API reference, files on routing, headers, verbs.
 
+use super::answer::AnswerHeaders;
 use super::json::{self, JsonLimits};
 use super::query;
+use crate::config::listener::ForwardedFor;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, Method, Uri};
 use ringfence_base::{CanonPath, Entropy, PathError, Secret, duration, entropy, limit};
 use ringfence_node::{Call, Code, Error, Headers, Map, Operation};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a listener says of its requests.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Rules {
     /// Largest body, bytes.
     pub max_request_bytes: usize,
@@ -21,6 +24,20 @@ pub struct Rules {
     pub require_request_header: bool,
     /// Paths may hold characters that do not print.
     pub disable_printable_check: bool,
+    /// Whose `X-Forwarded-For` is believed; `None` leaves the header alone.
+    pub forwarded_for: Option<ForwardedFor>,
+    /// `sys/metrics` is answered without a token.
+    pub open_metrics: bool,
+    /// A head must arrive within this; zero is for ever, as in the next three.
+    pub head_timeout: Duration,
+    /// A body must.
+    pub body_timeout: Duration,
+    /// A connection without a request is kept so long.
+    pub idle_timeout: Duration,
+    /// A call may take so long.
+    pub call_timeout: Duration,
+    /// Headers of the operator's on every response.
+    pub answer_headers: AnswerHeaders,
 }
 
 impl Default for Rules {
@@ -30,6 +47,13 @@ impl Default for Rules {
             json: JsonLimits::default(),
             require_request_header: false,
             disable_printable_check: false,
+            forwarded_for: None,
+            open_metrics: false,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(300),
+            call_timeout: Duration::from_secs(90),
+            answer_headers: AnswerHeaders::default(),
         }
     }
 }
@@ -125,6 +149,7 @@ impl Head {
         if op == Operation::Patch {
             check_patch_type(content_type)?;
         }
+        must_be_text(headers)?;
         let token = token_of(headers)?;
         let (wrap_ttl, wrap_jwt) = wrapping_of(headers)?;
         let call = Call {
@@ -151,6 +176,11 @@ impl Head {
     /// What to do with the body.
     pub fn body(&self) -> Wanted {
         self.body
+    }
+
+    /// The call as far as the head tells it.
+    pub fn call(&self) -> &Call {
+        &self.call
     }
 
     /// Takes the body and yields the call.
@@ -263,6 +293,16 @@ fn token_of(headers: &HeaderMap) -> Result<Option<Secret<String>>, Error> {
     }
 }
 
+/// A header that changes what a request means must be text: read as absent, it would mean something else.
+fn must_be_text(headers: &HeaderMap) -> Result<(), Error> {
+    for name in ["x-vault-namespace", "x-vault-wrap-ttl", "x-vault-wrap-format", "x-vault-token"] {
+        if headers.get(name).is_some_and(|v| v.to_str().is_err()) {
+            return Err(Error::invalid(format!("header {name} holds characters that do not print")));
+        }
+    }
+    Ok(())
+}
+
 fn wrapping_of(headers: &HeaderMap) -> Result<(u64, bool), Error> {
     let jwt = header(headers, &name::WRAP_FORMAT) == Some("jwt");
     let Some(text) = header(headers, &name::WRAP_TTL).filter(|t| !t.is_empty()) else { return Ok((0, jwt)) };
@@ -271,13 +311,15 @@ fn wrapping_of(headers: &HeaderMap) -> Result<(u64, bool), Error> {
             Err(Error::invalid(format!("error parsing X-Vault-Wrap-TTL header: time: invalid duration {text:?}")))
         }
         Some(ns) if ns < 0 => Err(Error::invalid("requested wrap ttl cannot be negative")),
-        Some(ns) => Ok(((ns / duration::SECOND_NS as i128) as u64, jwt)),
+        // rounded up: who asks for less than a second asks for wrapping all the same
+        Some(ns) => Ok(((ns as u128).div_ceil(duration::SECOND_NS as u128) as u64, jwt)),
     }
 }
 
 /// Headers that audit or an engine may ask for; those that the machine has read itself are left out.
 fn rest_of(headers: &HeaderMap) -> Headers {
-    let mut out = Headers::default();
+    // most requests carry few and short ones: one allocation serves them
+    let mut out = Headers::with_capacity(256);
     for (name, value) in headers {
         let name = name.as_str();
         if matches!(name, "x-vault-token" | "content-length" | "host" | "connection" | "accept-encoding") {

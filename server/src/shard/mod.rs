@@ -78,6 +78,8 @@ pub struct Core {
     shard: RefCell<Shard>,
     rng: RefCell<OsEntropy>,
     out: RefCell<Vec<ShardOut>>,
+    /// An emptied `out`, for the next round: its room is as large as a call ever needed.
+    spare: RefCell<Vec<ShardOut>>,
     waiting: RefCell<BTreeMap<u64, Answer<Reply>>>,
     next_tag: Cell<u64>,
     immediate: RefCell<Option<(u64, Reply)>>,
@@ -106,6 +108,7 @@ impl Core {
             shard: RefCell::new(Shard::new(id.0, vault, published.cell())),
             rng: RefCell::new(OsEntropy::new()),
             out: RefCell::default(),
+            spare: RefCell::default(),
             waiting: RefCell::default(),
             next_tag: Cell::new(1),
             immediate: RefCell::default(),
@@ -140,6 +143,19 @@ impl Core {
             Ok(reply) => reply,
             Err(_) => Reply::error(&Error::new(Code::Unavailable, "the server is shutting down")),
         }
+    }
+
+    /// Whether a call would be let through as things stand: asked before its body is taken in.
+    pub fn would_admit(&self, call: &Call) -> bool {
+        let _guard = AbortOnPanic;
+        let mut shard = self.shard.borrow_mut();
+        self.observe(&mut shard);
+        shard.would_admit(call, rt::now(), &mut *self.rng.borrow_mut())
+    }
+
+    /// What only the process can tell, by name.
+    pub fn fact(&self, name: &str, argument: &serde_json::Value) -> SideResult {
+        (self.facts)(name, argument)
     }
 
     /// Calls under way.
@@ -205,11 +221,11 @@ impl Core {
     /// Carries out what the machine asked for. A reply to `now_serving` is kept for its caller instead of being sent.
     fn dispatch(self: &Rc<Self>, now_serving: Option<u64>) {
         loop {
-            let batch = std::mem::take(&mut *self.out.borrow_mut());
-            if batch.is_empty() {
+            if self.out.borrow().is_empty() {
                 return;
             }
-            for out in batch {
+            let mut batch = self.out.replace(self.spare.take());
+            for out in batch.drain(..) {
                 match out {
                     ShardOut::Reply(tag, reply) if now_serving == Some(tag) => {
                         *self.immediate.borrow_mut() = Some((tag, reply));
@@ -244,6 +260,7 @@ impl Core {
                     }
                 }
             }
+            self.spare.replace(batch);
         }
     }
 

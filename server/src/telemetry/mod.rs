@@ -3,4 +3,6 @@
 mod log;
 pub mod metrics;
 
-pub use log::{Format, Level, log, set_format, set_level};
+pub use log::{
+    Format, Level, configure_level, level, log, reopen_file, reset_level, set_file, set_format, set_level,
+};

@@ -1,6 +1,6 @@
 module ringfence.test/clients
 
-go 1.25.0
+go 1.24.0
 
 require (
 	github.com/hashicorp/vault/api v1.23.0

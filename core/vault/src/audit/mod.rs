@@ -49,6 +49,10 @@ pub struct Devices {
 impl Devices {
     /// The devices of this view.
     pub fn refresh(&mut self, txn: &mut Txn<'_>, _keyring: &Keyring) -> Result<Vec<Rc<device::Armed>>, Error> {
+        // a write that was evaluated without a device must not commit after the device was enabled
+        if !txn.is_read_only() {
+            txn.guard_prefix(&[tables::AUDIT]);
+        }
         let at = txn.changed(tables::AUDIT, None).max(txn.changed(tables::CONFIG, None));
         if self.at != Some(at) {
             self.list = device::arm_all(txn)?;

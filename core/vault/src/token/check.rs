@@ -153,10 +153,18 @@ pub fn save(txn: &mut Txn<'_>, hash: &Hash, entry: &TokenEntry) {
     txn.put(tables::token(hash), &entry.header().encode(), &entry.encode());
 }
 
-/// Counts one use of a use-limited token: its record with one less, or spent (-1) when this was the last.
-pub fn count_use(txn: &mut Txn<'_>, holder: &Holder) {
+/// Requests whose use is counted finish within this many seconds; then a spent token ends.
+const SPENT_SECONDS: u64 = 120;
+
+/// Counts one use of a use-limited token: its record with one less, or spent (-1) when this was the last. A spent
+/// token takes no further request; it ends a little later, because requests that were counted before may still run.
+pub fn count_use(txn: &mut Txn<'_>, holder: &Holder, now: Wall) {
     let mut entry = holder.entry.clone();
     entry.num_uses = if entry.num_uses <= 1 { -1 } else { entry.num_uses - 1 };
+    let end = now.plus_seconds(SPENT_SECONDS);
+    if entry.num_uses < 0 && (entry.due.0 == 0 || entry.due > end) {
+        entry.due = end;
+    }
     save(txn, &holder.hash, &entry);
 }
 
@@ -201,7 +209,10 @@ fn open_batch(
     now: Wall,
 ) -> Result<Option<TokenEntry>, Error> {
     let (text, external_id) = body.split_once('.').unwrap_or((body, ""));
-    let Ok(blob) = URL_SAFE_NO_PAD.decode(text) else { return Ok(None) };
+    let mut blob = Vec::with_capacity(text.len());
+    if URL_SAFE_NO_PAD.decode_vec(text, &mut blob).is_err() {
+        return Ok(None);
+    }
     let Ok(bytes) = keyring.open_batch_token(&blob) else { return Ok(None) };
     let entry = TokenEntry::decode(&bytes)?;
     let home = suffix(router, entry.ns);

@@ -7,6 +7,7 @@ use super::entry::TokenEntry;
 use super::{create, login, mint, named, renew, roles};
 use crate::host::host;
 use crate::identity::Identity;
+use crate::lease::tombstone;
 use crate::tables::{self, Hash};
 use ringfence_base::Code;
 use ringfence_logical::field::Preset;
@@ -149,6 +150,8 @@ fn accessor_of(cx: &mut Cx<'_, '_>, args: &Args) -> Result<(Hash, TokenEntry), E
 /// The data of a lookup.
 fn describe(cx: &mut Cx<'_, '_>, entry: &TokenEntry, id: &str) -> Outcome {
     let (ttl, expires) = renew::times(entry, cx.now);
+    // a parent that went by revoke-orphan leaves its mark until the worker has been round its children
+    let orphan = entry.parent.is_none_or(|p| tombstone::is_orphaned(cx.txn, &p));
     let mut data = json!({
         "id": id,
         "accessor": entry.accessor,
@@ -157,7 +160,7 @@ fn describe(cx: &mut Cx<'_, '_>, entry: &TokenEntry, id: &str) -> Outcome {
         "meta": entry.meta,
         "display_name": entry.display_name,
         "num_uses": entry.num_uses.max(0),
-        "orphan": entry.parent.is_none(),
+        "orphan": orphan,
         "creation_time": entry.created.seconds(),
         "creation_ttl": entry.creation_ttl,
         "expire_time": expires,

@@ -1,0 +1,161 @@
+//! What anybody may ask of the node without a token: seal status, health, leader; and the member lists that handlers
+//! ask the owner for.
+
+use crate::owner::Owner;
+use crate::seal::json_reply;
+use ringfence_barrier::SealConfig;
+use ringfence_base::{Code, Wall};
+use ringfence_logical::{Args, Error, Map, Operation};
+use ringfence_vault::call::{Body, Reply};
+use serde_json::{Value, json};
+
+impl Owner {
+    /// `sys/seal-status`.
+    pub(crate) fn seal_status(&self) -> Value {
+        let settings = &self.vault.settings;
+        let config = if self.has_member() { SealConfig::load(&self.version).ok().flatten() } else { None };
+        let sealed = self.keys.is_none();
+        let mut v = json!({
+            "type": config.as_ref().map_or("shamir", |c| c.kind.name()),
+            "initialized": config.is_some(),
+            "sealed": sealed,
+            "t": config.as_ref().map_or(0, |c| c.threshold),
+            "n": config.as_ref().map_or(0, |c| c.shares),
+            "progress": if sealed { self.seal.unseal.progress() } else { 0 },
+            "nonce": if sealed { self.seal.unseal.nonce() } else { "" },
+            "version": settings.api_version,
+            "ringfence_version": settings.own_version,
+            "build_date": settings.build_date,
+            "migration": false,
+            "recovery_seal": false,
+            "storage_type": settings.storage_type,
+            "removed_from_cluster": false,
+        });
+        if !sealed {
+            v["cluster_name"] = self.facts.cluster_name.clone().into();
+            v["cluster_id"] = self.facts.cluster_id.clone().into();
+        }
+        v
+    }
+
+    pub(crate) fn health(&self, args: &Args, op: Operation) -> Reply {
+        let number = |name: &str, preset: u16| match args.opt_int(name) {
+            None => Ok(preset),
+            Some(n) => u16::try_from(n).ok().filter(|n| (100..1000).contains(n)).ok_or(()),
+        };
+        let flag = |name: &str| match args.json(name) {
+            None => Ok(false),
+            Some(Value::Bool(b)) => Ok(*b),
+            Some(Value::String(s)) => ringfence_logical::args::parse_bool(s).ok_or(()),
+            Some(_) => Err(()),
+        };
+        let chosen = (|| -> Result<u16, ()> {
+            let codes = (number("activecode", 200)?, number("standbycode", 429)?, number("sealedcode", 503)?);
+            let uninit = number("uninitcode", 501)?;
+            let standby_ok = flag("standbyok")?;
+            flag("perfstandbyok")?;
+            Ok(if !self.facts_initialized() {
+                uninit
+            } else if self.keys.is_none() {
+                codes.2
+            } else if self.is_active() || standby_ok {
+                codes.0
+            } else {
+                codes.1
+            })
+        })();
+        let Ok(code) = chosen else { return Reply::error(&Error::bare(Code::Invalid)) };
+        let settings = &self.vault.settings;
+        let sealed = self.keys.is_none();
+        let mut v = json!({
+            "initialized": self.facts_initialized(),
+            "sealed": sealed,
+            "standby": !self.is_active(),
+            "performance_standby": false,
+            "replication_performance_mode": if sealed { "unknown" } else { "disabled" },
+            "replication_dr_mode": if sealed { "unknown" } else { "disabled" },
+            "server_time_utc": self.now.wall.seconds(),
+            "version": settings.api_version,
+            "ringfence_version": settings.own_version,
+            "enterprise": false,
+            "echo_duration_ms": 0,
+            "clock_skew_ms": 0,
+            "replication_primary_canary_age_ms": 0,
+            "removed_from_cluster": false,
+        });
+        if !sealed {
+            v["cluster_name"] = self.facts.cluster_name.clone().into();
+            v["cluster_id"] = self.facts.cluster_id.clone().into();
+        }
+        let mut reply = json_reply(&v);
+        if op == Operation::Header {
+            reply.body = Body::Empty;
+        }
+        reply.code = if code == 200 { Code::Ok } else { Code::Custom(code) };
+        reply
+    }
+
+    pub(crate) fn leader(&self) -> Value {
+        let active = self.is_active() && self.keys.is_some();
+        let status = self.raft_status();
+        let since = self.seal.active_since.filter(|_| active);
+        json!({
+            "ha_enabled": true,
+            "is_self": active,
+            "active_time": since.map_or("0001-01-01T00:00:00Z".to_owned(), Wall::rfc3339),
+            "leader_address": if active { self.config.api_addr.as_str() } else { "" },
+            "leader_cluster_address": if active { self.config.cluster_addr.as_str() } else { "" },
+            "performance_standby": false,
+            "performance_standby_last_remote_wal": 0,
+            "raft_committed_index": status.as_ref().map_or(0, |s| s.committed.0),
+            "raft_applied_index": status.as_ref().map_or(0, |s| s.applied.0),
+        })
+    }
+
+    pub(crate) fn ha_status(&self) -> Value {
+        json!({"nodes": [{
+            "hostname": self.config.node_id,
+            "api_address": self.config.api_addr,
+            "cluster_address": self.config.cluster_addr,
+            "active_node": self.is_active(),
+            "last_echo": Value::Null,
+            "echo_duration_ms": 0,
+            "clock_skew_ms": 0,
+            "version": self.vault.settings.api_version,
+            "upgrade_version": self.vault.settings.api_version,
+            "redundancy_zone": "",
+        }]})
+    }
+
+    pub(crate) fn raft_configuration(&self) -> Value {
+        json!({"config": {"index": 0, "servers": [{
+            "address": strip_scheme(&self.config.cluster_addr),
+            "leader": self.is_active(),
+            "node_id": self.config.node_id,
+            "protocol_version": "3",
+            "voter": true,
+        }]}})
+    }
+
+    pub(crate) fn autopilot_state(&self) -> Value {
+        let (node, status) = (&self.config.node_id, self.raft_status());
+        let server = json!({
+            "id": node, "name": node, "address": strip_scheme(&self.config.cluster_addr), "node_status": "alive",
+            "last_contact": "0s",
+            "last_term": status.as_ref().map_or(0, |s| s.role.term.0),
+            "last_index": status.as_ref().map_or(0, |s| s.last.0),
+            "healthy": true, "stable_since": self.seal.active_since.unwrap_or(self.now.wall).rfc3339(),
+            "status": "leader", "version": self.vault.settings.api_version, "node_type": "voter", "meta": Value::Null,
+        });
+        let mut servers = Map::new();
+        servers.insert(node.clone(), server);
+        json!({
+            "healthy": true, "failure_tolerance": 0, "servers": servers, "leader": node, "voters": [node],
+            "non_voters": Value::Null, "optimistic_failure_tolerance": 0,
+        })
+    }
+}
+
+fn strip_scheme(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, rest)| rest)
+}
