@@ -339,6 +339,15 @@ fn start(
     let (owner_config, core0, dev) = (plan.owner.clone(), shared.clone(), args.dev.clone());
     let text = banner.join("\n");
     let main_core = rt::spawn_core(options(0), "core-0", move || async move {
+        // before anybody can be answered: a signal to a server that serves is heard, and not its end
+        let signals = match rt::signals() {
+            Ok(s) => s,
+            Err(e) => {
+                // the other side only waits for this word
+                let _ = started_tx.send(Err(format!("Error starting core 0: signals cannot be had: {e}")));
+                return 1;
+            }
+        };
         let owner = match found {
             Some(f) => Owner::restart(owner_config, core0.vault.clone(), f, rt::now()),
             None => Owner::blank(owner_config, core0.vault.clone(), rt::now()),
@@ -376,7 +385,7 @@ fn start(
             return 1;
         }
         println!("==> Vault server started! Log data will stream in below:\n");
-        core0.until_stopped(&core, &gate).await
+        core0.until_stopped(signals, &core, &gate).await
     })
     .map_err(|e| format!("Error starting core 0: {e}"))?;
 
@@ -463,14 +472,7 @@ impl Shared {
     }
 
     /// Waits for signals; answers the exit code.
-    async fn until_stopped(&self, core: &Rc<Core>, gate: &Rc<Gate>) -> i32 {
-        let mut signals = match rt::signals() {
-            Ok(s) => s,
-            Err(e) => {
-                telemetry::log(Level::Error, &format!("signals cannot be had: {e}"));
-                return 1;
-            }
-        };
+    async fn until_stopped(&self, mut signals: rt::Signals, core: &Rc<Core>, gate: &Rc<Gate>) -> i32 {
         loop {
             match signals.next().await {
                 rt::Signal::Reload => {
