@@ -8,7 +8,7 @@ use ringfence_crypto::Provider;
 use ringfence_logical::path::Matcher;
 use ringfence_logical::side::perform;
 use ringfence_logical::{
-    Args, Cx, Engine, Error, Host, MountInfo, Operation, Principal, Request, Response, Step, TokenType,
+    Args, Cx, Engine, Error, Host, Memo, MountInfo, Operation, Principal, Request, Response, Step, TokenType,
 };
 use ringfence_store::Image;
 use serde_json::{Map, Value, json};
@@ -24,6 +24,7 @@ pub struct World {
     sealer: Sealer,
     rng: SeededEntropy,
     next: u64,
+    memo: Memo,
     pub mount: MountInfo,
     pub principal: Option<Principal>,
     pub remote: Option<IpAddr>,
@@ -39,6 +40,7 @@ pub struct World {
 
 struct FakeHost<'k> {
     keyring: &'k Keyring,
+    memo: &'k Memo,
 }
 
 impl Host for FakeHost<'_> {
@@ -48,6 +50,10 @@ impl Host for FakeHost<'_> {
 
     fn keyed_hash(&self, kind: &str, bytes: &[u8]) -> [u8; 16] {
         self.keyring.index_hash(HashKind(128), &[kind.as_bytes(), &[0], bytes].concat())
+    }
+
+    fn memo(&self) -> Option<&Memo> {
+        Some(self.memo)
     }
 }
 
@@ -95,6 +101,7 @@ impl World {
             sealer,
             rng,
             next: 2,
+            memo: Memo::default(),
             mount,
             principal: Some(Principal { token_hash: [1; 16], ..Principal::default() }),
             remote: "10.1.2.3".parse().ok(),
@@ -220,7 +227,7 @@ impl World {
             headers: Vec::new(),
             peer_certificates: Default::default(),
         };
-        let host = FakeHost { keyring: &self.keyring };
+        let host = FakeHost { keyring: &self.keyring, memo: &self.memo };
         let mut cx = Cx {
             txn: &mut txn,
             mount: &self.mount,

@@ -11,6 +11,8 @@ pub mod kv1;
 pub mod kv2;
 pub mod page;
 pub mod tokenutil;
+pub mod totp;
+pub mod transit;
 
 #[cfg(test)]
 mod fixture;
@@ -24,6 +26,8 @@ pub fn registry() -> Registry {
     r.add("kv", Box::new(kv1::Kv1))
         .add("kv-v2", Box::new(kv2::Kv2))
         .add("cubbyhole", Box::new(cubbyhole::Cubbyhole))
+        .add("transit", Box::new(transit::Transit))
+        .add("totp", Box::new(totp::Totp))
         .add("userpass", Box::new(auth::userpass::Userpass))
         .add("approle", Box::new(auth::approle::Approle));
     r

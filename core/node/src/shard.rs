@@ -200,14 +200,14 @@ impl Shard {
         match &cell.keys {
             None => {
                 self.sealer = None;
-                self.core.caches.borrow_mut().clear();
+                self.core.forget();
             }
             Some(Keys { keyring, licences }) => {
                 if self.sealer.as_ref().is_none_or(|s| s.borrow().issuer() != licences.issuer) {
                     self.sealer = licences.take(self.number).map(|s| Rc::new(RefCell::new(s)));
                     // a restored image goes on at the index of the one it replaced, and this core may have slept over
                     // the cell without keys between the two
-                    self.core.caches.borrow_mut().clear();
+                    self.core.forget();
                 }
                 if let Some(s) = &self.sealer {
                     s.borrow_mut().follow(keyring);
@@ -511,7 +511,7 @@ impl Shard {
     fn withdraw(&mut self, sequence: u64, out: &mut Vec<ShardOut>) {
         if self.cell.sequence <= sequence || self.cell.keys.is_none() {
             self.sealer = None;
-            self.core.caches.borrow_mut().clear();
+            self.core.forget();
             let sealed = Cell {
                 sequence: self.cell.sequence.max(sequence),
                 version: self.cell.version.clone(),

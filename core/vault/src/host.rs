@@ -3,11 +3,13 @@
 
 use crate::caches::Caches;
 use crate::call::Call;
+use crate::identity::Identity;
 use crate::mount::{Router, SystemTtls, UserLockout};
 use crate::namespace::Namespace;
-use ringfence_barrier::{HashKind, Keyring, Sealer};
+use ringfence_barrier::{HashKind, Keyring, Sealer, Txn};
 use ringfence_base::Wall;
-use ringfence_logical::{Cx, Host, Registry};
+use ringfence_logical::{Cx, Error, Host, Memo, Registry};
+use ringfence_policy::template::Template;
 use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -75,12 +77,14 @@ pub struct CoreState {
     pub vault: Arc<Vault>,
     /// The caches.
     pub caches: RefCell<Caches>,
+    /// What engines keep of decoded records.
+    pub memo: Memo,
 }
 
 impl CoreState {
     /// A core with empty caches.
     pub fn new(vault: Arc<Vault>) -> Rc<CoreState> {
-        Rc::new(CoreState { vault, caches: RefCell::new(Caches::default()) })
+        Rc::new(CoreState { vault, caches: RefCell::new(Caches::default()), memo: Memo::default() })
     }
 }
 
@@ -128,6 +132,27 @@ impl Host for VaultHost {
         named.extend_from_slice(kind.as_bytes());
         named.extend_from_slice(bytes);
         self.keyring.index_hash(ENGINE_HASH, &named)
+    }
+
+    fn fill_template(&self, txn: &mut Txn<'_>, entity_id: &str, text: &str) -> Result<Option<String>, Error> {
+        let Some(template) = Template::parse(text).map_err(|_| Error::invalid("malformed identity template"))? else {
+            return Ok(Some(text.to_owned()));
+        };
+        let Some(identity) = Identity::of(txn, self.namespace.id, entity_id)? else { return Ok(None) };
+        let source = identity.template(txn)?;
+        Ok(source.as_source().and_then(|s| template.fill(&self.namespace.path, s)))
+    }
+
+    fn memo(&self) -> Option<&Memo> {
+        Some(&self.core.memo)
+    }
+}
+
+impl CoreState {
+    /// Forgets everything derived: the core was sealed.
+    pub fn forget(&self) {
+        self.caches.borrow_mut().clear();
+        self.memo.clear();
     }
 }
 

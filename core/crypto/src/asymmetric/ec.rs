@@ -128,6 +128,16 @@ impl EcPrivate {
         Ok(EcPrivate { curve, pkcs8: Zeroizing::new(own), asn1, fixed })
     }
 
+    /// From the `ECPrivateKey` of RFC 5915, DER.
+    ///
+    /// # Errors
+    /// It is no key on this curve.
+    pub fn from_sec1(curve: Curve, der: &[u8]) -> Result<EcPrivate, NotAKey> {
+        let pair = EcdsaKeyPair::from_private_key_der(curve.signing(Form::Asn1), der).map_err(|_| NotAKey)?;
+        let pkcs8 = pair.to_pkcs8v1().map_err(|_| NotAKey)?;
+        EcPrivate::from_pkcs8(curve, pkcs8.as_ref())
+    }
+
     /// From the private scalar and the public point's coordinates, big endian without leading zeros.
     ///
     /// # Errors
@@ -313,6 +323,7 @@ mod tests {
             let (x, y) = public.point()[1..].split_at(width);
             let again = EcPrivate::from_numbers(curve, &key.scalar().unwrap(), x, y).unwrap();
             assert_eq!(again.pkcs8(), key.pkcs8());
+            assert_eq!(EcPrivate::from_sec1(curve, &key.sec1().unwrap()).unwrap().pkcs8(), key.pkcs8());
             assert!(EcPrivate::from_numbers(curve, &[1], x, y).is_err(), "a scalar of another point");
             for other in CURVES.into_iter().filter(|c| *c != curve) {
                 assert!(EcPrivate::from_pkcs8(other, key.pkcs8()).is_err());
