@@ -10,6 +10,7 @@ pub mod cubbyhole;
 pub mod kv1;
 pub mod kv2;
 pub mod page;
+pub mod ssh;
 pub mod tokenutil;
 pub mod totp;
 pub mod transit;
@@ -28,6 +29,7 @@ pub fn registry() -> Registry {
         .add("cubbyhole", Box::new(cubbyhole::Cubbyhole))
         .add("transit", Box::new(transit::Transit))
         .add("totp", Box::new(totp::Totp))
+        .add("ssh", Box::new(ssh::Ssh))
         .add("userpass", Box::new(auth::userpass::Userpass))
         .add("approle", Box::new(auth::approle::Approle));
     r
@@ -61,6 +63,9 @@ mod tests {
             (Class::Secret, "kv", Some("1"), "kv"),
             (Class::Secret, "kv", Some("2"), "kv-v2"),
             (Class::Secret, "cubbyhole", None, "cubbyhole"),
+            (Class::Secret, "transit", None, "transit"),
+            (Class::Secret, "totp", None, "totp"),
+            (Class::Secret, "ssh", None, "ssh"),
             (Class::Auth, "userpass", None, "userpass"),
             (Class::Auth, "approle", None, "approle"),
         ] {

@@ -15,10 +15,6 @@ const ROTATION_TOO_SHORT: &str = "auto rotate period must be 0 to disable or at 
 /// Bytes of an HMAC key: the least, the usual and the most.
 const HMAC_KEY_BYTES: std::ops::RangeInclusive<i64> = 32..=512;
 
-pub fn exists(cx: &mut Cx<'_, '_>, args: &Args) -> Result<bool, Error> {
-    Ok(cx.exists(store::POLICIES, args.str("name").as_bytes()))
-}
-
 pub fn create(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let name = args.str("name");
     if let Some(policy) = store::load(cx, name)? {
