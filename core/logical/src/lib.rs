@@ -14,6 +14,7 @@ pub mod path;
 pub mod request;
 pub mod response;
 pub mod side;
+pub mod sql;
 
 pub use args::Args;
 pub use cx::{Cx, Host, Principal};
@@ -24,6 +25,7 @@ pub use path::{Path, Table};
 pub use request::{MountInfo, Request, TokenType};
 pub use response::{Alias, Auth, Data, Issued, LeaseTerms, Leased, Raw, Response, nothing};
 pub use ringfence_policy::op::Operation;
+pub use sql::{SqlAsk, SqlKind, SqlTarget, SqlTls};
 pub use side::{Compute, Computed, HttpAnswer, HttpAsk, OwnerOp, Resume, SideOp, SideResult, Step};
 
 /// A JSON object; keys come out sorted, as Go prints maps.
