@@ -16,7 +16,7 @@ use ringfence_node::{SideResult, SqlAsk};
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 type Job = (SqlAsk, Replier<SideResult>);
 
@@ -42,31 +42,33 @@ fn clients() -> Result<&'static UnboundedSender<Job>, String> {
 }
 
 fn start() -> Result<UnboundedSender<Job>, String> {
-    let (to, mut jobs) = unbounded_channel::<Job>();
+    let (to, jobs) = unbounded_channel::<Job>();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .map_err(|e| format!("the SQL clients cannot start: {e}"))?;
-    let work = async move {
-        let pools = Rc::new(Pools::default());
-        while let Some((ask, replier)) = jobs.recv().await {
-            let pools = pools.clone();
-            tokio::task::spawn_local(async move {
-                let limit = Duration::from_millis(ask.timeout_ms.into());
-                let result = match tokio::time::timeout(limit, pools.run(ask)).await {
-                    Ok(Ok(())) => SideResult::Json(serde_json::Value::Null),
-                    Ok(Err(why)) => SideResult::Failed(why),
-                    Err(_) => SideResult::Failed("the database did not answer in time".into()),
-                };
-                // the request may have been given up meanwhile
-                let _ = replier.send(result);
-            });
-        }
-    };
     std::thread::Builder::new()
         .name("sql".into())
-        .spawn(move || tokio::task::LocalSet::new().block_on(&runtime, work))
+        .spawn(move || tokio::task::LocalSet::new().block_on(&runtime, serve(jobs)))
         .map_err(|e| format!("the SQL clients cannot start: {e}"))?;
     Ok(to)
+}
+
+/// Takes asks for as long as there is a process.
+async fn serve(mut jobs: UnboundedReceiver<Job>) {
+    let pools = Rc::new(Pools::default());
+    while let Some((ask, replier)) = jobs.recv().await {
+        let pools = pools.clone();
+        tokio::task::spawn_local(async move {
+            let limit = Duration::from_millis(ask.timeout_ms.into());
+            let result = match tokio::time::timeout(limit, pools.run(ask)).await {
+                Ok(Ok(())) => SideResult::Json(serde_json::Value::Null),
+                Ok(Err(why)) => SideResult::Failed(why),
+                Err(_) => SideResult::Failed("the database did not answer in time".into()),
+            };
+            // the request may have been given up meanwhile
+            let _ = replier.send(result);
+        });
+    }
 }

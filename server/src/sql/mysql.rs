@@ -57,7 +57,8 @@ pub async fn connect(target: &SqlTarget) -> Result<Connection, String> {
                 Some((h, p)) => (h, p.parse().map_err(|_| format!("invalid port in DSN: {p:?}"))?),
                 None => (dsn.address, 3306),
             };
-            opts.ip_or_hostname(if host.is_empty() { "127.0.0.1" } else { host.trim_matches(['[', ']']) }).tcp_port(port)
+            opts.ip_or_hostname(if host.is_empty() { "127.0.0.1" } else { host.trim_matches(['[', ']']) })
+                .tcp_port(port)
         }
         other => return Err(format!("unknown protocol {other:?} in DSN")),
     };
@@ -74,7 +75,9 @@ pub async fn connect(target: &SqlTarget) -> Result<Connection, String> {
 fn ssl(target: &SqlTarget, mode: Option<&str>) -> Result<SslOpts, String> {
     let mut ssl = SslOpts::default();
     if !target.tls.ca_pem.is_empty() {
-        ssl = ssl.with_root_certs(vec![target.tls.ca_pem.clone().into_bytes().into()]).with_disable_built_in_roots(true);
+        ssl = ssl
+            .with_root_certs(vec![target.tls.ca_pem.clone().into_bytes().into()])
+            .with_disable_built_in_roots(true);
     }
     if !target.tls.certificate_pem.is_empty() {
         let chain = target.tls.certificate_pem.clone().into_bytes();

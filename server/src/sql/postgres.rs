@@ -19,11 +19,9 @@ pub struct Connection {
 fn split_mode(url: &str) -> (String, Option<tls::Verify>) {
     let mut verify = None;
     let mut url = url.to_owned();
-    for (mode, meant) in [
-        ("verify-full", tls::Verify::Full),
-        ("verify-ca", tls::Verify::Chain),
-        ("require", tls::Verify::Nothing),
-    ] {
+    for (mode, meant) in
+        [("verify-full", tls::Verify::Full), ("verify-ca", tls::Verify::Chain), ("require", tls::Verify::Nothing)]
+    {
         let text = format!("sslmode={mode}");
         if url.contains(&text) {
             url = url.replace(&text, "sslmode=require");

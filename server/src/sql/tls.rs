@@ -50,7 +50,8 @@ fn roots(tls: &SqlTls) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let bundle;
     let pem = if tls.ca_pem.is_empty() {
-        bundle = std::fs::read("/etc/ssl/certs/ca-certificates.crt").map_err(|e| format!("the machine's certificates: {e}"))?;
+        bundle = std::fs::read("/etc/ssl/certs/ca-certificates.crt")
+            .map_err(|e| format!("the machine's certificates: {e}"))?;
         &bundle[..]
     } else {
         tls.ca_pem.as_bytes()

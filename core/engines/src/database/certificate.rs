@@ -1,6 +1,8 @@
 //! Client certificates: the common name is the account's name. Made on a thread of the pool, never on a core.
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose,
+};
 use ringfence_base::time::Civil;
 use ringfence_base::{Secret, Wall};
 use ringfence_logical::{Computed, Map, SideResult};

@@ -14,7 +14,7 @@ use ringfence_policy::password::PasswordPolicy;
 use serde_json::{Value, json};
 
 /// What a request may wait for a server.
-const TIMEOUT_MS: u32 = 20_000;
+const TIMEOUT_MS: u32 = 15_000;
 /// Connections of a pool, whatever the configuration says.
 const MAX_OPEN: i64 = 256;
 
@@ -144,7 +144,8 @@ impl Connection {
                 let text = cx.host.password_policy(cx.txn, cx.mount.ns, name)?.ok_or_else(|| {
                     Error::plain(&format!("unable to generate password: unable to retrieve password policy: no password policy found: {name}"))
                 })?;
-                PasswordPolicy::parse(&text).map_err(|e| Error::plain(&format!("unable to generate password: {e}")))?
+                PasswordPolicy::parse(&text)
+                    .map_err(|e| Error::plain(&format!("unable to generate password: {e}")))?
             }
         };
         policy.generate(cx.rng).map_err(|e| Error::plain(&format!("unable to generate password: {e}")))
@@ -183,7 +184,9 @@ impl Connection {
     /// Where its statements go, with the stored password or another.
     fn target(&self, cx: &Cx<'_, '_>, name: &str, password: Option<&str>) -> Result<SqlTarget, Error> {
         let plugin = self.plugin()?;
-        let first = |names: [&str; 2]| names.into_iter().map(|n| self.detail(n)).find(|v| !v.is_empty()).unwrap_or("").to_owned();
+        let first = |names: [&str; 2]| {
+            names.into_iter().map(|n| self.detail(n)).find(|v| !v.is_empty()).unwrap_or("").to_owned()
+        };
         let (certificate_pem, key_pem) = match self.detail("tls_certificate_key") {
             // MySQL's field holds both, one after the other
             "" => (self.detail("tls_certificate").to_owned(), self.detail("private_key").to_owned()),
@@ -323,7 +326,9 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 /// The text within Go's multi-error frame.
 pub fn plain_text(e: &Error) -> String {
     let text = e.text();
-    text.trim().strip_prefix("1 error occurred:").map_or(text.clone(), |t| t.trim().trim_start_matches("* ").to_owned())
+    text.trim()
+        .strip_prefix("1 error occurred:")
+        .map_or(text.clone(), |t| t.trim().trim_start_matches("* ").to_owned())
 }
 
 /// What stands, changed by what was given.

@@ -7,7 +7,7 @@ use super::template::{self, Names, Template};
 use super::{INTENTS, UNDO_JOB, certificate, scram, statement};
 use ringfence_base::Secret;
 use ringfence_logical::{
-    Args, Compute, Cx, Error, Lease, LeaseTerms, Map, Outcome, Resume, Response, SideResult, Step, nothing,
+    Args, Compute, Cx, Error, Lease, LeaseTerms, Map, Outcome, Response, Resume, SideResult, Step, nothing,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// The secret type of leases.
 const SECRET: &str = "creds";
 /// An intent that is not settled after this long is undone. Longer than any side operation may take.
-const UNDO_AFTER_SECONDS: u64 = 60;
+const UNDO_AFTER_SECONDS: u64 = 25;
 /// An account outlives its lease by this much, so that the lease ends it and not the clock of the server.
 const GRACE_SECONDS: u64 = 5;
 
@@ -53,8 +53,7 @@ struct Plan {
 impl Plan {
     /// Finds and checks everything that a request names.
     fn of(cx: &mut Cx<'_, '_>, role_name: &str) -> Result<Plan, Error> {
-        let role =
-            role::load(cx, role_name)?.ok_or_else(|| Error::invalid(format!("unknown role: {role_name}")))?;
+        let role = role::load(cx, role_name)?.ok_or_else(|| Error::invalid(format!("unknown role: {role_name}")))?;
         let (connection, plugin) = connection::need(cx, &role.db_name)?;
         if !connection.allows(role_name) {
             return Err(Error::plain(&format!("{role_name:?} is not an allowed role")));
@@ -114,7 +113,9 @@ pub fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
                 resume: Box::new(move |cx, result| {
                     let issued = match result {
                         SideResult::Value(v) => v.get::<Arc<certificate::Issued>>().cloned(),
-                        SideResult::Failed(why) => return Err(Error::plain(&format!("unable to generate client certificate: {why}"))),
+                        SideResult::Failed(why) => {
+                            return Err(Error::plain(&format!("unable to generate client certificate: {why}")));
+                        }
                         _ => None,
                     };
                     let issued = issued.ok_or_else(|| Error::internal("a certificate was due"))?;
@@ -140,7 +141,8 @@ fn create(cx: &mut Cx<'_, '_>, plan: Plan, credential: Credential) -> Outcome {
         Given::Certificate(_) => String::new(),
     };
     let name = credential.username.as_str();
-    let values = [("name", name), ("username", name), ("password", sent.as_str()), ("expiration", expiration.as_str())];
+    let values =
+        [("name", name), ("username", name), ("password", sent.as_str()), ("expiration", expiration.as_str())];
     let statements =
         statement::complete(&role.creation, &values, plugin.dialect()).map_err(|why| Error::plain(&why))?;
     let op = connection.run(cx, &role.db_name, statements)?;
@@ -288,8 +290,13 @@ pub fn renew(cx: &mut Cx<'_, '_>, lease: &Lease) -> Outcome {
         )));
     };
     let (connection, plugin) = connection::need(cx, &role.db_name)?;
-    let terms =
-        LeaseTerms { secret: SECRET, ttl: role.default_ttl, max_ttl: role.max_ttl, renewable: true, internal: Map::new() };
+    let terms = LeaseTerms {
+        secret: SECRET,
+        ttl: role.default_ttl,
+        max_ttl: role.max_ttl,
+        renewable: true,
+        internal: Map::new(),
+    };
     let list: Vec<String> = match role.renewal.is_empty() {
         true => plugin.renewal.iter().map(|s| (*s).to_owned()).collect(),
         false => role.renewal.clone(),

@@ -55,7 +55,9 @@ pub fn check(kind: SqlKind, url: &str) -> Result<(), String> {
         // key=value pairs
         SqlKind::Postgres if url.split_whitespace().all(|p| p.contains('=')) => Ok(()),
         SqlKind::Postgres => Err("connection_url is neither a postgres:// URL nor key=value pairs".into()),
-        SqlKind::Mysql if url.contains("@tcp(") || url.contains("@unix(") || url.contains("@(") || url.contains("@/") => {
+        SqlKind::Mysql
+            if url.contains("@tcp(") || url.contains("@unix(") || url.contains("@(") || url.contains("@/") =>
+        {
             Ok(())
         }
         SqlKind::Mysql => Err("connection_url is not of the form user:password@tcp(host:port)/database".into()),
@@ -101,7 +103,10 @@ mod tests {
             fill(pg, "a b", "p@:/{{username}}", Some(SqlKind::Postgres), true),
             "postgresql://a%20b:p%40%3A%2F%7B%7Busername%7D%7D@localhost:5432/db?sslmode=disable"
         );
-        assert_eq!(fill("{{username}}:{{password}}@tcp(h)/", "u", "p@s", Some(SqlKind::Mysql), true), "u:p@s@tcp(h)/");
+        assert_eq!(
+            fill("{{username}}:{{password}}@tcp(h)/", "u", "p@s", Some(SqlKind::Mysql), true),
+            "u:p@s@tcp(h)/"
+        );
         assert_eq!(fill("x{{other}}", "u", "p", None, true), "x{{other}}");
         assert!(!has_password(pg));
         assert!(has_password("postgres://u:secret@h/db"));

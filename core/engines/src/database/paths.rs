@@ -47,12 +47,18 @@ pub static PATHS: &[Path] = &[
         .read(connection::read)
         .write(connection::write)
         .delete(connection::delete),
-    Path::new("reset/{name}").fields(&[NAME]).help("Opens the connections of a configuration anew.", "").write(connection::reset),
+    Path::new("reset/{name}")
+        .fields(&[NAME])
+        .help("Opens the connections of a configuration anew.", "")
+        .write(connection::reset),
     Path::new("reload/{plugin_name}")
         .fields(&[Field::str("plugin_name", "The plugin.")])
         .help("Opens the connections of a plugin anew.", "")
         .write(connection::reload),
-    Path::new("rotate-root/{name}").fields(&[NAME]).help("Sets another password for the connection's own account.", "").write(root::rotate),
+    Path::new("rotate-root/{name}")
+        .fields(&[NAME])
+        .help("Sets another password for the connection's own account.", "")
+        .write(root::rotate),
     Path::new("roles/?").fields(&[AFTER, LIMIT]).help("Lists the dynamic roles.", "").list(role::list),
     Path::new("roles/{name}")
         .fields(&[
@@ -72,7 +78,10 @@ pub static PATHS: &[Path] = &[
         .read(role::read)
         .write(role::write)
         .delete(role::delete),
-    Path::new("creds/{name}").fields(&[NAME]).help("Makes an account that lives as long as its lease.", "").read(creds::read),
+    Path::new("creds/{name}")
+        .fields(&[NAME])
+        .help("Makes an account that lives as long as its lease.", "")
+        .read(creds::read),
     Path::new("static-roles/?").fields(&[AFTER, LIMIT]).help("Lists the static roles.", "").list(statics::list),
     Path::new("static-roles/{name}")
         .fields(&[
@@ -91,6 +100,12 @@ pub static PATHS: &[Path] = &[
         .read(statics::read)
         .write(statics::write)
         .delete(statics::delete),
-    Path::new("static-creds/{name}").fields(&[NAME]).help("Name and password of a standing account.", "").read(statics::credentials),
-    Path::new("rotate-role/{name}").fields(&[NAME]).help("Sets another password for a standing account.", "").write(statics::rotate_by_hand),
+    Path::new("static-creds/{name}")
+        .fields(&[NAME])
+        .help("Name and password of a standing account.", "")
+        .read(statics::credentials),
+    Path::new("rotate-role/{name}")
+        .fields(&[NAME])
+        .help("Sets another password for a standing account.", "")
+        .write(statics::rotate_by_hand),
 ];

@@ -30,10 +30,8 @@ pub struct Plugin {
     pub renewal: &'static [&'static str],
 }
 
-const POSTGRES_NAME: &str =
-    r#"{{ printf "v-%s-%s-%s-%s" (.DisplayName | truncate 8) (.RoleName | truncate 8) (random 20) (unix_time) | truncate 63 }}"#;
-const MYSQL_NAME: &str =
-    r#"{{ printf "v-%s-%s-%s-%s" (.DisplayName | truncate 10) (.RoleName | truncate 10) (random 20) (unix_time) | truncate 32 }}"#;
+const POSTGRES_NAME: &str = r#"{{ printf "v-%s-%s-%s-%s" (.DisplayName | truncate 8) (.RoleName | truncate 8) (random 20) (unix_time) | truncate 63 }}"#;
+const MYSQL_NAME: &str = r#"{{ printf "v-%s-%s-%s-%s" (.DisplayName | truncate 10) (.RoleName | truncate 10) (random 20) (unix_time) | truncate 32 }}"#;
 const MYSQL_OLD_NAME: &str = r#"{{ printf "v-%s-%s" (.RoleName | truncate 4) (random 20) | truncate 16 }}"#;
 
 const fn mysql(name: &'static str, username_template: &'static str) -> Plugin {

@@ -31,9 +31,9 @@ impl CredentialType {
         match text {
             "" | "password" => Ok(CredentialType::Password),
             "client_certificate" => Ok(CredentialType::ClientCertificate),
-            "rsa_private_key" => {
-                Err(Error::invalid("credential_type \"rsa_private_key\" is not supported by any database plugin here"))
-            }
+            "rsa_private_key" => Err(Error::invalid(
+                "credential_type \"rsa_private_key\" is not supported by any database plugin here",
+            )),
             other => Err(Error::invalid(format!("invalid credential_type {other:?}"))),
         }
     }

@@ -115,7 +115,7 @@ impl<'t> Scan<'t> {
         let mysql = self.dialect == Dialect::Mysql;
         match first {
             '\'' => {
-                let before = self.text[..self.at].as_bytes();
+                let before = &self.text.as_bytes()[..self.at];
                 let e_string = matches!(before.last(), Some(b'e' | b'E'))
                     && !before.get(before.len().wrapping_sub(2)).is_some_and(|b| b.is_ascii_alphanumeric());
                 self.open.push(Quote::Char { mark: b'\'', escapes: mysql || e_string });

@@ -191,7 +191,9 @@ fn take_timing(args: &Args, r: &mut StaticRole) -> Result<(), Error> {
     let (period, cron) = (args.opt_seconds("rotation_period"), args.opt_str("rotation_schedule"));
     match (period, cron.filter(|c| !c.is_empty())) {
         (Some(_), Some(_)) => {
-            return Err(Error::invalid("mutually exclusive fields rotation_period and rotation_schedule were both specified; only one of them can be provided"));
+            return Err(Error::invalid(
+                "mutually exclusive fields rotation_period and rotation_schedule were both specified; only one of them can be provided",
+            ));
         }
         (Some(p), None) => {
             if p < MIN_PERIOD_SECONDS {
@@ -201,8 +203,7 @@ fn take_timing(args: &Args, r: &mut StaticRole) -> Result<(), Error> {
             r.rotation_schedule.clear();
         }
         (None, Some(text)) => {
-            schedule::parse(text)
-                .map_err(|e| Error::invalid(format!("could not parse rotation_schedule: {e}")))?;
+            schedule::parse(text).map_err(|e| Error::invalid(format!("could not parse rotation_schedule: {e}")))?;
             r.rotation_schedule = text.to_owned();
             r.rotation_period = 0;
         }
@@ -279,10 +280,7 @@ fn rotate(cx: &mut Cx<'_, '_>, name: &str, mut r: StaticRole, cause: Cause) -> O
     let again = cx.now.plus_seconds(CLAIM_SECONDS);
     cx.schedule(&job(name), again);
     let name = name.to_owned();
-    Ok(Step::Intent {
-        op,
-        resume: Box::new(move |cx, result| rotated(cx, &name, &password, &sent, cause, result)),
-    })
+    Ok(Step::Intent { op, resume: Box::new(move |cx, result| rotated(cx, &name, &password, &sent, cause, result)) })
 }
 
 fn rotated(

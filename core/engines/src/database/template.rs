@@ -192,8 +192,12 @@ impl Reader<'_> {
                 }
             }
             '0'..='9' | '-' => {
-                let text: String =
-                    self.rest.char_indices().take_while(|(i, c)| c.is_ascii_digit() || (*i == 0 && *c == '-')).map(|(_, c)| c).collect();
+                let text: String = self
+                    .rest
+                    .char_indices()
+                    .take_while(|(i, c)| c.is_ascii_digit() || (*i == 0 && *c == '-'))
+                    .map(|(_, c)| c)
+                    .collect();
                 self.rest = &self.rest[text.len()..];
                 text.parse().map(|n| Some(Operand::Number(n))).map_err(|_| format!("bad number \"{text}\""))
             }
@@ -379,7 +383,9 @@ pub fn random(n: usize, rng: &mut dyn Entropy) -> String {
     while out.len() < n {
         rng.fill(&mut pool);
         // 248 is the last whole multiple of 62
-        out.extend(pool.iter().filter(|b| **b < 248).take(n - out.len()).map(|b| char::from(LETTERS[usize::from(b % 62)])));
+        out.extend(
+            pool.iter().filter(|b| **b < 248).take(n - out.len()).map(|b| char::from(LETTERS[usize::from(b % 62)])),
+        );
     }
     out
 }
@@ -469,12 +475,25 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_refused() {
         for bad in [
-            "{{", "{{ }}", "{{ nothing }}", "{{ .Secret }}", "{{ random }}", "{{ random 1 2 }}", "{{ (unix_time }}",
-            "{{ \"x }}", "{{ `x }}", "{{ printf }}", "{{ 5 | .RoleName }}", "{{ | truncate 3 }}", "{{ truncate 3 | }}",
+            "{{",
+            "{{ }}",
+            "{{ nothing }}",
+            "{{ .Secret }}",
+            "{{ random }}",
+            "{{ random 1 2 }}",
+            "{{ (unix_time }}",
+            "{{ \"x }}",
+            "{{ `x }}",
+            "{{ printf }}",
+            "{{ 5 | .RoleName }}",
+            "{{ | truncate 3 }}",
+            "{{ truncate 3 | }}",
         ] {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }
-        for bad in ["{{ random 2000 }}", "{{ truncate \"a\" .RoleName }}", "{{ printf \"%q\" 1 }}", "{{ printf \"%s\" }}"] {
+        for bad in
+            ["{{ random 2000 }}", "{{ truncate \"a\" .RoleName }}", "{{ printf \"%q\" 1 }}", "{{ printf \"%s\" }}"]
+        {
             assert!(made(bad).is_err(), "{bad}");
         }
         assert!(Template::parse(&"(".repeat(5000)).is_err());

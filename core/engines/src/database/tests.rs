@@ -66,19 +66,28 @@ fn a_connection_is_verified_shown_without_its_secrets_and_changed() {
     let (mut w, server) = configured();
     let v = w.get("config/pg").data;
     assert_eq!(v["connection_details"], json!({"connection_url": URL, "username": "root"}));
-    assert_eq!((&v["allowed_roles"], &v["plugin_name"]), (&json!(["web", "static"]), &json!("postgresql-database-plugin")));
+    assert_eq!(
+        (&v["allowed_roles"], &v["plugin_name"]),
+        (&json!(["web", "static"]), &json!("postgresql-database-plugin"))
+    );
     assert_eq!(v["root_credentials_rotate_statements"], json!([]));
     w.post("config/pg", json!({"username": "o'brien@x"}));
     assert_eq!(take(&server), ["knock postgresql://o%27brien%40x:first@db:5432/app"], "the password stays");
     fail(&server, "FATAL: password authentication failed for first");
     let (code, text) = w.refused(Operation::Update, "config/pg", json!({"username": "y"}));
     assert_eq!(code, Code::Invalid);
-    assert_eq!(text, "error creating database object: error verifying connection: FATAL: password authentication failed for [password]");
+    assert_eq!(
+        text,
+        "error creating database object: error verifying connection: FATAL: password authentication failed for [password]"
+    );
     assert_eq!(w.get("config/pg").data["connection_details"]["username"], json!("o'brien@x"), "nothing changed");
-    let a = w.post("config/two", json!({
-        "plugin_name": "postgresql-database-plugin", "verify_connection": false,
-        "connection_url": "postgres://u:open@h/db",
-    }));
+    let a = w.post(
+        "config/two",
+        json!({
+            "plugin_name": "postgresql-database-plugin", "verify_connection": false,
+            "connection_url": "postgres://u:open@h/db",
+        }),
+    );
     assert!(a.response.unwrap().warnings[0].starts_with("Password found in connection_url"));
     assert_eq!(w.get("config/two").data["connection_details"]["connection_url"], json!("postgres://u:xxxxx@h/db"));
     assert_eq!(w.list("config").data["keys"], json!(["pg", "two"]));
@@ -94,12 +103,18 @@ fn connections_that_cannot_be_are_refused() {
         (json!({"plugin_name": "x"}), "plugin not found in the catalog"),
         (json!({"plugin_name": "mysql-database-plugin"}), "connection_url cannot be empty"),
         (json!({"plugin_name": "mysql-database-plugin", "connection_url": "x"}), "not of the form"),
-        (json!({"plugin_name": "postgresql-database-plugin", "connection_url": URL, "username": "{{password}}"}),
-         "username and/or password cannot contain the template variables"),
-        (json!({"plugin_name": "postgresql-database-plugin", "connection_url": URL, "username_template": "{{ oops }}"}),
-         "function \"oops\" not defined"),
-        (json!({"plugin_name": "postgresql-database-plugin", "connection_url": URL, "password_authentication": "md5"}),
-         "not a valid password authentication type"),
+        (
+            json!({"plugin_name": "postgresql-database-plugin", "connection_url": URL, "username": "{{password}}"}),
+            "username and/or password cannot contain the template variables",
+        ),
+        (
+            json!({"plugin_name": "postgresql-database-plugin", "connection_url": URL, "username_template": "{{ oops }}"}),
+            "function \"oops\" not defined",
+        ),
+        (
+            json!({"plugin_name": "postgresql-database-plugin", "connection_url": URL, "password_authentication": "md5"}),
+            "not a valid password authentication type",
+        ),
     ] {
         let (code, text) = w.refused(Operation::Update, "config/x", body.clone());
         assert_eq!(code, Code::Invalid);
@@ -117,7 +132,10 @@ fn an_account_comes_and_goes_with_its_lease() {
     assert_eq!(password.len(), 20);
     let told = take(&server);
     assert_eq!(told.len(), 2);
-    assert!(told[0].starts_with(&format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}' VALID UNTIL '2023-11-14 2")), "{told:?}");
+    assert!(
+        told[0].starts_with(&format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}' VALID UNTIL '2023-11-14 2")),
+        "{told:?}"
+    );
     let terms = a.response.unwrap().lease.unwrap();
     assert_eq!((terms.ttl, terms.max_ttl, terms.renewable), (3600, 86_400, true));
     assert!(w.jobs().is_empty(), "the lease took the intent's place");
@@ -157,7 +175,11 @@ fn a_creation_that_fails_is_undone_and_says_why() {
     for (role, body, want) in [
         ("nobody", json!({}), "unknown role: nobody"),
         ("other", json!({"db_name": "pg", "creation_statements": ["X"]}), "\"other\" is not an allowed role"),
-        ("lost", json!({"db_name": "none", "creation_statements": ["X"]}), "failed to find entry for connection with name: \"none\""),
+        (
+            "lost",
+            json!({"db_name": "none", "creation_statements": ["X"]}),
+            "failed to find entry for connection with name: \"none\"",
+        ),
         ("web", json!({"creation_statements": []}), "empty creation statements"),
     ] {
         if body != json!({}) {
@@ -171,11 +193,17 @@ fn a_creation_that_fails_is_undone_and_says_why() {
 fn an_intent_that_nobody_settled_is_undone() {
     let (mut w, server) = configured();
     // the process dies after the account was made: the step after the intent never comes
-    let args = |w: &mut World| w.transaction(Operation::Read, "creds/web", |cx| {
-        let map = serde_json::Map::from_iter([("name".to_owned(), json!("web"))]);
-        let args = ringfence_logical::Args::parse(super::paths::PATHS.iter().find(|p| p.pattern == "creds/{name}").unwrap().fields, &[], map)?;
-        super::creds::read(cx, &args).map(|_| ())
-    });
+    let args = |w: &mut World| {
+        w.transaction(Operation::Read, "creds/web", |cx| {
+            let map = serde_json::Map::from_iter([("name".to_owned(), json!("web"))]);
+            let args = ringfence_logical::Args::parse(
+                super::paths::PATHS.iter().find(|p| p.pattern == "creds/{name}").unwrap().fields,
+                &[],
+                map,
+            )?;
+            super::creds::read(cx, &args).map(|_| ())
+        })
+    };
     args(&mut w).unwrap();
     let jobs = w.jobs();
     assert_eq!(jobs.len(), 1);
@@ -189,7 +217,8 @@ fn the_root_password_is_never_lost() {
     let (mut w, server) = configured();
     w.post("rotate-root/pg", Value::Null);
     let told = take(&server);
-    let second = told[0].strip_prefix("ALTER ROLE \"root\" WITH PASSWORD '").unwrap().trim_end_matches("'").to_owned();
+    let second =
+        told[0].strip_prefix("ALTER ROLE \"root\" WITH PASSWORD '").unwrap().trim_end_matches("'").to_owned();
     w.post("config/pg", json!({}));
     assert_eq!(take(&server), [format!("knock postgresql://root:{second}@db:5432/app")]);
     assert!(w.jobs().is_empty());
@@ -197,7 +226,11 @@ fn the_root_password_is_never_lost() {
     // the server took it, but nobody heard: the new one opens
     fail(&server, "timed out");
     w.refused(Operation::Update, "rotate-root/pg", Value::Null);
-    let third = take(&server)[0].strip_prefix("ALTER ROLE \"root\" WITH PASSWORD '").unwrap().trim_end_matches("'").to_owned();
+    let third = take(&server)[0]
+        .strip_prefix("ALTER ROLE \"root\" WITH PASSWORD '")
+        .unwrap()
+        .trim_end_matches("'")
+        .to_owned();
     assert!(w.refused(Operation::Update, "rotate-root/pg", Value::Null).1.contains("being settled"));
     assert_eq!(w.jobs()[0].0, "root/pg");
     w.due("root/pg").unwrap();
@@ -218,8 +251,15 @@ fn the_root_password_is_never_lost() {
     fail(&server, "away");
     assert!(w.due("root/pg").is_err());
     w.due("root/pg").unwrap();
-    w.post("config/none", json!({"plugin_name": "mysql-database-plugin", "connection_url": "u:p@tcp(h)/", "verify_connection": false}));
-    assert!(w.refused(Operation::Update, "rotate-root/none", Value::Null).1.contains("unable to rotate root credentials: no username in configuration"));
+    w.post(
+        "config/none",
+        json!({"plugin_name": "mysql-database-plugin", "connection_url": "u:p@tcp(h)/", "verify_connection": false}),
+    );
+    assert!(
+        w.refused(Operation::Update, "rotate-root/none", Value::Null)
+            .1
+            .contains("unable to rotate root credentials: no username in configuration")
+    );
 }
 
 #[test]
@@ -227,7 +267,10 @@ fn static_accounts_are_rotated() {
     let (mut w, server) = configured();
     w.post("static-roles/static", json!({"db_name": "pg", "username": "app", "rotation_period": "1h"}));
     let first = w.get("static-creds/static").data;
-    assert_eq!(take(&server), [format!("ALTER ROLE \"app\" WITH PASSWORD '{}'", first["password"].as_str().unwrap())]);
+    assert_eq!(
+        take(&server),
+        [format!("ALTER ROLE \"app\" WITH PASSWORD '{}'", first["password"].as_str().unwrap())]
+    );
     let (job, at) = w.jobs().pop().unwrap();
     assert_eq!((job.as_str(), at.seconds().abs_diff(w.now.seconds() + 3600) < 5), ("static/static", true));
     w.due(&job).unwrap();
@@ -249,7 +292,10 @@ fn static_accounts_are_rotated() {
     w.post("rotate-role/static", Value::Null);
     fail(&server, "away");
     let (_, text) = w.refused(Operation::Update, "rotate-role/static", Value::Null);
-    assert!(text.contains("unable to finish rotating credentials; retries will continue in the background"), "{text}");
+    assert!(
+        text.contains("unable to finish rotating credentials; retries will continue in the background"),
+        "{text}"
+    );
     w.post("static-roles/static", json!({"rotation_schedule": "0 0 * * *", "rotation_window": "2h"}));
     assert_eq!(w.get("static-roles/static").data["rotation_schedule"], json!("0 0 * * *"));
     w.delete("static-roles/static");
@@ -263,11 +309,26 @@ fn static_roles_that_cannot_be_are_refused() {
         (json!({}), "username is a required field to create a static account"),
         (json!({"username": "a"}), "database name is a required field"),
         (json!({"username": "a", "db_name": "pg"}), "must be provided to create a static account"),
-        (json!({"username": "a", "db_name": "pg", "rotation_period": 4}), "rotation_period must be 5 seconds or more"),
-        (json!({"username": "a", "db_name": "pg", "rotation_period": 5, "rotation_schedule": "* * * * *"}), "mutually exclusive"),
-        (json!({"username": "a", "db_name": "pg", "rotation_schedule": "nonsense"}), "could not parse rotation_schedule"),
-        (json!({"username": "a", "db_name": "pg", "rotation_schedule": "* * * * *", "rotation_window": 5}), "rotation_window must be"),
-        (json!({"username": "a", "db_name": "pg", "rotation_period": 5, "rotation_window": "1h"}), "rotation_window is invalid"),
+        (
+            json!({"username": "a", "db_name": "pg", "rotation_period": 4}),
+            "rotation_period must be 5 seconds or more",
+        ),
+        (
+            json!({"username": "a", "db_name": "pg", "rotation_period": 5, "rotation_schedule": "* * * * *"}),
+            "mutually exclusive",
+        ),
+        (
+            json!({"username": "a", "db_name": "pg", "rotation_schedule": "nonsense"}),
+            "could not parse rotation_schedule",
+        ),
+        (
+            json!({"username": "a", "db_name": "pg", "rotation_schedule": "* * * * *", "rotation_window": 5}),
+            "rotation_window must be",
+        ),
+        (
+            json!({"username": "a", "db_name": "pg", "rotation_period": 5, "rotation_window": "1h"}),
+            "rotation_window is invalid",
+        ),
     ] {
         let (_, text) = w.refused(Operation::Update, "static-roles/static", body.clone());
         assert!(text.contains(want), "{body}: {text}");
@@ -276,7 +337,10 @@ fn static_roles_that_cannot_be_are_refused() {
     let body = json!({"username": "a", "db_name": "pg", "rotation_period": 5});
     assert!(w.refused(Operation::Update, "static-roles/static", body).1.contains("no such role"));
     assert_eq!((w.get("static-roles/static").code, w.jobs().len()), (Code::NotFound, 0), "it was not taken over");
-    assert_eq!(w.refused(Operation::Update, "static-roles/web", json!({})).1, "Role and Static Role names must be unique");
+    assert_eq!(
+        w.refused(Operation::Update, "static-roles/web", json!({})).1,
+        "Role and Static Role names must be unique"
+    );
     assert_eq!(w.refused(Operation::Read, "static-creds/x", Value::Null).1, "unknown role: x");
 }
 
@@ -300,15 +364,20 @@ fn a_certificate_for_an_account() {
     let cert = ca.self_signed(&key).unwrap();
     let config = json!({"ca_cert": cert.pem(), "ca_private_key": key.serialize_pem(), "key_type": "ec",
         "common_name_template": "{{ .RoleName }}-{{ random 8 }}"});
-    w.post("roles/web", json!({"credential_type": "client_certificate", "credential_config": config,
-        "creation_statements": "CREATE ROLE \"{{name}}\" LOGIN"}));
+    w.post(
+        "roles/web",
+        json!({"credential_type": "client_certificate", "credential_config": config,
+        "creation_statements": "CREATE ROLE \"{{name}}\" LOGIN"}),
+    );
     assert!(w.get("roles/web").data["credential_config"].get("ca_private_key").is_none());
     let a = w.get("creds/web").data;
     let name = a["username"].as_str().unwrap();
     assert!(name.starts_with("web-"));
     assert_eq!(take(&server), [format!("CREATE ROLE \"{name}\" LOGIN")]);
     let pem = a["client_certificate"].as_str().unwrap();
-    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----") && a["private_key"].as_str().unwrap().contains("PRIVATE KEY"));
+    assert!(
+        pem.starts_with("-----BEGIN CERTIFICATE-----") && a["private_key"].as_str().unwrap().contains("PRIVATE KEY")
+    );
     assert_eq!(a["private_key_type"], json!("ec"));
     for (config, want) in [
         (json!({"nonsense": 1}), "is not one of"),
@@ -318,5 +387,8 @@ fn a_certificate_for_an_account() {
         let body = json!({"credential_type": "client_certificate", "credential_config": config});
         assert!(w.refused(Operation::Update, "roles/web", body).1.contains(want));
     }
-    assert_eq!(w.refused(Operation::Update, "roles/web", json!({"credential_type": "x"})).1, "invalid credential_type \"x\"");
+    assert_eq!(
+        w.refused(Operation::Update, "roles/web", json!({"credential_type": "x"})).1,
+        "invalid credential_type \"x\""
+    );
 }
