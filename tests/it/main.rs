@@ -2,9 +2,14 @@
 
 mod audit;
 mod crash;
+mod database;
+mod databases;
 mod harness;
 mod hostile;
 mod listen;
 mod server;
+mod ssh;
 mod start;
 mod tidy;
+mod totp;
+mod transit;

@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod cidr;
 pub mod cubbyhole;
+pub mod database;
 pub mod kv1;
 pub mod kv2;
 pub mod page;
@@ -30,6 +31,7 @@ pub fn registry() -> Registry {
         .add("transit", Box::new(transit::Transit))
         .add("totp", Box::new(totp::Totp))
         .add("ssh", Box::new(ssh::Ssh))
+        .add("database", Box::new(database::Database))
         .add("userpass", Box::new(auth::userpass::Userpass))
         .add("approle", Box::new(auth::approle::Approle));
     r

@@ -7,7 +7,7 @@ use crate::identity::Identity;
 use crate::mount::{Router, SystemTtls, UserLockout};
 use crate::namespace::Namespace;
 use ringfence_barrier::{HashKind, Keyring, Sealer, Txn};
-use ringfence_base::Wall;
+use ringfence_base::{NsId, Wall};
 use ringfence_logical::{Cx, Error, Host, Memo, Registry};
 use ringfence_policy::template::Template;
 use std::any::Any;
@@ -123,6 +123,10 @@ const ENGINE_HASH: HashKind = HashKind(128);
 impl Host for VaultHost {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn password_policy(&self, txn: &mut Txn<'_>, ns: NsId, name: &str) -> Result<Option<String>, Error> {
+        crate::sys::policies::password_text(txn, ns, name)
     }
 
     fn keyed_hash(&self, kind: &str, bytes: &[u8]) -> [u8; 16] {
