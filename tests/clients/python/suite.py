@@ -660,6 +660,52 @@ class Refusals(Case):
         self.assertIsNone(self.root.read("cubbyhole/a"))
 
 
+class Transit(Case):
+    HELLO = "aGVsbG8="
+
+    def setUp(self):
+        super().setUp()
+        self.mount = self.engine("transit")
+        self.transit = self.root.secrets.transit
+
+    def test_encrypt_rotate_rewrap(self):
+        self.transit.create_key("k", mount_point=self.mount)
+        sealed = self.transit.encrypt_data("k", plaintext=self.HELLO, mount_point=self.mount)["data"]["ciphertext"]
+        self.transit.rotate_key("k", mount_point=self.mount)
+        again = self.transit.rewrap_data("k", ciphertext=sealed, mount_point=self.mount)["data"]["ciphertext"]
+        self.assertTrue(again.startswith("vault:v2:"))
+        for one in (sealed, again):
+            opened = self.transit.decrypt_data("k", ciphertext=one, mount_point=self.mount)
+            self.assertEqual(opened["data"]["plaintext"], self.HELLO)
+        self.transit.update_key_configuration("k", min_decryption_version=2, mount_point=self.mount)
+        self.refused(errors.InvalidRequest, "too old", self.transit.decrypt_data, "k", sealed, mount_point=self.mount)
+        batch = [{"plaintext": self.HELLO} for _ in range(100)]
+        results = self.transit.encrypt_data("k", batch_input=batch, mount_point=self.mount)["data"]["batch_results"]
+        self.assertEqual(len(results), 100)
+
+    def test_sign_and_verify(self):
+        for kind in ("ed25519", "ecdsa-p256", "rsa-2048"):
+            self.transit.create_key(kind, key_type=kind, mount_point=self.mount)
+            signature = self.transit.sign_data(kind, self.HELLO, mount_point=self.mount)["data"]["signature"]
+            answer = self.transit.verify_signed_data(kind, self.HELLO, signature=signature, mount_point=self.mount)
+            self.assertTrue(answer["data"]["valid"])
+
+    def test_data_keys_hmacs_backups(self):
+        self.transit.create_key("k", exportable=True, allow_plaintext_backup=True, mount_point=self.mount)
+        made = self.transit.generate_data_key("k", key_type="plaintext", mount_point=self.mount)["data"]
+        opened = self.transit.decrypt_data("k", ciphertext=made["ciphertext"], mount_point=self.mount)
+        self.assertEqual(opened["data"]["plaintext"], made["plaintext"])
+        code = self.transit.generate_hmac("k", self.HELLO, mount_point=self.mount)["data"]["hmac"]
+        answer = self.transit.verify_signed_data("k", self.HELLO, hmac=code, mount_point=self.mount)
+        self.assertTrue(answer["data"]["valid"])
+        backup = self.transit.backup_key("k", mount_point=self.mount)["data"]["backup"]
+        self.transit.restore_key(backup, name="copy", mount_point=self.mount)
+        exported = [self.transit.export_key(n, key_type="encryption-key", mount_point=self.mount)["data"]["keys"]
+                    for n in ("k", "copy")]
+        self.assertEqual(exported[0], exported[1])
+        self.assertEqual(self.transit.list_keys(mount_point=self.mount)["data"]["keys"], ["copy", "k"])
+
+
 class Ceremony(Case):
     """A durable server of its own: from nothing to sealed, and over a restart."""
 
