@@ -163,7 +163,8 @@ impl Bench {
         let made = ask("POST", "auth/token/create", json!({"type": "batch", "policies": ["transit"]}));
         let token = text_of(&made["auth"]["client_token"]);
         let plaintext = STANDARD.encode([7u8; 256]);
-        let one = request("POST", "transit/encrypt/app", &token, json!({"plaintext": plaintext}).to_string().as_bytes());
+        let one =
+            request("POST", "transit/encrypt/app", &token, json!({"plaintext": plaintext}).to_string().as_bytes());
         let bare = self.bare("encrypt", &self.server.exchange(&one), None);
         let mut rows = [Row::new("bare answer"), Row::new("transit encrypt of 256 bytes, batch token")];
         let (mut plain, mut served) =
@@ -175,7 +176,10 @@ impl Bench {
         }
         println!("\nTransit, {CONNECTIONS} connections");
         table(&rows);
-        println!("encrypt / bare answer: {:.2} (at least 0.6)", rows[1].median().per_second / rows[0].median().per_second);
+        println!(
+            "encrypt / bare answer: {:.2} (at least 0.6)",
+            rows[1].median().per_second / rows[0].median().per_second
+        );
         let items = vec![json!({"plaintext": plaintext}); BATCH_ITEMS];
         let body = json!({"batch_input": items}).to_string();
         let many = request("POST", "transit/encrypt/app", &token, body.as_bytes());
@@ -189,7 +193,10 @@ impl Bench {
         // by the server's own CPU: beside it the load generator has no say
         let item_us = batches[0].median().cpu_us / BATCH_ITEMS as f64;
         let raw_us = raw_item_us(&plaintext);
-        println!("an item of a batch over HTTP {item_us:.3} us of CPU, raw AEAD and base64 {raw_us:.3} us: {:.2}", raw_us / item_us);
+        println!(
+            "an item of a batch over HTTP {item_us:.3} us of CPU, raw AEAD and base64 {raw_us:.3} us: {:.2}",
+            raw_us / item_us
+        );
     }
 
     fn reads(&self) {

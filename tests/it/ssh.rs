@@ -55,7 +55,8 @@ fn ssh_keygen_reads_what_every_kind_of_ca_signs() {
         for part in ["user certificate", "ubuntu", "admin", "permit-pty", "force-command uptime"] {
             assert!(read.contains(part), "{part} in {read}");
         }
-        let issued = s.put("ssh/issue/r", &s.root, &json!({"key_type": ca, "key_bits": bits, "valid_principals": "x"}));
+        let issued =
+            s.put("ssh/issue/r", &s.root, &json!({"key_type": ca, "key_bits": bits, "valid_principals": "x"}));
         let path = s.scratch.0.join(format!("issued-{ca}-{bits}"));
         write(&path, issued.json()["data"]["private_key"].as_str().expect("text"), 0o600);
         let public = keygen(&["-y", "-f", shown(&path)]);
@@ -63,7 +64,9 @@ fn ssh_keygen_reads_what_every_kind_of_ca_signs() {
         assert_eq!(s.request("DELETE", "ssh/config/ca", &s.root, None).status, 204);
     }
     // a CA that ssh-keygen made, in OpenSSH's own form and in PEM
-    for (kind, form) in [("ed25519", None), ("rsa", Some("PEM")), ("ecdsa", Some("PKCS8")), ("rsa", None), ("ecdsa", None)] {
+    for (kind, form) in
+        [("ed25519", None), ("rsa", Some("PEM")), ("ecdsa", Some("PKCS8")), ("rsa", None), ("ecdsa", None)]
+    {
         let path = s.scratch.0.join(format!("ca-{kind}-{}", form.unwrap_or("own")));
         let mut args = vec!["-q", "-t", kind, "-N", "", "-f", shown(&path)];
         args.extend(form.iter().flat_map(|f| ["-m", f]));

@@ -40,7 +40,9 @@ fn of_two_requests_with_one_code_one_wins() {
     let code = s.get("totp/code/k", &s.root).json()["data"]["code"].clone();
     let won: usize = std::thread::scope(|scope| {
         let tries: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| s.put("totp/code/k", &s.root, &json!({"code": code})).json()["data"]["valid"] == true))
+            .map(|_| {
+                scope.spawn(|| s.put("totp/code/k", &s.root, &json!({"code": code})).json()["data"]["valid"] == true)
+            })
             .collect();
         tries.into_iter().filter_map(|t| t.join().ok()).filter(|w| *w).count()
     });

@@ -34,7 +34,11 @@ fn index(s: &Server) -> Value {
 fn a_day_of_a_key() {
     let mut s = ready("transit-day");
     for kind in ["aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "aes128-gcm96", "rsa-2048"] {
-        let made = ok(&s, &format!("keys/{kind}"), json!({"type": kind, "exportable": true, "allow_plaintext_backup": true}));
+        let made = ok(
+            &s,
+            &format!("keys/{kind}"),
+            json!({"type": kind, "exportable": true, "allow_plaintext_backup": true}),
+        );
         assert_eq!(made["type"], kind);
         let before = index(&s);
         let sealed = ok(&s, &format!("encrypt/{kind}"), json!({"plaintext": HELLO}));
@@ -50,7 +54,10 @@ fn a_day_of_a_key() {
             s.start();
             s.unseal();
             for c in [&sealed, &again] {
-                assert_eq!(ok(&s, "decrypt/aes256-gcm96", json!({"ciphertext": c["ciphertext"]}))["plaintext"], HELLO);
+                assert_eq!(
+                    ok(&s, "decrypt/aes256-gcm96", json!({"ciphertext": c["ciphertext"]}))["plaintext"],
+                    HELLO
+                );
             }
         }
         let backup = s.get(&format!("transit/backup/{kind}"), &s.root).json()["data"]["backup"].clone();
@@ -163,6 +170,7 @@ fn the_command_line_reaches_it() {
     assert_eq!(code, 0, "{err}");
     let (code, out, err) = s.cli(&["write", "-field=ciphertext", "transit/encrypt/cli", "plaintext=aGVsbG8="]);
     assert_eq!(code, 0, "{err}");
-    let (_, out, _) = s.cli(&["write", "-field=plaintext", "transit/decrypt/cli", &format!("ciphertext={}", out.trim())]);
+    let (_, out, _) =
+        s.cli(&["write", "-field=plaintext", "transit/decrypt/cli", &format!("ciphertext={}", out.trim())]);
     assert_eq!(out.trim(), HELLO);
 }

@@ -144,11 +144,17 @@ mod tests {
         let key = "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f";
         let aad = "50515253c0c1c2c3c4c5c6c7";
         let sealed = seal(Cipher::ChaCha20Poly1305, key, "070000004041424344454647", aad, SUNSCREEN);
-        assert!(sealed.starts_with("d31a8d34648e60db7b86afbc53ef7ec2") && sealed.ends_with("1ae10b594f09e26a7e902ecbd0600691"));
+        assert!(
+            sealed.starts_with("d31a8d34648e60db7b86afbc53ef7ec2")
+                && sealed.ends_with("1ae10b594f09e26a7e902ecbd0600691")
+        );
         // draft-irtf-cfrg-xchacha-03 A.3.1
         let nonce = "404142434445464748494a4b4c4d4e4f5051525354555657";
         let sealed = seal(Cipher::XChaCha20Poly1305, key, nonce, aad, SUNSCREEN);
-        assert!(sealed.starts_with("bd6d179d3e83d43b9576579493c0e939") && sealed.ends_with("c0875924c1c7987947deafd8780acf49"));
+        assert!(
+            sealed.starts_with("bd6d179d3e83d43b9576579493c0e939")
+                && sealed.ends_with("c0875924c1c7987947deafd8780acf49")
+        );
     }
 
     #[test]

@@ -18,8 +18,9 @@ pub fn wrap(kek: &[u8; KEY_BYTES], key: &[u8]) -> Option<Vec<u8>> {
 /// It was not wrapped under this key.
 pub fn unwrap(kek: &[u8; KEY_BYTES], wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotAuthentic> {
     let mut out = Zeroizing::new(vec![0; wrapped.len()]);
-    let unwrapped =
-        AesKek::new(&AES_256, kek).and_then(|k| k.unwrap_with_padding(wrapped, &mut out)).map_err(|_| NotAuthentic)?;
+    let unwrapped = AesKek::new(&AES_256, kek)
+        .and_then(|k| k.unwrap_with_padding(wrapped, &mut out))
+        .map_err(|_| NotAuthentic)?;
     let length = unwrapped.len();
     out.truncate(length);
     Ok(out)

@@ -42,7 +42,13 @@ mod tests {
         let two = format!("{}{}", &*one, &*encode("CERTIFICATE", b"c"));
         let all = decode_all(&two).unwrap();
         assert_eq!(all.iter().map(|b| b.0.as_str()).collect::<Vec<_>>(), ["PUBLIC KEY", "CERTIFICATE"]);
-        for junk in ["", "-----BEGIN X", "-----BEGIN X-----\n-----END Y-----", "-----BEGIN X-----\n!!\n-----END X-----", "-----END A-----BEGIN "] {
+        for junk in [
+            "",
+            "-----BEGIN X",
+            "-----BEGIN X-----\n-----END Y-----",
+            "-----BEGIN X-----\n!!\n-----END X-----",
+            "-----END A-----BEGIN ",
+        ] {
             assert!(decode(junk).is_none(), "{junk}");
         }
         assert!(decode_all("-----BEGIN X-----\n!!\n-----END X-----").is_none());

@@ -8,8 +8,8 @@ use ringfence_crypto::Provider;
 use ringfence_logical::path::Matcher;
 use ringfence_logical::side::perform;
 use ringfence_logical::{
-    Args, Cx, Engine, Error, Host, Memo, MountInfo, Operation, Principal, Request, Response, SideOp, SideResult, Step,
-    TokenType,
+    Args, Cx, Engine, Error, Host, Memo, MountInfo, Operation, Principal, Request, Response, SideOp, SideResult,
+    Step, TokenType,
 };
 use ringfence_store::Image;
 use serde_json::{Map, Value, json};

@@ -6,8 +6,8 @@
 
 use super::{NotAKey, Refused};
 use aws_lc_rs::digest::{self, Digest};
-use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, EcPrivateKeyRfc5915Der, EcPublicKeyUncompressedBin};
 use aws_lc_rs::encoding::PublicKeyX509Der;
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, EcPrivateKeyRfc5915Der, EcPublicKeyUncompressedBin};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING,
     ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
@@ -256,7 +256,6 @@ fn padded(number: &[u8], width: usize) -> Result<Vec<u8>, NotAKey> {
     out.extend_from_slice(significant);
     Ok(out)
 }
-
 
 #[cfg(test)]
 mod tests {

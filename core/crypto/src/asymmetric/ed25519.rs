@@ -105,7 +105,9 @@ mod tests {
         let key = Ed25519Private::from_seed(&seed);
         assert_eq!(hex::encode(key.public()), "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
         let signature = key.sign(&[0x72]);
-        assert!(hex::encode(&signature).starts_with("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"));
+        assert!(
+            hex::encode(&signature).starts_with("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da")
+        );
         assert!(verify(&key.public(), &[0x72], &signature) && !verify(&key.public(), &[0x73], &signature));
         let again = Ed25519Private::from_pkcs8(&key.pkcs8().unwrap()).unwrap();
         assert_eq!(again.seed(), key.seed());

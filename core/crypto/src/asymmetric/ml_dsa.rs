@@ -124,9 +124,11 @@ mod tests {
 
     #[test]
     fn signs_verifies_and_comes_back_from_its_seed() {
-        for (set, public_bytes, signature_bytes) in
-            [(ParameterSet::MlDsa44, 1312, 2420), (ParameterSet::MlDsa65, 1952, 3309), (ParameterSet::MlDsa87, 2592, 4627)]
-        {
+        for (set, public_bytes, signature_bytes) in [
+            (ParameterSet::MlDsa44, 1312, 2420),
+            (ParameterSet::MlDsa65, 1952, 3309),
+            (ParameterSet::MlDsa87, 2592, 4627),
+        ] {
             let key = MlDsaPrivate::from_seed(set, &[7; 32]).unwrap();
             let signature = key.sign(b"text").unwrap();
             // the sizes of FIPS 204, table 2

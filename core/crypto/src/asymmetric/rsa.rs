@@ -59,15 +59,42 @@ impl std::fmt::Debug for RsaPrivate {
 macro_rules! with_hash {
     ($hash:expr, $H:ident => $body:expr) => {
         match $hash {
-            Hash::Sha1 => { type $H = sha1::Sha1; $body }
-            Hash::Sha224 => { type $H = sha2::Sha224; $body }
-            Hash::Sha256 => { type $H = sha2::Sha256; $body }
-            Hash::Sha384 => { type $H = sha2::Sha384; $body }
-            Hash::Sha512 => { type $H = sha2::Sha512; $body }
-            Hash::Sha3_224 => { type $H = sha3::Sha3_224; $body }
-            Hash::Sha3_256 => { type $H = sha3::Sha3_256; $body }
-            Hash::Sha3_384 => { type $H = sha3::Sha3_384; $body }
-            Hash::Sha3_512 => { type $H = sha3::Sha3_512; $body }
+            Hash::Sha1 => {
+                type $H = sha1::Sha1;
+                $body
+            }
+            Hash::Sha224 => {
+                type $H = sha2::Sha224;
+                $body
+            }
+            Hash::Sha256 => {
+                type $H = sha2::Sha256;
+                $body
+            }
+            Hash::Sha384 => {
+                type $H = sha2::Sha384;
+                $body
+            }
+            Hash::Sha512 => {
+                type $H = sha2::Sha512;
+                $body
+            }
+            Hash::Sha3_224 => {
+                type $H = sha3::Sha3_224;
+                $body
+            }
+            Hash::Sha3_256 => {
+                type $H = sha3::Sha3_256;
+                $body
+            }
+            Hash::Sha3_384 => {
+                type $H = sha3::Sha3_384;
+                $body
+            }
+            Hash::Sha3_512 => {
+                type $H = sha3::Sha3_512;
+                $body
+            }
         }
     };
 }

@@ -30,7 +30,9 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         None => private.is_empty() && public.is_empty(),
     };
     if generate && !(private.is_empty() && public.is_empty()) {
-        return Err(Error::invalid("public_key and private_key must not be set when generate_signing_key is set to true"));
+        return Err(Error::invalid(
+            "public_key and private_key must not be set when generate_signing_key is set to true",
+        ));
     }
     if cx.exists(AREA, CA) {
         return Err(Error::invalid("keys are already configured; delete them before reconfiguring"));
@@ -43,7 +45,9 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         });
     }
     if private.is_empty() || public.is_empty() {
-        return Err(Error::invalid("only one of public_key and private_key set; both must be set to use, or both must be blank to auto-generate"));
+        return Err(Error::invalid(
+            "only one of public_key and private_key set; both must be set to use, or both must be blank to auto-generate",
+        ));
     }
     let key = Private::from_text(private)?;
     let shown = ssh_key::PublicKey::from_openssh(public.trim())

@@ -34,7 +34,13 @@ impl KeyType {
             ("ecdsa-sha2-nistp521", 0 | 521) | ("ec", 521) => KeyType::Ec(Curve::P521),
             ("ssh-ed25519" | "ed25519", 0 | 256) => KeyType::Ed25519,
             (
-                "ssh-rsa" | "rsa" | "ec" | "ssh-ed25519" | "ed25519" | "ecdsa-sha2-nistp256" | "ecdsa-sha2-nistp384"
+                "ssh-rsa"
+                | "rsa"
+                | "ec"
+                | "ssh-ed25519"
+                | "ed25519"
+                | "ecdsa-sha2-nistp256"
+                | "ecdsa-sha2-nistp384"
                 | "ecdsa-sha2-nistp521",
                 _,
             ) => return Err(wrong()),
@@ -166,7 +172,8 @@ impl Private {
 
     /// `ssh-ed25519 AAAA...`, without a line break.
     pub fn public_line(&self) -> Result<String, Error> {
-        let key = ssh_key::PublicKey::from_bytes(&self.public_blob()?).map_err(|_| Error::internal("encoding a key"))?;
+        let key =
+            ssh_key::PublicKey::from_bytes(&self.public_blob()?).map_err(|_| Error::internal("encoding a key"))?;
         key.to_openssh().map_err(|_| Error::internal("encoding a key"))
     }
 

@@ -51,17 +51,8 @@ const SIGN_FIELDS: &[Field] = &[
     SIGN[6],
     Field::str("public_key", "The key to sign, as OpenSSH writes it."),
 ];
-const ISSUE_FIELDS: &[Field] = &[
-    SIGN[0],
-    SIGN[1],
-    SIGN[2],
-    SIGN[3],
-    SIGN[4],
-    SIGN[5],
-    SIGN[6],
-    KEY_TYPE.preset(Preset::Str("rsa")),
-    KEY_BITS,
-];
+const ISSUE_FIELDS: &[Field] =
+    &[SIGN[0], SIGN[1], SIGN[2], SIGN[3], SIGN[4], SIGN[5], SIGN[6], KEY_TYPE.preset(Preset::Str("rsa")), KEY_BITS];
 
 static TABLE: Table = Table {
     kind: "ssh",

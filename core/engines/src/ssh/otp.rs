@@ -35,7 +35,8 @@ fn serves(role: &Role, name: &str, ip: IpAddr, zero: &[String]) -> Result<(), &'
         };
     }
     let excluded = ranges(&role.exclude_cidr_list);
-    if !cidr_allows(&ranges(&role.cidr_list), Some(ip)) || (!excluded.is_empty() && cidr_allows(&excluded, Some(ip))) {
+    if !cidr_allows(&ranges(&role.cidr_list), Some(ip)) || (!excluded.is_empty() && cidr_allows(&excluded, Some(ip)))
+    {
         return Err("IP does not belong to role");
     }
     Ok(())

@@ -99,7 +99,8 @@ pub fn texts(v: Option<&Value>, name: &str) -> Result<BTreeMap<String, String>, 
 }
 
 fn lengths(v: Option<&Value>) -> Result<BTreeMap<String, Vec<u64>>, Error> {
-    let bad = || Error::invalid("error processing allowed_user_key_lengths: lengths are integers or lists of integers");
+    let bad =
+        || Error::invalid("error processing allowed_user_key_lengths: lengths are integers or lists of integers");
     let one = |v: &Value| match v {
         Value::Number(n) => n.as_u64().ok_or_else(bad),
         Value::String(s) => s.parse().map_err(|_| bad()),
@@ -161,7 +162,9 @@ fn certificates(args: &Args, role: &mut Role) -> Result<(), Error> {
     role.allow_user_certificates = args.bool("allow_user_certificates");
     role.allow_host_certificates = args.bool("allow_host_certificates");
     if !role.allow_user_certificates && !role.allow_host_certificates {
-        return Err(Error::invalid("Either 'allow_user_certificates' or 'allow_host_certificates' must be set to 'true'"));
+        return Err(Error::invalid(
+            "Either 'allow_user_certificates' or 'allow_host_certificates' must be set to 'true'",
+        ));
     }
     (role.ttl, role.max_ttl) = (args.seconds("ttl"), args.seconds("max_ttl"));
     if role.max_ttl > 0 && role.ttl > role.max_ttl {
@@ -231,4 +234,3 @@ pub fn delete(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     nothing()
 }
-

@@ -1,9 +1,9 @@
 //! Signing certificates by the rules of a role.
 
+use super::ca;
 use super::certificate::Certificate;
 use super::key::{KeyType, Private, with_fresh};
 use super::role::{self, Role, parts};
-use super::ca;
 use ringfence_base::Wall;
 use ringfence_logical::{Args, Cx, Error, Outcome, Response};
 use serde_json::json;
@@ -114,8 +114,12 @@ fn judge(role: &Role, names: &[&str], bits: u64) -> Result<(), String> {
 /// Signs a key by the role's rules; answers serial number and line.
 fn certify(cx: &mut Cx<'_, '_>, args: &Args, role: &Role, key: &PublicKey) -> Result<(String, String), Error> {
     let is_host = match args.str("cert_type") {
-        "user" if !role.allow_user_certificates => return Err(Error::invalid("cert_type 'user' is not allowed by role")),
-        "host" if !role.allow_host_certificates => return Err(Error::invalid("cert_type 'host' is not allowed by role")),
+        "user" if !role.allow_user_certificates => {
+            return Err(Error::invalid("cert_type 'user' is not allowed by role"));
+        }
+        "host" if !role.allow_host_certificates => {
+            return Err(Error::invalid("cert_type 'host' is not allowed by role"));
+        }
         "user" => false,
         "host" => true,
         _ => return Err(Error::invalid("cert_type must be either 'user' or 'host'")),
@@ -125,7 +129,8 @@ fn certify(cx: &mut Cx<'_, '_>, args: &Args, role: &Role, key: &PublicKey) -> Re
     let key_id = key_id(cx, args, role, key)?;
     let critical = critical_options(args, role)?;
     let extensions = extensions(cx, args, role)?;
-    let stored = ca::load(cx)?.ok_or_else(|| Error::invalid("failed to read CA private key: keys haven't been configured yet"))?;
+    let stored = ca::load(cx)?
+        .ok_or_else(|| Error::invalid("failed to read CA private key: keys haven't been configured yet"))?;
     let ca = Private::load(&stored)?;
     let mut serial = [0; 8];
     cx.rng.fill(&mut serial);
@@ -171,7 +176,9 @@ fn principals(cx: &mut Cx<'_, '_>, args: &Args, role: &Role, is_host: bool) -> R
     }
     if asked.is_empty() {
         let default = match (is_host, role.default_user.is_empty()) {
-            (false, false) if role.default_user_template => fill(cx, &role.default_user)?.filter(|u| !u.contains(',')),
+            (false, false) if role.default_user_template => {
+                fill(cx, &role.default_user)?.filter(|u| !u.contains(','))
+            }
             (false, false) => Some(role.default_user.clone()),
             _ => None,
         };
@@ -269,8 +276,8 @@ fn extensions(cx: &mut Cx<'_, '_>, args: &Args, role: &Role) -> Result<BTreeMap<
     }
     let mut filled = BTreeMap::new();
     for (name, value) in &role.default_extensions {
-        let value = fill(cx, value)?
-            .ok_or_else(|| Error::invalid(format!("template '{value}' could not be rendered")))?;
+        let value =
+            fill(cx, value)?.ok_or_else(|| Error::invalid(format!("template '{value}' could not be rendered")))?;
         filled.insert(name.clone(), value);
     }
     Ok(filled)

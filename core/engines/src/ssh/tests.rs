@@ -8,7 +8,8 @@ use ringfence_logical::{Operation, Principal};
 use serde_json::{Value, json};
 use ssh_key::certificate::{CertType, Certificate};
 
-const USER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti user@example.com";
+const USER_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti user@example.com";
 
 fn ready(role: Value) -> World {
     let mut w = World::new(Ssh);
@@ -40,7 +41,9 @@ fn refused(w: &mut World, body: Value) -> String {
 
 #[test]
 fn a_certificate_says_what_role_and_caller_say() {
-    let mut w = ready(json!({"ttl": "1h", "default_extensions": {"permit-pty": ""}, "default_critical_options": {"force-command": "ls"}}));
+    let mut w = ready(
+        json!({"ttl": "1h", "default_extensions": {"permit-pty": ""}, "default_critical_options": {"force-command": "ls"}}),
+    );
     w.principal = Some(Principal { display_name: "token-bob".into(), ..Principal::default() });
     let c = sign(&mut w, json!({}));
     let now = w.now.seconds();
@@ -50,7 +53,8 @@ fn a_certificate_says_what_role_and_caller_say() {
     assert!(c.key_id().starts_with("vault-token-bob-") && c.key_id().len() == "vault-token-bob-".len() + 64);
     assert_eq!(c.extensions().iter().collect::<Vec<_>>(), [(&"permit-pty".to_owned(), &String::new())]);
     assert_eq!(c.critical_options().get("force-command").map(String::as_str), Some("ls"));
-    let ca = ssh_key::PublicKey::from_openssh(w.get("config/ca").data["public_key"].as_str().unwrap().trim()).unwrap();
+    let ca =
+        ssh_key::PublicKey::from_openssh(w.get("config/ca").data["public_key"].as_str().unwrap().trim()).unwrap();
     assert_eq!(c.signature_key(), ca.key_data());
     let public = w.get("public_key").response.unwrap().raw.unwrap();
     assert_eq!(public.content_type, "text/plain");
@@ -97,8 +101,14 @@ fn a_ca_is_brought_in() {
     for (body, told) in [
         (json!({"private_key": "junk", "public_key": public}), "unable to parse private key"),
         (json!({"private_key": private, "public_key": USER_KEY}), "public_key does not belong to private_key"),
-        (json!({"private_key": private}), "only one of public_key and private_key set; both must be set to use, or both must be blank to auto-generate"),
-        (json!({"private_key": private, "public_key": public, "generate_signing_key": true}), "public_key and private_key must not be set when generate_signing_key is set to true"),
+        (
+            json!({"private_key": private}),
+            "only one of public_key and private_key set; both must be set to use, or both must be blank to auto-generate",
+        ),
+        (
+            json!({"private_key": private, "public_key": public, "generate_signing_key": true}),
+            "public_key and private_key must not be set when generate_signing_key is set to true",
+        ),
         (json!({"key_type": "x"}), "unknown ssh key type: x"),
         (json!({"key_type": "rsa", "key_bits": 1024}), "unsupported key_bits 1024 for key_type rsa"),
     ] {
@@ -110,7 +120,9 @@ fn a_ca_is_brought_in() {
 
 #[test]
 fn rules_of_roles() {
-    let mut w = ready(json!({"max_ttl": "1h", "allowed_critical_options": "force-command", "allowed_extensions": "permit-pty"}));
+    let mut w = ready(
+        json!({"max_ttl": "1h", "allowed_critical_options": "force-command", "allowed_extensions": "permit-pty"}),
+    );
     for (body, told) in [
         (json!({"public_key": ""}), "missing public_key"),
         (json!({"valid_principals": "root"}), "root is not a valid value for valid_principals"),
@@ -118,22 +130,31 @@ fn rules_of_roles() {
         (json!({"cert_type": "x"}), "cert_type must be either 'user' or 'host'"),
         (json!({"ttl": "2h"}), "ttl is larger than maximum allowed 3600"),
         (json!({"key_id": "x"}), "setting key_id is not allowed by role"),
-        (json!({"critical_options": {"source-address": "1.2.3.4"}}), "critical options not on allowed list: [source-address]"),
+        (
+            json!({"critical_options": {"source-address": "1.2.3.4"}}),
+            "critical options not on allowed list: [source-address]",
+        ),
         (json!({"extensions": {"permit-x": "", "permit-pty": ""}}), "extensions [permit-x] are not on allowed list"),
     ] {
         assert_eq!(refused(&mut w, body), told);
     }
-    assert!(refused(&mut w, json!({"public_key": "ssh-rsa junk"})).starts_with("failed to parse public_key as SSH key: "));
+    assert!(
+        refused(&mut w, json!({"public_key": "ssh-rsa junk"})).starts_with("failed to parse public_key as SSH key: ")
+    );
     assert_eq!(w.refused(Operation::Update, "sign/none", json!({})).1, "Unknown role: none");
     assert_eq!(sign(&mut w, json!({"extensions": {"permit-pty": ""}})).extensions().len(), 1);
     let mut w = ready(json!({"default_user": "", "allowed_users": ""}));
     assert_eq!(refused(&mut w, json!({})), super::sign::EVERYBODY);
     assert_eq!(refused(&mut w, json!({"valid_principals": "x"})), "role is not configured to allow any principals");
-    let mut w = ready(json!({"default_user": "", "allow_empty_principals": true, "allow_user_key_ids": true, "allowed_users": "*"}));
+    let mut w = ready(
+        json!({"default_user": "", "allow_empty_principals": true, "allow_user_key_ids": true, "allowed_users": "*"}),
+    );
     let c = sign(&mut w, json!({"key_id": "mine"}));
     assert!(c.valid_principals().is_empty());
     assert_eq!(c.key_id(), "mine");
-    let mut w = ready(json!({"allow_host_certificates": true, "allowed_domains": "example.com", "allow_subdomains": true, "key_id_format": "{{role_name}}/{{token_display_name}}"}));
+    let mut w = ready(
+        json!({"allow_host_certificates": true, "allowed_domains": "example.com", "allow_subdomains": true, "key_id_format": "{{role_name}}/{{token_display_name}}"}),
+    );
     let c = sign(&mut w, json!({"cert_type": "host", "valid_principals": "a.example.com"}));
     assert_eq!((c.cert_type(), c.key_id()), (CertType::Host, "r/"));
     for bad in ["example.com", "aexample.com", ".example.com", "a.example.com.evil"] {
@@ -141,22 +162,41 @@ fn rules_of_roles() {
         assert_eq!(told, format!("{bad} is not a valid value for valid_principals"));
     }
     let mut w = ready(json!({"allowed_user_key_lengths": {"rsa": [2048, 4096]}}));
-    assert_eq!(refused(&mut w, json!({})), "public_key failed to meet the key requirements: key type of ed25519 is not allowed");
+    assert_eq!(
+        refused(&mut w, json!({})),
+        "public_key failed to meet the key requirements: key type of ed25519 is not allowed"
+    );
     w.post("issue/r", json!({"key_type": "rsa", "key_bits": 2048}));
-    assert!(w.refused(Operation::Update, "issue/r", json!({"key_type": "rsa", "key_bits": 3072})).1.ends_with("key is of an invalid size: 3072"));
+    assert!(
+        w.refused(Operation::Update, "issue/r", json!({"key_type": "rsa", "key_bits": 3072}))
+            .1
+            .ends_with("key is of an invalid size: 3072")
+    );
     for (body, told) in [
         (json!({}), "missing key type"),
         (json!({"key_type": "x"}), "invalid key type"),
         (json!({"key_type": "dynamic"}), "dynamic key type roles are no longer supported"),
         (json!({"key_type": "otp"}), "missing default user"),
-        (json!({"key_type": "otp", "default_user": "u", "cidr_list": "x"}), "failed to validate cidr_list: invalid CIDR address: x"),
-        (json!({"key_type": "ca"}), "Either 'allow_user_certificates' or 'allow_host_certificates' must be set to 'true'"),
-        (json!({"key_type": "ca", "allow_user_certificates": true, "algorithm_signer": "x"}), "unknown algorithm signer \"x\""),
+        (
+            json!({"key_type": "otp", "default_user": "u", "cidr_list": "x"}),
+            "failed to validate cidr_list: invalid CIDR address: x",
+        ),
+        (
+            json!({"key_type": "ca"}),
+            "Either 'allow_user_certificates' or 'allow_host_certificates' must be set to 'true'",
+        ),
+        (
+            json!({"key_type": "ca", "allow_user_certificates": true, "algorithm_signer": "x"}),
+            "unknown algorithm signer \"x\"",
+        ),
     ] {
         assert_eq!(w.refused(Operation::Update, "roles/n", body), (Code::Invalid, told.into()));
     }
     let shown = w.get("roles/r").data;
-    assert_eq!((&shown["ttl"], &shown["not_before_duration"], &shown["allowed_users"]), (&json!(0), &json!(30), &json!("ubuntu,admin")));
+    assert_eq!(
+        (&shown["ttl"], &shown["not_before_duration"], &shown["allowed_users"]),
+        (&json!(0), &json!(30), &json!("ubuntu,admin"))
+    );
     assert_eq!(w.list("roles").data, json!({"keys": ["r"], "key_info": {"r": {"key_type": "ca"}}}));
     w.delete("roles/r");
     assert_eq!(w.get("roles/r").code, Code::NotFound);
@@ -172,13 +212,24 @@ fn one_time_passwords_are_good_once() {
     let lease = made.response.unwrap().lease.unwrap();
     assert!(!lease.renewable && !serde_json::to_string(&lease.internal).unwrap().contains(&otp));
     assert!(!holds(&w.image_bytes(), &otp), "neither in a key nor in a value");
-    assert_eq!(w.post("verify", json!({"otp": otp})).data, json!({"username": "u", "ip": "10.1.2.3", "role_name": "o"}));
+    assert_eq!(
+        w.post("verify", json!({"otp": otp})).data,
+        json!({"username": "u", "ip": "10.1.2.3", "role_name": "o"})
+    );
     let told = |w: &mut World, path: &str, body: Value| w.refused(Operation::Update, path, body).1;
     assert_eq!(told(&mut w, "verify", json!({"otp": otp})), "OTP not found");
-    assert_eq!(w.post("verify", json!({"otp": "verify-echo-request"})).data, json!({"message": "verify-echo-response"}));
+    assert_eq!(
+        w.post("verify", json!({"otp": "verify-echo-request"})).data,
+        json!({"message": "verify-echo-response"})
+    );
     let again = w.post("creds/o", json!({"ip": "10.1.2.3", "username": "v"}));
     let terms = again.response.unwrap().lease.unwrap();
-    let lease = ringfence_logical::Lease { secret: terms.secret.into(), internal: terms.internal, path: "creds/o".into(), increment: 0 };
+    let lease = ringfence_logical::Lease {
+        secret: terms.secret.into(),
+        internal: terms.internal,
+        path: "creds/o".into(),
+        increment: 0,
+    };
     w.with_engine(|e, cx| e.revoke(cx, &lease)).unwrap();
     w.with_engine(|e, cx| e.revoke(cx, &lease)).unwrap();
     assert_eq!(told(&mut w, "verify", json!({"otp": again.data["key"]})), "OTP not found");

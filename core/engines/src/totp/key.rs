@@ -54,7 +54,8 @@ impl Key {
 
     /// The address that authenticators read.
     fn url(&self) -> String {
-        let part = |s: &str| url::form_urlencoded::byte_serialize(s.as_bytes()).collect::<String>().replace('+', "%20");
+        let part =
+            |s: &str| url::form_urlencoded::byte_serialize(s.as_bytes()).collect::<String>().replace('+', "%20");
         format!(
             "otpauth://totp/{}:{}?algorithm={}&digits={}&issuer={}&period={}&secret={}",
             part(&self.issuer),
@@ -110,7 +111,8 @@ impl Wanted {
         let query = |name: &str| parsed.query_pairs().find(|(n, _)| n == name).map(|(_, v)| v.into_owned());
         let encoded = parsed.path().trim_start_matches('/').replace('+', "%2B");
         // a path's escapes are a form's, but for the plus sign
-        let label = url::form_urlencoded::parse(encoded.as_bytes()).next().map_or(String::new(), |(n, _)| n.into_owned());
+        let label =
+            url::form_urlencoded::parse(encoded.as_bytes()).next().map_or(String::new(), |(n, _)| n.into_owned());
         let (issuer, account) = match label.split_once(':') {
             Some((issuer, account)) => (issuer, account),
             None => ("", label.as_str()),

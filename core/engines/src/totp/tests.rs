@@ -57,7 +57,8 @@ fn a_provider_accepts_each_code_once_within_its_skew() {
     let t = 1_700_000_010;
     let check = |w: &mut World, now: u64, shown: &str| {
         at(w, now);
-        w.run(Operation::Update, "code/k", json!({"code": shown})).map(|r| r.unwrap().data.unwrap().into_map()["valid"] == true)
+        w.run(Operation::Update, "code/k", json!({"code": shown}))
+            .map(|r| r.unwrap().data.unwrap().into_map()["valid"] == true)
     };
     assert_eq!(check(&mut w, t, &of(t)), Ok(true));
     for again in [of(t), format!(" {}", of(t)), format!("{} ", of(t))] {
@@ -84,7 +85,9 @@ fn what_was_made_here_is_shown_once_and_scans() {
     let mut w = World::new(Totp);
     let made = w.post("keys/k", json!({"generate": "true", "issuer": "My Co", "account_name": "a b@x"}));
     let url = made.data["url"].as_str().unwrap();
-    assert!(url.starts_with("otpauth://totp/My%20Co:a%20b%40x?algorithm=SHA1&digits=6&issuer=My%20Co&period=30&secret="));
+    assert!(
+        url.starts_with("otpauth://totp/My%20Co:a%20b%40x?algorithm=SHA1&digits=6&issuer=My%20Co&period=30&secret=")
+    );
     let png = base64::engine::general_purpose::STANDARD.decode(made.data["barcode"].as_str().unwrap()).unwrap();
     let mut reader = png::Decoder::new(std::io::Cursor::new(&png)).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
@@ -126,7 +129,10 @@ fn refusals() {
         (json!({"generate": false}), "the key value is required"),
         (json!({"generate": false, "key": "A1"}), "invalid key value: illegal base32 data at input byte 1"),
         (json!({"generate": false, "url": "not a url"}), "an error occurred while parsing url string"),
-        (json!({"generate": false, "url": "otpauth://totp/a?secret=AAAA&digits=x"}), "an error occurred while parsing digits value in url"),
+        (
+            json!({"generate": false, "url": "otpauth://totp/a?secret=AAAA&digits=x"}),
+            "an error occurred while parsing digits value in url",
+        ),
     ] {
         let mut body = good.clone();
         body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -134,6 +140,12 @@ fn refusals() {
     }
     assert!(!w.exists("keys/k"), "nothing was kept");
     assert_eq!(w.refused(Operation::Read, "code/k", Value::Null), (Code::Invalid, "unknown key: k".into()));
-    assert_eq!(w.refused(Operation::Update, "code/k", json!({})), (Code::Invalid, "the code value is required".into()));
-    assert_eq!(w.refused(Operation::Update, "code/k", json!({"code": "1"})), (Code::Invalid, "unknown key: k".into()));
+    assert_eq!(
+        w.refused(Operation::Update, "code/k", json!({})),
+        (Code::Invalid, "the code value is required".into())
+    );
+    assert_eq!(
+        w.refused(Operation::Update, "code/k", json!({"code": "1"})),
+        (Code::Invalid, "unknown key: k".into())
+    );
 }

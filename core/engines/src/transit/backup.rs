@@ -226,10 +226,10 @@ fn read_backup(name: &str, whole: &Value) -> Result<(Policy, Vec<(u64, Entry)>),
     policy.imported = flag("Imported");
     policy.imported_rotation = flag("AllowImportedKeyRotation");
     policy.soft_deleted = flag("soft_deleted");
-    policy.backup = body["backup_info"]["time"].as_str().and_then(Wall::parse_rfc3339).map(|at| Event {
-        at,
-        version: body["backup_info"]["version"].as_u64().unwrap_or(0),
-    });
+    policy.backup = body["backup_info"]["time"]
+        .as_str()
+        .and_then(Wall::parse_rfc3339)
+        .map(|at| Event { at, version: body["backup_info"]["version"].as_u64().unwrap_or(0) });
     let oldest = policy.min_available.max(1);
     let in_order = policy.min_available <= policy.min_decryption
         && policy.min_decryption <= policy.latest
@@ -309,7 +309,8 @@ fn read_entry(kind: KeyKind, e: &Value) -> Option<Entry> {
                     return None;
                 }
                 let private =
-                    RsaPrivate::from_decimals(&digits(&k["N"])?, &digits(&k["E"])?, &digits(&k["D"])?, &primes).ok()?;
+                    RsaPrivate::from_decimals(&digits(&k["N"])?, &digits(&k["E"])?, &digits(&k["D"])?, &primes)
+                        .ok()?;
                 let public = private.public().ok()?.spki().to_vec();
                 Fresh { key: private.pkcs8().ok()?, public }
             }

@@ -59,7 +59,8 @@ impl<'a> Items<'a> {
                     context: field("context")?.unwrap_or(""),
                     nonce: field("nonce")?.unwrap_or(""),
                     associated_data: field("associated_data")?,
-                    key_version: version.ok_or_else(|| malformed(format!("'[{i}].key_version' expected type 'int'")))?,
+                    key_version: version
+                        .ok_or_else(|| malformed(format!("'[{i}].key_version' expected type 'int'")))?,
                     reference: field("reference")?.unwrap_or(""),
                 })
             })
@@ -139,12 +140,7 @@ impl Results {
 
     /// Adds an item: `write` appends its fields (`"a":"b"` without braces), or it failed, and `on_fault` are the
     /// fields that a failed item shows all the same.
-    pub fn push(
-        &mut self,
-        reference: &str,
-        on_fault: &str,
-        write: impl FnOnce(&mut String) -> Result<(), Fault>,
-    ) {
+    pub fn push(&mut self, reference: &str, on_fault: &str, write: impl FnOnce(&mut String) -> Result<(), Fault>) {
         if self.is_batch && !self.out.ends_with('[') {
             self.out.push(',');
         }

@@ -9,8 +9,7 @@ pub const TOO_OLD: &str = "ciphertext or signature version is disallowed by poli
 pub fn parse<'t>(text: &'t str, policy: &Policy, what: &str) -> Result<(u64, &'t str), String> {
     let rest = text.strip_prefix("vault:v").ok_or_else(|| format!("invalid {what}: no prefix"))?;
     let (version, payload) = rest.split_once(':').ok_or_else(|| format!("invalid {what}: wrong number of fields"))?;
-    let version: i64 =
-        version.parse().map_err(|_| format!("invalid {what}: version number could not be decoded"))?;
+    let version: i64 = version.parse().map_err(|_| format!("invalid {what}: version number could not be decoded"))?;
     // the first ciphertexts there were had no number
     let version = if version == 0 { 1 } else { version };
     let version = u64::try_from(version).map_err(|_| TOO_OLD.to_owned())?;

@@ -88,7 +88,10 @@ pub fn encrypt(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let policy = match store::load(cx, name)? {
         Some(policy) => {
             if cx.req.op == Operation::Create {
-                warnings.push("Attempted creation of the key during the encrypt operation, but it was created beforehand".into());
+                warnings.push(
+                    "Attempted creation of the key during the encrypt operation, but it was created beforehand"
+                        .into(),
+                );
             }
             policy
         }
@@ -106,7 +109,9 @@ fn make(cx: &mut Cx<'_, '_>, args: &Args, derived: bool) -> Result<Arc<Policy>, 
     }
     let convergent = args.bool("convergent_encryption");
     if convergent && !derived {
-        return Err(Error::invalid("convergent encryption requires derivation to be enabled, so context is required"));
+        return Err(Error::invalid(
+            "convergent encryption requires derivation to be enabled, so context is required",
+        ));
     }
     let kind = match KeyKind::parse(args.str("type"), "")? {
         kind @ KeyKind::Aead(_) => kind,
@@ -210,7 +215,9 @@ fn encrypt_item(
         Material::Rsa(_, public) => {
             fill(item, buf)?;
             let block = public.encrypt(Hash::Sha256, buf).map_err(|_| {
-                Fault::Internal("failed to RSA encrypt the plaintext: crypto/rsa: message too long for RSA key size".into())
+                Fault::Internal(
+                    "failed to RSA encrypt the plaintext: crypto/rsa: message too long for RSA key size".into(),
+                )
             })?;
             *buf = block;
         }
@@ -284,11 +291,12 @@ fn open(policy: &Policy, sealed: &Sealed, rng: &mut dyn Entropy) -> Result<Zeroi
         Material::Rsa(Some(private), _) => private.decrypt(Hash::Sha256, &sealed.payload, rng).map_err(|_| {
             Fault::Internal("failed to RSA decrypt the ciphertext: crypto/rsa: decryption error".into())
         }),
-        Material::Rsa(None, _) => Err(Fault::User("requested version for decryption does not contain a private part".into())),
+        Material::Rsa(None, _) => {
+            Err(Fault::User("requested version for decryption does not contain a private part".into()))
+        }
         _ => Err(Fault::Internal("a key that does not decrypt".into())),
     }
 }
-
 
 /// Opens all items and goes on with what they hold: at once, or for RSA after a side operation.
 fn open_all(
@@ -384,12 +392,7 @@ pub fn decrypt(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 }
 
 /// The answer of a decryption.
-fn show(
-    _: &mut Cx<'_, '_>,
-    args: &Args,
-    _: Arc<Policy>,
-    opened: Vec<Result<Zeroizing<Vec<u8>>, Fault>>,
-) -> Outcome {
+fn show(_: &mut Cx<'_, '_>, args: &Args, _: Arc<Policy>, opened: Vec<Result<Zeroizing<Vec<u8>>, Fault>>) -> Outcome {
     let items = Items::read(args, "ciphertext", "missing ciphertext to decrypt")?;
     let room = items.items.iter().map(|i| i.text.len() + ITEM_ROOM_BYTES).sum();
     let mut results = Results::new(&items, room);

@@ -41,7 +41,11 @@ pub fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         }
         Part::Signing if !policy.kind.signs() => return Err(Error::invalid("signing not supported for the key")),
         Part::Public | Part::Chain if !policy.kind.is_asymmetric() => {
-            return Err(Error::invalid(format!("unknown key type {} for export type {}", policy.kind.name(), args.str("type"))));
+            return Err(Error::invalid(format!(
+                "unknown key type {} for export type {}",
+                policy.kind.name(),
+                args.str("type")
+            )));
         }
         _ => {}
     }

@@ -9,7 +9,8 @@ use ringfence_logical::{Args, Cx, Error, Outcome, Response};
 
 /// The hash that a request names, in the path or the body.
 pub fn hash(args: &Args) -> Result<Hash, Error> {
-    let name = [args.str("urlalgorithm"), args.str("algorithm")].into_iter().find(|n| !n.is_empty()).unwrap_or("sha2-256");
+    let name =
+        [args.str("urlalgorithm"), args.str("algorithm")].into_iter().find(|n| !n.is_empty()).unwrap_or("sha2-256");
     Hash::parse(name).ok_or_else(|| Error::invalid(format!("unsupported algorithm {name:?}")))
 }
 
@@ -42,8 +43,8 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         },
     };
     let one = |cx: &mut Cx<'_, '_>, input: &str| -> Result<String, Error> {
-        let input = text::decode(input)
-            .map_err(|e| Error::invalid(format!("unable to decode input as base64: {e}")))?;
+        let input =
+            text::decode(input).map_err(|e| Error::invalid(format!("unable to decode input as base64: {e}")))?;
         Ok(format!("vault:v{version}:{}", text::encode(&code(cx, &policy, version, hash, &input)?)))
     };
     let Some(batch) = args.json("batch_input").filter(|b| !b.is_null()) else {
@@ -86,13 +87,7 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 }
 
 /// Compares an HMAC with the one it should be.
-pub fn verify(
-    cx: &mut Cx<'_, '_>,
-    policy: &Policy,
-    hash: Hash,
-    input: &[u8],
-    shown: &str,
-) -> Result<bool, String> {
+pub fn verify(cx: &mut Cx<'_, '_>, policy: &Policy, hash: Hash, input: &[u8], shown: &str) -> Result<bool, String> {
     let rest = shown.strip_prefix("vault:v").ok_or("invalid HMAC to verify: no prefix")?;
     let (version, payload) = rest.split_once(':').ok_or("invalid HMAC: wrong number of fields")?;
     let version: i64 = version.parse().map_err(|_| "invalid HMAC: version number could not be decoded")?;

@@ -59,9 +59,7 @@ fn with_wrapping_key(
 }
 
 pub fn wrapping_key(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
-    with_wrapping_key(cx, |_, version| {
-        Response::json(json!({ "public_key": keys::public_text(version) })).done()
-    })
+    with_wrapping_key(cx, |_, version| Response::json(json!({ "public_key": keys::public_text(version) })).done())
 }
 
 /// What a request brings.
@@ -81,7 +79,9 @@ fn brought(args: &Args) -> Result<Brought, Error> {
         }
         (None, Some(p)) => Ok(Brought::Public(p.to_owned())),
         (None, None) => Err(Error::invalid("the 'ciphertext' or 'public_key' field is required")),
-        (Some(_), Some(_)) => Err(Error::invalid("only one of the following fields, 'ciphertext' and 'public_key', can be set")),
+        (Some(_), Some(_)) => {
+            Err(Error::invalid("only one of the following fields, 'ciphertext' and 'public_key', can be set"))
+        }
     }
 }
 
@@ -103,11 +103,10 @@ fn with_material(
             let one_time = private
                 .decrypt(hash, block, cx.rng)
                 .map_err(|_| Error::invalid("failed to decrypt the wrapped key: crypto/rsa: decryption error"))?;
-            let one_time: &[u8; KEY_BYTES] = one_time[..]
-                .try_into()
-                .map_err(|_| Error::invalid("the ephemeral key of an import has 256 bits"))?;
-            let target =
-                kwp::unwrap(one_time, wrapped).map_err(|_| Error::invalid("failed to unwrap the key: integrity check failed"))?;
+            let one_time: &[u8; KEY_BYTES] =
+                one_time[..].try_into().map_err(|_| Error::invalid("the ephemeral key of an import has 256 bits"))?;
+            let target = kwp::unwrap(one_time, wrapped)
+                .map_err(|_| Error::invalid("failed to unwrap the key: integrity check failed"))?;
             then(cx, private_material(kind, &target)?)
         }),
     }
@@ -116,7 +115,13 @@ fn with_material(
 /// A private or secret key in the form in which keys travel: raw, or PKCS #8.
 fn private_material(kind: KeyKind, bytes: &[u8]) -> Result<Fresh, Error> {
     let bad = |_| Error::invalid(format!("error parsing asymmetric key of type {}", kind.name()));
-    let size = |expected: usize| Error::invalid(format!("invalid key size {} bytes for key type {}, expected {expected}", bytes.len(), kind.name()));
+    let size = |expected: usize| {
+        Error::invalid(format!(
+            "invalid key size {} bytes for key type {}, expected {expected}",
+            bytes.len(),
+            kind.name()
+        ))
+    };
     let secret = |public: Vec<u8>, key: &[u8]| Fresh { key: Zeroizing::new(key.to_vec()), public };
     Ok(match kind {
         KeyKind::Aead(cipher) if bytes.len() == cipher.key_bytes() => secret(Vec::new(), bytes),
@@ -132,7 +137,10 @@ fn private_material(kind: KeyKind, bytes: &[u8]) -> Result<Fresh, Error> {
         KeyKind::Rsa(bits) => {
             let key = RsaPrivate::from_pkcs8(bytes).map_err(bad)?;
             if key.bits() != bits {
-                return Err(Error::invalid(format!("invalid key size: expected {bits} bits, got {} bits", key.bits())));
+                return Err(Error::invalid(format!(
+                    "invalid key size: expected {bits} bits, got {} bits",
+                    key.bits()
+                )));
             }
             let public = key.public().map_err(bad)?;
             Fresh { key: key.pkcs8().map_err(|_| Error::internal("encoding a key"))?, public: public.spki().to_vec() }
@@ -157,7 +165,10 @@ fn public_material(kind: KeyKind, text: &str) -> Result<Fresh, Error> {
         KeyKind::Rsa(bits) => {
             let key = RsaPublic::from_spki(&der).map_err(bad)?;
             if key.bits() != bits {
-                return Err(Error::invalid(format!("invalid key size: expected {bits} bits, got {} bits", key.bits())));
+                return Err(Error::invalid(format!(
+                    "invalid key size: expected {bits} bits, got {} bits",
+                    key.bits()
+                )));
             }
             key.spki().to_vec()
         }
@@ -219,8 +230,9 @@ pub fn create_version(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 }
 
 fn imported(cx: &mut Cx<'_, '_>, name: &str) -> Result<Arc<Policy>, Error> {
-    let policy = store::load(cx, name)?
-        .ok_or_else(|| Error::invalid(format!("no key found with name {name}; to import a new key, use the import/ endpoint")))?;
+    let policy = store::load(cx, name)?.ok_or_else(|| {
+        Error::invalid(format!("no key found with name {name}; to import a new key, use the import/ endpoint"))
+    })?;
     policy.alive()?;
     if !policy.imported {
         return Err(Error::invalid("the import_version endpoint can only be used with an imported key"));
@@ -240,12 +252,7 @@ pub fn wrappable(version: &Version) -> Result<Zeroizing<Vec<u8>>, Error> {
 }
 
 /// Wraps a key for the holder of an RSA key.
-pub fn wrap(
-    to: &RsaPublic,
-    hash: Hash,
-    key: &[u8],
-    rng: &mut dyn Entropy,
-) -> Result<Vec<u8>, Error> {
+pub fn wrap(to: &RsaPublic, hash: Hash, key: &[u8], rng: &mut dyn Entropy) -> Result<Vec<u8>, Error> {
     let mut one_time = Zeroizing::new([0; KEY_BYTES]);
     rng.fill(&mut one_time[..]);
     let mut out = to.encrypt(hash, &one_time[..]).map_err(|_| Error::internal("wrapping a key"))?;

@@ -44,9 +44,9 @@ impl KeyKind {
     /// By type and parameter set of a request.
     pub fn parse(name: &str, parameter_set: &str) -> Result<KeyKind, Error> {
         if name == ML_DSA {
-            return ParameterSet::parse(parameter_set).map(KeyKind::MlDsa).ok_or_else(|| {
-                Error::invalid(format!("invalid parameter set {parameter_set} for key type {name}"))
-            });
+            return ParameterSet::parse(parameter_set)
+                .map(KeyKind::MlDsa)
+                .ok_or_else(|| Error::invalid(format!("invalid parameter set {parameter_set} for key type {name}")));
         }
         let found = NAMES.iter().find(|(n, _)| *n == name).map(|(_, k)| *k);
         found.ok_or_else(|| Error::invalid(format!("unknown key type {name}")))

@@ -40,18 +40,8 @@ const ALGORITHM: Field = Field::str("algorithm", "The hash: sha2-224 to sha2-512
 const FORMAT: Field = Field::str("format", "hex or base64.");
 const VERSION: Field = Field::str("version", "A version, or `latest`; all when left out.");
 
-const ENCRYPT: &[Field] = &[
-    NAME,
-    PLAINTEXT,
-    CONTEXT,
-    NONCE,
-    ASSOCIATED_DATA,
-    KEY_VERSION,
-    TYPE,
-    CONVERGENT,
-    BATCH,
-    PARTIAL,
-];
+const ENCRYPT: &[Field] =
+    &[NAME, PLAINTEXT, CONTEXT, NONCE, ASSOCIATED_DATA, KEY_VERSION, TYPE, CONVERGENT, BATCH, PARTIAL];
 const DECRYPT: &[Field] = &[NAME, CIPHERTEXT, CONTEXT, NONCE, ASSOCIATED_DATA, BATCH, PARTIAL];
 const REWRAP: &[Field] = &[NAME, CIPHERTEXT, CONTEXT, NONCE, KEY_VERSION, BATCH];
 const SIGN: &[Field] = &[
@@ -79,7 +69,8 @@ const RANDOM: &[Field] = &[
 ];
 const HASH: &[Field] =
     &[INPUT, ALGORITHM.preset(Preset::Str("sha2-256")), URL_ALGORITHM, FORMAT.preset(Preset::Str("hex"))];
-const EXPORT: &[Field] = &[Field::str("type", "encryption-key, signing-key, hmac-key, public-key or certificate-chain."), NAME, VERSION];
+const EXPORT: &[Field] =
+    &[Field::str("type", "encryption-key, signing-key, hmac-key, public-key or certificate-chain."), NAME, VERSION];
 const BYOK: &[Field] = &[
     Field::str("destination", "Name of the RSA key to wrap for."),
     Field::str("source", "Name of the key to export."),
@@ -156,7 +147,9 @@ pub static PATHS: &[Path] = &[
         .fields(IMPORT)
         .help("Brings a version of an imported key in, or the private part of one.", "")
         .write(import::create_version),
-    Path::new("wrapping_key").help("The public key under which keys are wrapped for import.", "").read(import::wrapping_key),
+    Path::new("wrapping_key")
+        .help("The public key under which keys are wrapped for import.", "")
+        .read(import::wrapping_key),
     Path::new("encrypt/{name}")
         .fields(ENCRYPT)
         .help("Encrypts.", "A key that is not there is made if the caller may create it.")

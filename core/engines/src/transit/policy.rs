@@ -98,16 +98,16 @@ impl Policy {
     /// The version that a request means (0 = the newest).
     pub fn version_to(&self, purpose: Use, wanted: i64) -> Result<u64, Error> {
         let what = if purpose == Use::Encrypt { "encryption" } else { "signing" };
-        let wanted = u64::try_from(wanted)
-            .map_err(|_| Error::invalid(format!("requested version for {what} is negative")))?;
+        let wanted =
+            u64::try_from(wanted).map_err(|_| Error::invalid(format!("requested version for {what} is negative")))?;
         match wanted {
             0 => Ok(self.latest),
             v if v > self.latest => {
                 Err(Error::invalid(format!("requested version for {what} is higher than the latest key version")))
             }
-            v if v < self.min_encryption || v < self.min_available.max(1) => {
-                Err(Error::invalid(format!("requested version for {what} is less than the minimum encryption key version")))
-            }
+            v if v < self.min_encryption || v < self.min_available.max(1) => Err(Error::invalid(format!(
+                "requested version for {what} is less than the minimum encryption key version"
+            ))),
             v => Ok(v),
         }
     }

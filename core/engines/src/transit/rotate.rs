@@ -61,7 +61,8 @@ fn rotatable(cx: &mut Cx<'_, '_>, name: &str) -> Result<Policy, Error> {
 }
 
 pub fn trim(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
-    let wanted = args.opt_int("min_available_version").ok_or_else(|| Error::invalid("missing min_available_version"))?;
+    let wanted =
+        args.opt_int("min_available_version").ok_or_else(|| Error::invalid("missing min_available_version"))?;
     let policy = store::load(cx, args.str("name"))?.ok_or_else(|| Error::invalid("invalid key name"))?;
     let refuse = |text: &'static str| Err(Error::invalid(text));
     let Ok(wanted) = u64::try_from(wanted) else {

@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringfence_base::Entropy;
 use ringfence_crypto::asymmetric::ec::Form;
-use ringfence_crypto::asymmetric::rsa::{Padding, Salt, longest_salt};
 use ringfence_crypto::asymmetric::ed25519;
+use ringfence_crypto::asymmetric::rsa::{Padding, Salt, longest_salt};
 use ringfence_crypto::hash::Hash;
 use ringfence_logical::side::{Compute, Computed};
 use ringfence_logical::{Args, Cx, Error, Outcome, Response, SideResult, Step};
@@ -42,7 +42,9 @@ impl Options {
                 ));
             }
             "none" => None,
-            name => Some(Hash::parse(name).ok_or_else(|| Error::invalid(format!("invalid hash algorithm {name:?}")))?),
+            name => {
+                Some(Hash::parse(name).ok_or_else(|| Error::invalid(format!("invalid hash algorithm {name:?}")))?)
+            }
         };
         let form = match args.str("marshaling_algorithm") {
             "" | "asn1" => Form::Asn1,
@@ -155,8 +157,7 @@ pub fn sign(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         .map(|item| {
             let input = item.input.as_deref().ok_or("missing input")?;
             let input = text::decode(input).map_err(|e| format!("unable to decode input as base64: {e}"))?;
-            let context =
-                text::decode(&item.context).map_err(|_| "failed to base64-decode context".to_owned())?;
+            let context = text::decode(&item.context).map_err(|_| "failed to base64-decode context".to_owned())?;
             let told = |e: Error| e.cause.clone().unwrap_or_else(|| e.errors.join("; "));
             let number = policy.version_to(Use::Sign, item.key_version.unwrap_or(asked)).map_err(told)?;
             let version = store::load_version(cx, &policy, number).map_err(told)?;
@@ -191,12 +192,7 @@ pub fn sign(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     Ok(Step::Side { op, resume })
 }
 
-fn work(
-    job: &Result<Job, String>,
-    derived: bool,
-    options: Options,
-    rng: &mut dyn Entropy,
-) -> Result<Signed, String> {
+fn work(job: &Result<Job, String>, derived: bool, options: Options, rng: &mut dyn Entropy) -> Result<Signed, String> {
     let job = job.as_ref().map_err(Clone::clone)?;
     let failed = |_| "signature could not be computed".to_owned();
     let mut public = None;
@@ -222,9 +218,7 @@ fn work(
 
 fn answer(args: &Args, done: &[Result<Signed, String>]) -> Outcome {
     let (items, is_batch) = items(args)?;
-    if !is_batch
-        && let Some(Err(text)) = done.first()
-    {
+    if !is_batch && let Some(Err(text)) = done.first() {
         return Err(Error::invalid(text.clone()));
     }
     let mut out = String::new();

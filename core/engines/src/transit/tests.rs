@@ -68,9 +68,12 @@ fn ciphers_encrypt_decrypt_and_rewrap() {
 fn ciphertexts_are_vaults_form() {
     // nonce || ciphertext || tag under the exported key, opened without this engine
     let mut w = World::new(Transit);
-    for (kind, cipher) in
-        CIPHERS.into_iter().zip([Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305, Cipher::XChaCha20Poly1305])
-    {
+    for (kind, cipher) in CIPHERS.into_iter().zip([
+        Cipher::Aes128Gcm,
+        Cipher::Aes256Gcm,
+        Cipher::ChaCha20Poly1305,
+        Cipher::XChaCha20Poly1305,
+    ]) {
         make(&mut w, kind, kind);
         let exported = w.get(&format!("export/encryption-key/{kind}"));
         let key = cipher.key(&STANDARD.decode(exported.data["keys"]["1"].as_str().unwrap()).unwrap()).unwrap();
@@ -94,8 +97,16 @@ fn ciphertexts_are_vaults_form() {
 #[test]
 fn convergent_keys_are_version_three() {
     let mut w = World::new(Transit);
-    for (kind, cipher) in CIPHERS.into_iter().zip([Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305, Cipher::XChaCha20Poly1305]) {
-        w.post(&format!("keys/{kind}"), json!({"type": kind, "derived": true, "convergent_encryption": true, "exportable": true}));
+    for (kind, cipher) in CIPHERS.into_iter().zip([
+        Cipher::Aes128Gcm,
+        Cipher::Aes256Gcm,
+        Cipher::ChaCha20Poly1305,
+        Cipher::XChaCha20Poly1305,
+    ]) {
+        w.post(
+            &format!("keys/{kind}"),
+            json!({"type": kind, "derived": true, "convergent_encryption": true, "exportable": true}),
+        );
         let body = json!({"plaintext": HELLO, "context": b64("ctx")});
         let one = w.post(&format!("encrypt/{kind}"), body.clone());
         assert_eq!(w.post(&format!("encrypt/{kind}"), body).data, one.data, "equal texts, equal ciphertexts");
@@ -113,14 +124,27 @@ fn convergent_keys_are_version_three() {
         let c = text(&one, "ciphertext").to_owned();
         let opened = w.post(&format!("decrypt/{kind}"), json!({"ciphertext": c, "context": b64("ctx")}));
         assert_eq!(opened.data["plaintext"], HELLO);
-        assert!(refuse(&mut w, &format!("decrypt/{kind}"), json!({"ciphertext": c, "context": b64("other")})).ends_with("message authentication failed"));
-        assert_eq!(refuse(&mut w, &format!("encrypt/{kind}"), json!({"plaintext": HELLO})), super::derive::MISSING_CONTEXT);
+        assert!(
+            refuse(&mut w, &format!("decrypt/{kind}"), json!({"ciphertext": c, "context": b64("other")}))
+                .ends_with("message authentication failed")
+        );
         assert_eq!(
-            refuse(&mut w, &format!("encrypt/{kind}"), json!({"plaintext": HELLO, "context": b64("ctx"), "nonce": b64([0; 12])})),
+            refuse(&mut w, &format!("encrypt/{kind}"), json!({"plaintext": HELLO})),
+            super::derive::MISSING_CONTEXT
+        );
+        assert_eq!(
+            refuse(
+                &mut w,
+                &format!("encrypt/{kind}"),
+                json!({"plaintext": HELLO, "context": b64("ctx"), "nonce": b64([0; 12])})
+            ),
             "nonce provided when not allowed"
         );
         let shown = w.get(&format!("keys/{kind}"));
-        assert_eq!((&shown.data["kdf"], &shown.data["convergent_encryption_version"]), (&json!("hkdf_sha256"), &json!(-1)));
+        assert_eq!(
+            (&shown.data["kdf"], &shown.data["convergent_encryption_version"]),
+            (&json!("hkdf_sha256"), &json!(-1))
+        );
     }
 }
 
@@ -132,12 +156,20 @@ fn a_missing_key_is_made_by_an_encryption_that_may() {
     assert!(sealed.data.unwrap().into_map()["ciphertext"].as_str().unwrap().starts_with("vault:v1:"));
     assert!(w.exists("encrypt/new"));
     assert_eq!(w.get("keys/new").data["type"], "aes256-gcm96");
-    w.run(Operation::Create, "encrypt/ctx", json!({"plaintext": HELLO, "context": HELLO, "convergent_encryption": true})).unwrap();
+    w.run(
+        Operation::Create,
+        "encrypt/ctx",
+        json!({"plaintext": HELLO, "context": HELLO, "convergent_encryption": true}),
+    )
+    .unwrap();
     assert_eq!(w.get("keys/ctx").data["convergent_encryption"], true);
     for (body, told) in [
         (json!({"plaintext": HELLO, "type": "ecdsa-p256"}), "key type ecdsa-p256 not supported for this operation"),
         (json!({"plaintext": HELLO, "type": "x"}), "unknown key type x"),
-        (json!({"plaintext": HELLO, "convergent_encryption": true}), "convergent encryption requires derivation to be enabled, so context is required"),
+        (
+            json!({"plaintext": HELLO, "convergent_encryption": true}),
+            "convergent encryption requires derivation to be enabled, so context is required",
+        ),
     ] {
         assert_eq!(w.refused(Operation::Create, "encrypt/n", body), (Code::Invalid, told.into()));
     }
@@ -152,7 +184,8 @@ fn a_missing_key_is_made_by_an_encryption_that_may() {
 fn batches_keep_order_and_tell_each_items_fate() {
     let mut w = World::new(Transit);
     make(&mut w, "k", "aes256-gcm96");
-    let items: Vec<Value> = (0..1000).map(|n| json!({"plaintext": b64(n.to_string()), "reference": format!("r{n}\"")})).collect();
+    let items: Vec<Value> =
+        (0..1000).map(|n| json!({"plaintext": b64(n.to_string()), "reference": format!("r{n}\"")})).collect();
     let sealed = w.post("encrypt/k", json!({"batch_input": items}));
     assert_eq!(sealed.code, Code::Ok);
     let results = sealed.data["batch_results"].as_array().unwrap().clone();
@@ -173,17 +206,24 @@ fn batches_keep_order_and_tell_each_items_fate() {
     let wrong = w.post("encrypt/k", json!({"batch_input": mixed, "partial_failure_response_code": 700}));
     assert_eq!(wrong.code, Code::Invalid);
     assert!(wrong.response.unwrap().warnings[0].starts_with("invalid HTTP status code override"));
-    let all_bad = w.post("encrypt/k", json!({"batch_input": [{"plaintext": "!"}], "partial_failure_response_code": 207}));
+    let all_bad =
+        w.post("encrypt/k", json!({"batch_input": [{"plaintext": "!"}], "partial_failure_response_code": 207}));
     assert_eq!(all_bad.code, Code::Invalid, "nothing succeeded");
     let bad = w.post("decrypt/k", json!({"batch_input": [{"ciphertext": "vault:v1:AAAA"}]}));
-    assert_eq!(bad.data["batch_results"][0], json!({"plaintext": "", "error": "invalid ciphertext length", "reference": ""}));
+    assert_eq!(
+        bad.data["batch_results"][0],
+        json!({"plaintext": "", "error": "invalid ciphertext length", "reference": ""})
+    );
     for (batch, told) in [
         (json!([]), "missing batch input to process"),
         (json!("text"), "failed to parse batch input: expected a list of objects"),
         (json!([1]), "failed to parse batch input: '[0]' expected a map"),
         (json!([{"context": ""}]), "failed to parse batch input: '[0].plaintext' missing plaintext to encrypt"),
         (json!([{"plaintext": 1}]), "failed to parse batch input: '[0].plaintext' expected type 'string'"),
-        (json!([{"plaintext": "", "context": HELLO}, {"plaintext": ""}]), "context should be set either in all the request blocks or in none"),
+        (
+            json!([{"plaintext": "", "context": HELLO}, {"plaintext": ""}]),
+            "context should be set either in all the request blocks or in none",
+        ),
     ] {
         assert_eq!(refuse(&mut w, "encrypt/k", json!({"batch_input": batch})), told);
     }
@@ -212,18 +252,28 @@ fn bad_ciphertexts_are_refused_by_their_fault() {
         assert_eq!(refuse(&mut w, &format!("{path}/none"), body), "encryption key not found");
     }
     make(&mut w, "s", "ed25519");
-    assert_eq!(refuse(&mut w, "encrypt/s", json!({"plaintext": HELLO})), "message encryption not supported for key type ed25519");
+    assert_eq!(
+        refuse(&mut w, "encrypt/s", json!({"plaintext": HELLO})),
+        "message encryption not supported for key type ed25519"
+    );
     make(&mut w, "r", "rsa-2048");
     assert_eq!(
         refuse(&mut w, "encrypt/r", json!({"plaintext": HELLO, "associated_data": HELLO})),
         "'[0].associated_data' provided for non-AEAD cipher suite rsa-2048"
     );
-    let (code, told) = w.refused(Operation::Update, "decrypt/r", json!({"ciphertext": format!("vault:v1:{}", b64([1; 256]))}));
+    let (code, told) =
+        w.refused(Operation::Update, "decrypt/r", json!({"ciphertext": format!("vault:v1:{}", b64([1; 256]))}));
     assert_eq!(code, Code::Internal);
     assert!(told.contains("failed to RSA decrypt the ciphertext: crypto/rsa: decryption error"), "{told}");
     assert_eq!(refuse(&mut w, "encrypt/k", json!({})), "missing plaintext to encrypt");
-    assert_eq!(refuse(&mut w, "encrypt/k", json!({"plaintext": HELLO, "key_version": -1})), "requested version for encryption is negative");
-    assert_eq!(refuse(&mut w, "encrypt/k", json!({"plaintext": HELLO, "nonce": HELLO})), "provided nonce not allowed for this key");
+    assert_eq!(
+        refuse(&mut w, "encrypt/k", json!({"plaintext": HELLO, "key_version": -1})),
+        "requested version for encryption is negative"
+    );
+    assert_eq!(
+        refuse(&mut w, "encrypt/k", json!({"plaintext": HELLO, "nonce": HELLO})),
+        "provided nonce not allowed for this key"
+    );
 }
 
 #[test]
@@ -238,7 +288,9 @@ fn signers_sign_and_verify() {
             let s = text(&signed, "signature").to_owned();
             assert!(s.starts_with("vault:v1:"));
             let check = |w: &mut World, input: &str, s: &str| {
-                w.post(&format!("verify/{kind}"), json!({"input": input, "signature": s, "hash_algorithm": hash})).data["valid"] == true
+                w.post(&format!("verify/{kind}"), json!({"input": input, "signature": s, "hash_algorithm": hash}))
+                    .data["valid"]
+                    == true
             };
             assert!(check(&mut w, HELLO, &s), "{kind} {hash}");
             assert!(!check(&mut w, &b64("other"), &s), "{kind} {hash}");
@@ -260,8 +312,14 @@ fn signers_sign_and_verify() {
     let raw = URL_SAFE_NO_PAD.decode(&text(&jws, "signature")[9..]).unwrap();
     assert_eq!(raw.len(), 64);
     let s = text(&jws, "signature").to_owned();
-    assert_eq!(w.post("verify/ecdsa-p256", json!({"input": HELLO, "signature": s, "marshaling_algorithm": "jws"})).data["valid"], true);
-    assert_eq!(refuse(&mut w, "verify/ecdsa-p256", json!({"input": HELLO, "signature": "vault:v1:AAAA"})), "supplied signature is invalid");
+    assert_eq!(
+        w.post("verify/ecdsa-p256", json!({"input": HELLO, "signature": s, "marshaling_algorithm": "jws"})).data["valid"],
+        true
+    );
+    assert_eq!(
+        refuse(&mut w, "verify/ecdsa-p256", json!({"input": HELLO, "signature": "vault:v1:AAAA"})),
+        "supplied signature is invalid"
+    );
 }
 
 #[test]
@@ -289,7 +347,10 @@ fn rsa_paddings_and_salts() {
         (json!({"salt_length": "223"}), "requested salt length 223 is invalid"),
         (json!({"salt_length": "x"}), "requested salt length x is invalid"),
         (json!({"signature_algorithm": "x"}), "unsupported rsa signature algorithm x"),
-        (json!({"hash_algorithm": "none"}), "hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15"),
+        (
+            json!({"hash_algorithm": "none"}),
+            "hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15",
+        ),
         (json!({"hash_algorithm": "md5"}), "invalid hash algorithm \"md5\""),
         (json!({"marshaling_algorithm": "x"}), "invalid marshaling type \"x\""),
         (json!({"input": "!"}), "unable to decode input as base64: illegal base64 data at input byte 0"),
@@ -316,7 +377,10 @@ fn post_quantum_signatures() {
         assert_eq!(w.post(&format!("verify/{name}"), json!({"input": HELLO, "signature": s})).data["valid"], true);
         assert_eq!(w.post(&format!("verify/{name}"), json!({"input": "", "signature": s})).data["valid"], false);
     }
-    assert_eq!(refuse(&mut w, "keys/x", json!({"type": "ml-dsa", "parameter_set": "1"})), "invalid parameter set 1 for key type ml-dsa");
+    assert_eq!(
+        refuse(&mut w, "keys/x", json!({"type": "ml-dsa", "parameter_set": "1"})),
+        "invalid parameter set 1 for key type ml-dsa"
+    );
 }
 
 #[test]
@@ -324,13 +388,17 @@ fn derived_ed25519_shows_its_public_key() {
     let mut w = World::new(Transit);
     w.post("keys/e", json!({"type": "ed25519", "derived": true}));
     assert_eq!(w.get("keys/e").data["keys"]["1"]["public_key"], "");
-    let shown = w.run(Operation::Read, "keys/e", json!({"context": HELLO})).unwrap().unwrap().data.unwrap().into_map();
+    let shown =
+        w.run(Operation::Read, "keys/e", json!({"context": HELLO})).unwrap().unwrap().data.unwrap().into_map();
     let signed = w.post("sign/e", json!({"input": HELLO, "context": HELLO}));
     assert_eq!(shown["keys"]["1"]["public_key"], signed.data["public_key"]);
     let s = text(&signed, "signature").to_owned();
     assert_eq!(w.post("verify/e", json!({"input": HELLO, "context": HELLO, "signature": s})).data["valid"], true);
     assert_eq!(w.post("verify/e", json!({"input": HELLO, "context": b64("c"), "signature": s})).data["valid"], false);
-    let batch = w.post("sign/e", json!({"batch_input": [{"input": HELLO, "context": HELLO}, {"input": HELLO}, {"context": HELLO}]}));
+    let batch = w.post(
+        "sign/e",
+        json!({"batch_input": [{"input": HELLO, "context": HELLO}, {"input": HELLO}, {"context": HELLO}]}),
+    );
     assert_eq!(batch.code, Code::Ok, "faults of items leave the status alone");
     let r = &batch.data["batch_results"];
     assert_eq!(r[0]["publickey"], signed.data["public_key"]);
@@ -369,7 +437,11 @@ fn hmacs() {
         ("verify/k", json!({"input": "", "hmac": "vault:v2:aa"}), "invalid HMAC: version is too new"),
         ("verify/k", json!({"input": ""}), "neither a 'signature' nor an 'hmac' were given to verify"),
         ("verify/k", json!({"input": "", "hmac": "a", "signature": "b"}), "provide one of 'signature' or 'hmac'"),
-        ("verify/k", json!({"batch_input": [{"input": "", "hmac": "a"}, {"input": "", "signature": "b"}]}), "elements of batch_input must all provide 'signature' or all provide 'hmac'"),
+        (
+            "verify/k",
+            json!({"batch_input": [{"input": "", "hmac": "a"}, {"input": "", "signature": "b"}]}),
+            "elements of batch_input must all provide 'signature' or all provide 'hmac'",
+        ),
         ("verify/none", json!({"input": "", "hmac": "a"}), "signature verification key not found"),
         ("keys/h2", json!({"type": "hmac", "key_size": 31}), "invalid key_size 31"),
         ("keys/h2", json!({"key_size": 32}), "key_size is not valid for algorithm aes256-gcm96"),
@@ -401,31 +473,55 @@ fn settings_of_keys() {
         (json!({"min_decryption_version": -1}), "min decryption version cannot be negative"),
         (json!({"min_decryption_version": 5}), "cannot set min decryption version of 5, latest key version is 3"),
         (json!({"min_encryption_version": 5}), "cannot set min encryption version of 5, latest key version is 3"),
-        (json!({"min_decryption_version": 2, "min_encryption_version": 1}), "cannot set min encryption/decryption values; min encryption version of 1 must be greater than or equal to min decryption version of 2"),
+        (
+            json!({"min_decryption_version": 2, "min_encryption_version": 1}),
+            "cannot set min encryption/decryption values; min encryption version of 1 must be greater than or equal to min decryption version of 2",
+        ),
         (json!({"auto_rotate_period": "30m"}), "auto rotate period must be 0 to disable or at least an hour"),
     ] {
         assert_eq!(refuse(&mut w, "keys/k/config", body), told);
     }
     let forced = w.post("keys/k/config", json!({"min_decryption_version": 0}));
-    assert_eq!(forced.response.unwrap().warnings, ["since Vault 0.3, transit key numbering starts at 1; forcing minimum to 1"]);
+    assert_eq!(
+        forced.response.unwrap().warnings,
+        ["since Vault 0.3, transit key numbering starts at 1; forcing minimum to 1"]
+    );
     for (body, told) in [
         (json!({}), "missing min_available_version"),
-        (json!({"min_available_version": 1}), "minimum available version cannot be set when minimum encryption version is not set"),
+        (
+            json!({"min_available_version": 1}),
+            "minimum available version cannot be set when minimum encryption version is not set",
+        ),
         (json!({"min_available_version": -1}), "minimum available version cannot be negative"),
     ] {
         assert_eq!(refuse(&mut w, "keys/k/trim", body), told);
     }
     w.post("keys/k/config", json!({"min_decryption_version": 2, "min_encryption_version": 3}));
     assert_eq!(w.get("keys/k").data["keys"].as_object().unwrap().len(), 2, "only what decrypts is listed");
-    assert_eq!(refuse(&mut w, "encrypt/k", json!({"plaintext": "", "key_version": 2})), "requested version for encryption is less than the minimum encryption key version");
-    assert_eq!(refuse(&mut w, "keys/k/trim", json!({"min_available_version": 3})), "minimum available version cannot be greater than minimum decryption version");
+    assert_eq!(
+        refuse(&mut w, "encrypt/k", json!({"plaintext": "", "key_version": 2})),
+        "requested version for encryption is less than the minimum encryption key version"
+    );
+    assert_eq!(
+        refuse(&mut w, "keys/k/trim", json!({"min_available_version": 3})),
+        "minimum available version cannot be greater than minimum decryption version"
+    );
     let before = w.records();
     w.post("keys/k/trim", json!({"min_available_version": 2}));
     assert_eq!(w.records(), before - 1, "the old version is gone");
-    assert_eq!(refuse(&mut w, "keys/k/trim", json!({"min_available_version": 1})), "minimum available version cannot be decremented");
-    assert_eq!(refuse(&mut w, "keys/k/config", json!({"min_encryption_version": 0})), "min encryption version should not be less than min available version");
+    assert_eq!(
+        refuse(&mut w, "keys/k/trim", json!({"min_available_version": 1})),
+        "minimum available version cannot be decremented"
+    );
+    assert_eq!(
+        refuse(&mut w, "keys/k/config", json!({"min_encryption_version": 0})),
+        "min encryption version should not be less than min available version"
+    );
     let (code, told) = w.refused(Operation::Delete, "keys/k", Value::Null);
-    assert_eq!((code, told.as_str()), (Code::Invalid, "error deleting policy k: deletion is not allowed for this key"));
+    assert_eq!(
+        (code, told.as_str()),
+        (Code::Invalid, "error deleting policy k: deletion is not allowed for this key")
+    );
     w.post("keys/k/config", json!({"deletion_allowed": true}));
     w.post("keys/k/soft-delete", Value::Null);
     assert_eq!(refuse(&mut w, "encrypt/k", json!({"plaintext": ""})), "refusing to use soft-deleted key");
@@ -442,7 +538,10 @@ fn settings_of_keys() {
     for (body, told) in [
         (json!({"type": "x"}), "unknown key type x"),
         (json!({"convergent_encryption": true}), "convergent encryption requires derivation to be enabled"),
-        (json!({"type": "rsa-2048", "derived": true}), "key derivation and convergent encryption not supported for keys of type rsa-2048"),
+        (
+            json!({"type": "rsa-2048", "derived": true}),
+            "key derivation and convergent encryption not supported for keys of type rsa-2048",
+        ),
     ] {
         assert_eq!(refuse(&mut w, "keys/n", body), told);
     }
@@ -504,7 +603,13 @@ fn backups_come_back() {
     for kind in CIPHERS.into_iter().chain(SIGNERS).chain(["hmac"]) {
         make(&mut w, kind, kind);
         w.post(&format!("keys/{kind}/rotate"), Value::Null);
-        let path = if CIPHERS.contains(&kind) { "encrypt" } else if kind == "hmac" { "hmac" } else { "sign" };
+        let path = if CIPHERS.contains(&kind) {
+            "encrypt"
+        } else if kind == "hmac" {
+            "hmac"
+        } else {
+            "sign"
+        };
         let made = w.post(&format!("{path}/{kind}"), json!({"plaintext": HELLO, "input": HELLO, "key_version": 1}));
         let backup = text(&w.get(&format!("backup/{kind}")), "backup").to_owned();
         let told = w.refused(Operation::Update, "restore", json!({"backup": backup}));
@@ -522,23 +627,38 @@ fn backups_come_back() {
                 assert_eq!(w.post(&format!("verify/{kind}"), body).data["valid"], true);
                 w.post(&format!("sign/{kind}"), json!({"input": HELLO}));
             }
-            _ => assert_eq!(w.post(&format!("verify/{kind}"), json!({"input": HELLO, "hmac": made.data["hmac"]})).data["valid"], true),
+            _ => assert_eq!(
+                w.post(&format!("verify/{kind}"), json!({"input": HELLO, "hmac": made.data["hmac"]})).data["valid"],
+                true
+            ),
         }
         w.post("restore", json!({"backup": backup, "force": true}));
         w.post(&format!("restore/copy-{kind}"), json!({"backup": backup}));
         assert_eq!(w.get(&format!("keys/copy-{kind}")).data["name"], format!("copy-{kind}"));
     }
     w.post("keys/closed", json!({"exportable": true}));
-    assert_eq!(w.refused(Operation::Read, "backup/closed", Value::Null).1, "1 error occurred:\n\t* plaintext backup is disallowed on the policy\n\n");
+    assert_eq!(
+        w.refused(Operation::Read, "backup/closed", Value::Null).1,
+        "1 error occurred:\n\t* plaintext backup is disallowed on the policy\n\n"
+    );
     for (body, told) in [
         (json!({}), "'backup' must be supplied"),
         (json!({"backup": "!"}), "failed to restore the key: illegal base64 data at input byte 0"),
         (json!({"backup": b64("x")}), "failed to restore the key: it is no JSON"),
         (json!({"backup": b64("{}")}), "failed to restore the key: it has no name"),
         (json!({"backup": b64("{\"policy\":{\"name\":\"a/b\"}}")}), "key names cannot be paths"),
-        (json!({"backup": b64("{\"policy\":{\"name\":\"n\",\"type\":99}}")}), "failed to restore the key: its key type is unknown"),
-        (json!({"backup": b64("{\"policy\":{\"name\":\"n\",\"type\":0,\"latest_version\":9999999999}}")}), "failed to restore the key: its versions do not fit each other"),
-        (json!({"backup": b64("{\"policy\":{\"name\":\"n\",\"type\":0,\"latest_version\":1}}")}), "failed to restore the key: version 1 is no key"),
+        (
+            json!({"backup": b64("{\"policy\":{\"name\":\"n\",\"type\":99}}")}),
+            "failed to restore the key: its key type is unknown",
+        ),
+        (
+            json!({"backup": b64("{\"policy\":{\"name\":\"n\",\"type\":0,\"latest_version\":9999999999}}")}),
+            "failed to restore the key: its versions do not fit each other",
+        ),
+        (
+            json!({"backup": b64("{\"policy\":{\"name\":\"n\",\"type\":0,\"latest_version\":1}}")}),
+            "failed to restore the key: version 1 is no key",
+        ),
     ] {
         assert_eq!(refuse(&mut w, "restore", body), told);
     }
@@ -588,7 +708,11 @@ fn keys_come_in_wrapped_and_go_out_wrapped() {
     let (code, told) = w.refused(Operation::Update, "keys/in/import", body);
     assert_eq!(code, Code::Internal);
     assert!(told.contains("the import path cannot be used with an existing key"));
-    assert!(w.refused(Operation::Update, "keys/in/rotate", Value::Null).1.contains("imported key in does not allow rotation within Vault"));
+    assert!(
+        w.refused(Operation::Update, "keys/in/rotate", Value::Null)
+            .1
+            .contains("imported key in does not allow rotation within Vault")
+    );
     w.post("keys/in/import_version", json!({"ciphertext": wrap(Hash::Sha1, &[6; 32]), "hash_function": "SHA1"}));
     assert_eq!(w.get("keys/in").data["latest_version"], 2);
     // every asymmetric type, by its export as PKCS #8 of another key
@@ -601,25 +725,46 @@ fn keys_come_in_wrapped_and_go_out_wrapped() {
         if kind != "ed25519" {
             w.post(&format!("keys/pub-{kind}/import"), json!({"type": kind, "public_key": public}));
             let s = text(&w.post(&format!("sign/src-{kind}"), json!({"input": HELLO})), "signature").to_owned();
-            assert_eq!(w.post(&format!("verify/pub-{kind}"), json!({"input": HELLO, "signature": s})).data["valid"], true);
-            assert_eq!(refuse(&mut w, &format!("sign/pub-{kind}"), json!({"input": HELLO})), "requested version for signing does not contain a private part");
+            assert_eq!(
+                w.post(&format!("verify/pub-{kind}"), json!({"input": HELLO, "signature": s})).data["valid"],
+                true
+            );
+            assert_eq!(
+                refuse(&mut w, &format!("sign/pub-{kind}"), json!({"input": HELLO})),
+                "requested version for signing does not contain a private part"
+            );
         }
     }
     for (body, told) in [
         (json!({}), "the 'ciphertext' or 'public_key' field is required"),
         (json!({"ciphertext": "AAAA"}), "provided ciphertext is too short"),
         (json!({"ciphertext": b64([1; 600])}), "failed to decrypt the wrapped key: crypto/rsa: decryption error"),
-        (json!({"ciphertext": wrap(Hash::Sha256, &[5; 31])}), "invalid key size 31 bytes for key type aes256-gcm96, expected 32"),
-        (json!({"ciphertext": wrap(Hash::Sha256, b"junk"), "type": "ecdsa-p256"}), "error parsing asymmetric key of type ecdsa-p256"),
-        (json!({"ciphertext": wrap(Hash::Sha256, &[5; 32]), "hash_function": "MD5"}), "unsupported hash function: MD5"),
-        (json!({"ciphertext": wrap(Hash::Sha256, &[5; 32]), "auto_rotate_period": "1h"}), "allow_rotation must be set to true if auto-rotation is enabled"),
+        (
+            json!({"ciphertext": wrap(Hash::Sha256, &[5; 31])}),
+            "invalid key size 31 bytes for key type aes256-gcm96, expected 32",
+        ),
+        (
+            json!({"ciphertext": wrap(Hash::Sha256, b"junk"), "type": "ecdsa-p256"}),
+            "error parsing asymmetric key of type ecdsa-p256",
+        ),
+        (
+            json!({"ciphertext": wrap(Hash::Sha256, &[5; 32]), "hash_function": "MD5"}),
+            "unsupported hash function: MD5",
+        ),
+        (
+            json!({"ciphertext": wrap(Hash::Sha256, &[5; 32]), "auto_rotate_period": "1h"}),
+            "allow_rotation must be set to true if auto-rotation is enabled",
+        ),
         (json!({"public_key": "x"}), "provided type does not support public_key import"),
         (json!({"public_key": "x", "type": "ed25519"}), "error parsing public key: not in PEM format"),
     ] {
         assert_eq!(refuse(&mut w, "keys/bad/import", body), told);
     }
     w.post("keys/own", Value::Null);
-    assert_eq!(refuse(&mut w, "keys/own/import_version", json!({"ciphertext": "AAAA"})), "the import_version endpoint can only be used with an imported key");
+    assert_eq!(
+        refuse(&mut w, "keys/own/import_version", json!({"ciphertext": "AAAA"})),
+        "the import_version endpoint can only be used with an imported key"
+    );
 }
 
 #[test]

@@ -17,7 +17,9 @@ pub fn random(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         word @ ("platform" | "seal" | "all") => source = word,
         digits => {
             count = digits.parse().map_err(|_| {
-                Error::invalid(format!("error parsing url-set byte count: strconv.Atoi: parsing {digits:?}: invalid syntax"))
+                Error::invalid(format!(
+                    "error parsing url-set byte count: strconv.Atoi: parsing {digits:?}: invalid syntax"
+                ))
             })?;
         }
     }
@@ -40,8 +42,7 @@ pub fn random(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 
 pub fn hash(_: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let input = args.opt_str("input").ok_or_else(|| Error::invalid("missing input"))?;
-    let input =
-        text::decode(input).map_err(|e| Error::invalid(format!("unable to decode input as base64: {e}")))?;
+    let input = text::decode(input).map_err(|e| Error::invalid(format!("unable to decode input as base64: {e}")))?;
     check_format(args.str("format"))?;
     let name = if args.str("urlalgorithm").is_empty() { args.str("algorithm") } else { args.str("urlalgorithm") };
     let hash = Hash::parse(name)

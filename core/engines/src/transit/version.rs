@@ -67,7 +67,11 @@ pub enum Material {
 impl Version {
     /// A version of new material.
     pub fn record(created: Wall, fresh: &Fresh, hmac_key: &[u8], chain: &[Vec<u8>]) -> Zeroizing<Vec<u8>> {
-        let room = 64 + fresh.key.len() + hmac_key.len() + fresh.public.len() + chain.iter().map(|c| c.len() + 8).sum::<usize>();
+        let room = 64
+            + fresh.key.len()
+            + hmac_key.len()
+            + fresh.public.len()
+            + chain.iter().map(|c| c.len() + 8).sum::<usize>();
         let mut w = Writer::over(Vec::with_capacity(room));
         w.u8(FORMAT).be64(created.0).bytes(&fresh.key).bytes(hmac_key).bytes(&fresh.public).num(chain.len() as u64);
         for certificate in chain {
@@ -89,7 +93,8 @@ impl Version {
         let count = r.num()?.min(64);
         let chain = (0..count).map(|_| r.bytes(MAX_FIELD_BYTES).map(<[u8]>::to_vec)).collect::<Result<_, _>>()?;
         r.end()?;
-        let material = material(kind, &key, &public).ok_or_else(|| Error::internal("a stored key does not decode"))?;
+        let material =
+            material(kind, &key, &public).ok_or_else(|| Error::internal("a stored key does not decode"))?;
         Ok(Version { created, key, hmac_key, public, chain, material })
     }
 
