@@ -32,7 +32,8 @@ impl Cipher {
 
     /// Expands a key; `None` if it has not [`Cipher::key_bytes`].
     pub fn key(self, bytes: &[u8]) -> Option<CipherKey> {
-        let aws = |a: &'static Algorithm| UnboundKey::new(a, bytes).ok().map(|k| Inner::Aws(LessSafeKey::new(k)));
+        let aws =
+            |a: &'static Algorithm| UnboundKey::new(a, bytes).ok().map(|k| Inner::Aws(Box::new(LessSafeKey::new(k))));
         let inner = match self {
             Cipher::Aes128Gcm => aws(&AES_128_GCM),
             Cipher::Aes256Gcm => aws(&AES_256_GCM),
@@ -46,7 +47,8 @@ impl Cipher {
 }
 
 enum Inner {
-    Aws(LessSafeKey),
+    // boxed: an expanded key is large, and those who hold one move it
+    Aws(Box<LessSafeKey>),
     XChaCha(Box<chacha20poly1305::XChaCha20Poly1305>),
 }
 

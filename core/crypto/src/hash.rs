@@ -3,7 +3,9 @@
 
 use aws_lc_rs::{digest, hkdf, hmac};
 use hmac_generic::{Hmac, Mac};
+use ringfence_base::Entropy;
 use sha3::Digest as _;
+use zeroize::Zeroizing;
 
 use ::hmac as hmac_generic;
 
@@ -129,6 +131,30 @@ pub fn hkdf_sha256_into(secret: &[u8], info: &[u8], out: &mut [u8]) {
         .expect("callers ask for at most 64 bytes, HKDF-SHA256 gives 8160");
 }
 
+/// Randomness for work that owns nothing but what it was given: a drawn seed, expanded by HMAC-SHA256 in counter mode
+/// (NIST SP 800-108, 4.1). For blinding and salts; keys are drawn from the machine's own source.
+pub struct Expanded {
+    seed: Zeroizing<[u8; 32]>,
+    counter: u64,
+}
+
+impl Expanded {
+    /// From a seed that is used for nothing else.
+    pub fn new(seed: [u8; 32]) -> Expanded {
+        Expanded { seed: Zeroizing::new(seed), counter: 0 }
+    }
+}
+
+impl Entropy for Expanded {
+    fn fill(&mut self, buf: &mut [u8]) {
+        for chunk in buf.chunks_mut(32) {
+            self.counter += 1;
+            let block = Zeroizing::new(Hash::Sha256.hmac(&self.seed[..], &self.counter.to_be_bytes()));
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +186,15 @@ mod tests {
             hex::encode(okm),
             "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
         );
+    }
+
+    #[test]
+    fn expanded_randomness_does_not_repeat() {
+        let (mut a, mut b) = ([0; 70], [0; 70]);
+        let mut source = Expanded::new([1; 32]);
+        source.fill(&mut a);
+        source.fill(&mut b);
+        assert!(a != b && a[..32] != a[32..64] && a != [0; 70]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::key::{KeyType, Private, Stored, with_fresh};
 use ringfence_base::Code;
 use ringfence_logical::{Args, Cx, Error, Outcome, Response, nothing};
 use serde_json::json;
+use std::sync::Arc;
 
 const AREA: u8 = b'c';
 const CA: &[u8] = b"ca";
@@ -11,6 +12,14 @@ const CA: &[u8] = b"ca";
 /// The key, if there is one.
 pub fn load(cx: &mut Cx<'_, '_>) -> Result<Option<Stored>, Error> {
     cx.get_json(AREA, CA)
+}
+
+/// The private key in use, decoded once a core.
+pub fn private(cx: &mut Cx<'_, '_>) -> Result<Option<Arc<Private>>, Error> {
+    cx.decoded(AREA, CA, |bytes| {
+        let stored = serde_json::from_slice(bytes).map_err(|e| Error::internal(format!("a stored CA key: {e}")))?;
+        Private::load(&stored)
+    })
 }
 
 fn save(cx: &mut Cx<'_, '_>, key: &Private) -> Result<String, Error> {

@@ -24,8 +24,8 @@ pub struct Certificate<'a> {
 }
 
 impl Certificate<'_> {
-    /// The line `<algorithm> <base64>` with a line break.
-    pub fn sign(&self, ca: &Private, rsa: &str, rng: &mut dyn Entropy) -> Result<String, Error> {
+    /// Everything but the signature.
+    pub fn unsigned(&self, ca: &Private, rng: &mut dyn Entropy) -> Result<Unsigned, Error> {
         let blob = self.key.to_bytes().map_err(|_| Error::internal("encoding a key"))?;
         let (algorithm, fields) = split_string(&blob).ok_or_else(|| Error::internal("encoding a key"))?;
         let algorithm = String::from_utf8_lossy(algorithm);
@@ -52,9 +52,23 @@ impl Certificate<'_> {
         put_string(&mut out, &options(self.extensions));
         put_string(&mut out, b"");
         put_string(&mut out, &ca.public_blob()?);
-        let signature = ca.sign(rsa, &out, rng)?;
-        put_string(&mut out, &signature);
-        Ok(format!("{name} {}\n", STANDARD.encode(out)))
+        Ok(Unsigned { name, bytes: out })
+    }
+}
+
+/// A certificate that waits for its signature.
+pub struct Unsigned {
+    name: String,
+    /// What is signed.
+    pub bytes: Vec<u8>,
+}
+
+impl Unsigned {
+    /// The line `<algorithm> <base64>` with a line break.
+    pub fn line(&self, signature: &[u8]) -> String {
+        let mut out = self.bytes.clone();
+        put_string(&mut out, signature);
+        format!("{} {}\n", self.name, STANDARD.encode(out))
     }
 }
 

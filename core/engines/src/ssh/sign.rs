@@ -1,15 +1,18 @@
 //! Signing certificates by the rules of a role.
 
 use super::ca;
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Unsigned};
 use super::key::{KeyType, Private, with_fresh};
 use super::role::{self, Role, parts};
 use ringfence_base::Wall;
-use ringfence_logical::{Args, Cx, Error, Outcome, Response};
+use ringfence_crypto::hash::Expanded;
+use ringfence_logical::side::Compute;
+use ringfence_logical::{Args, Cx, Error, Outcome, Response, SideResult, Step};
 use serde_json::json;
 use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, PublicKey};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Said of certificates that would be good for everybody.
 pub const EVERYBODY: &str = "refusing to issue unsafe, globally-valid certificate with no principals specified; set valid_principals or default_user";
@@ -33,8 +36,8 @@ pub fn sign(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         .map_err(|e| Error::invalid(format!("failed to parse public_key as SSH key: {e}")))?;
     check_length(&role, &key)
         .map_err(|why| Error::invalid(format!("public_key failed to meet the key requirements: {why}")))?;
-    let (serial, signed) = certify(cx, args, &role, &key)?;
-    Response::json(json!({ "serial_number": serial, "signed_key": signed })).done()
+    let prepared = prepare(cx, args, &role, &key)?;
+    finish(cx, prepared, |serial, line| Response::json(json!({ "serial_number": serial, "signed_key": line })).done())
 }
 
 pub fn issue(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
@@ -46,15 +49,48 @@ pub fn issue(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     with_fresh(cx, kind, move |cx, private| {
         let role = load_role(cx, &args)?;
         let key = PublicKey::from_bytes(&private.public_blob()?).map_err(|_| Error::internal("encoding a key"))?;
-        let (serial, signed) = certify(cx, &args, &role, &key)?;
-        Response::json(json!({
-            "serial_number": serial,
-            "signed_key": signed,
-            "private_key": private.pem()?.as_str(),
-            "private_key_type": shown_type,
-        }))
-        .done()
+        let prepared = prepare(cx, &args, &role, &key)?;
+        let (pem, shown_type) = (private.pem()?, shown_type.clone());
+        finish(cx, prepared, move |serial, line| {
+            Response::json(json!({
+                "serial_number": serial,
+                "signed_key": line,
+                "private_key": pem.as_str(),
+                "private_key_type": shown_type,
+            }))
+            .done()
+        })
     })
+}
+
+/// A certificate to sign, and who signs it.
+struct Prepared {
+    serial: String,
+    unsigned: Unsigned,
+    ca: Arc<Private>,
+    rsa_algorithm: String,
+}
+
+/// Signs and goes on: at once, or in a side operation for an RSA key, which takes milliseconds.
+fn finish(cx: &mut Cx<'_, '_>, prepared: Prepared, then: impl Fn(&str, &str) -> Outcome + Send + 'static) -> Outcome {
+    let Prepared { serial, unsigned, ca, rsa_algorithm } = prepared;
+    if !matches!(*ca, Private::Rsa(_)) {
+        let signature = ca.sign(&rsa_algorithm, &unsigned.bytes, cx.rng)?;
+        return then(&serial, &unsigned.line(&signature));
+    }
+    let mut seed = [0u8; 32];
+    cx.rng.fill(&mut seed);
+    let op = Compute::op("sign a certificate with RSA", move || {
+        match ca.sign(&rsa_algorithm, &unsigned.bytes, &mut Expanded::new(seed)) {
+            Ok(signature) => SideResult::Text(unsigned.line(&signature)),
+            Err(e) => SideResult::Failed(e.cause.unwrap_or_default()),
+        }
+    });
+    let resume = Box::new(move |_: &mut Cx<'_, '_>, result: &SideResult| match result {
+        SideResult::Text(line) => then(&serial, line),
+        other => Err(Error::internal(format!("signing a certificate: {other:?}"))),
+    });
+    Ok(Step::Side { op, resume })
 }
 
 /// The names a role may know a type by, and the bits of a key of it.
@@ -111,8 +147,8 @@ fn judge(role: &Role, names: &[&str], bits: u64) -> Result<(), String> {
     }
 }
 
-/// Signs a key by the role's rules; answers serial number and line.
-fn certify(cx: &mut Cx<'_, '_>, args: &Args, role: &Role, key: &PublicKey) -> Result<(String, String), Error> {
+/// Judges a request by the role's rules and makes what is to be signed.
+fn prepare(cx: &mut Cx<'_, '_>, args: &Args, role: &Role, key: &PublicKey) -> Result<Prepared, Error> {
     let is_host = match args.str("cert_type") {
         "user" if !role.allow_user_certificates => {
             return Err(Error::invalid("cert_type 'user' is not allowed by role"));
@@ -129,9 +165,8 @@ fn certify(cx: &mut Cx<'_, '_>, args: &Args, role: &Role, key: &PublicKey) -> Re
     let key_id = key_id(cx, args, role, key)?;
     let critical = critical_options(args, role)?;
     let extensions = extensions(cx, args, role)?;
-    let stored = ca::load(cx)?
+    let ca = ca::private(cx)?
         .ok_or_else(|| Error::invalid("failed to read CA private key: keys haven't been configured yet"))?;
-    let ca = Private::load(&stored)?;
     let mut serial = [0; 8];
     cx.rng.fill(&mut serial);
     let serial = u64::from_be_bytes(serial);
@@ -147,7 +182,8 @@ fn certify(cx: &mut Cx<'_, '_>, args: &Args, role: &Role, key: &PublicKey) -> Re
         critical_options: &critical,
         extensions: &extensions,
     };
-    Ok((format!("{serial:x}"), certificate.sign(&ca, &role.algorithm_signer, cx.rng)?))
+    let unsigned = certificate.unsigned(&ca, cx.rng)?;
+    Ok(Prepared { serial: format!("{serial:x}"), unsigned, ca, rsa_algorithm: role.algorithm_signer.clone() })
 }
 
 /// Fills a text from the caller's identity; what the identity has not is no match.

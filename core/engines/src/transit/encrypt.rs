@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ringfence_base::Entropy;
 use ringfence_crypto::cipher::{Cipher, CipherKey};
-use ringfence_crypto::hash::Hash;
+use ringfence_crypto::hash::{Expanded, Hash};
 use ringfence_logical::side::{Compute, Computed};
 use ringfence_logical::{Args, Cx, Error, Operation, Outcome, Response, SideResult, Step};
 use std::sync::Arc;
@@ -298,14 +298,15 @@ fn open(policy: &Policy, sealed: &Sealed, rng: &mut dyn Entropy) -> Result<Zeroi
     }
 }
 
+/// What an item held, or why it was not opened.
+type Opened = Vec<Result<Zeroizing<Vec<u8>>, Fault>>;
+/// The same in a form that a side operation may hand out more than once: true for the item's own fault.
+type Shared = Vec<Result<Zeroizing<Vec<u8>>, (bool, String)>>;
+/// What goes on with opened items.
+type Then = fn(&mut Cx<'_, '_>, &Args, Arc<Policy>, Opened) -> Outcome;
+
 /// Opens all items and goes on with what they hold: at once, or for RSA after a side operation.
-fn open_all(
-    cx: &mut Cx<'_, '_>,
-    ring: &mut Keyring,
-    items: &Items<'_>,
-    args: &Args,
-    then: fn(&mut Cx<'_, '_>, &Args, Arc<Policy>, Vec<Result<Zeroizing<Vec<u8>>, Fault>>) -> Outcome,
-) -> Outcome {
+fn open_all(cx: &mut Cx<'_, '_>, ring: &mut Keyring, items: &Items<'_>, args: &Args, then: Then) -> Outcome {
     let policy = ring.policy.clone();
     if !policy.kind.encrypts() {
         return Err(Error::invalid(format!("message decryption not supported for key type {}", policy.kind.name())));
@@ -330,8 +331,8 @@ fn open_all(
         .collect();
     let work_policy = policy.clone();
     let op = Compute::op("open RSA blocks", move || {
-        let mut rng = Seeded(seed, 0);
-        let opened: Vec<Result<Zeroizing<Vec<u8>>, (bool, String)>> = jobs
+        let mut rng = Expanded::new(seed);
+        let opened: Shared = jobs
             .iter()
             .map(|job| match job {
                 Ok(sealed) => open(&work_policy, sealed, &mut rng).map_err(|f| match f {
@@ -348,9 +349,7 @@ fn open_all(
         let SideResult::Value(value) = result else {
             return Err(Error::internal(format!("opening RSA blocks: {result:?}")));
         };
-        let opened = value
-            .get::<Vec<Result<Zeroizing<Vec<u8>>, (bool, String)>>>()
-            .ok_or_else(|| Error::internal("another value than texts"))?;
+        let opened = value.get::<Shared>().ok_or_else(|| Error::internal("another value than texts"))?;
         // the key may have gone or changed meanwhile
         let policy = store::load(cx, args.str("name"))?.ok_or_else(|| Error::invalid(NOT_FOUND))?;
         policy.alive()?;
@@ -367,19 +366,6 @@ fn open_all(
     Ok(Step::Side { op, resume })
 }
 
-/// Randomness for blinding in the pool, expanded from what the handler drew: HMAC-SHA256 in counter mode.
-pub struct Seeded(pub [u8; 32], pub u64);
-
-impl Entropy for Seeded {
-    fn fill(&mut self, buf: &mut [u8]) {
-        for chunk in buf.chunks_mut(32) {
-            self.1 += 1;
-            let block = Zeroizing::new(Hash::Sha256.hmac(&self.0, &self.1.to_be_bytes()));
-            chunk.copy_from_slice(&block[..chunk.len()]);
-        }
-    }
-}
-
 pub fn decrypt(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let items = Items::read(args, "ciphertext", "missing ciphertext to decrypt")?;
     if !items.is_batch && items.items[0].text.is_empty() {
@@ -392,7 +378,7 @@ pub fn decrypt(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 }
 
 /// The answer of a decryption.
-fn show(_: &mut Cx<'_, '_>, args: &Args, _: Arc<Policy>, opened: Vec<Result<Zeroizing<Vec<u8>>, Fault>>) -> Outcome {
+fn show(_: &mut Cx<'_, '_>, args: &Args, _: Arc<Policy>, opened: Opened) -> Outcome {
     let items = Items::read(args, "ciphertext", "missing ciphertext to decrypt")?;
     let room = items.items.iter().map(|i| i.text.len() + ITEM_ROOM_BYTES).sum();
     let mut results = Results::new(&items, room);
@@ -420,12 +406,7 @@ pub fn rewrap(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 }
 
 /// Encrypts under the wanted version what a rewrap opened.
-fn seal_again(
-    cx: &mut Cx<'_, '_>,
-    args: &Args,
-    policy: Arc<Policy>,
-    opened: Vec<Result<Zeroizing<Vec<u8>>, Fault>>,
-) -> Outcome {
+fn seal_again(cx: &mut Cx<'_, '_>, args: &Args, policy: Arc<Policy>, opened: Opened) -> Outcome {
     let items = Items::read(args, "ciphertext", "missing ciphertext to decrypt")?;
     let nonce_bytes = if let KeyKind::Aead(cipher) = policy.kind { cipher.nonce_bytes() } else { 0 };
     let mut ring = Keyring::new(policy);

@@ -1,7 +1,6 @@
 //! Signatures: made and checked, one or a batch. Private RSA operations run in a side operation.
 
 use super::batch::{objects, quote, string, weak_int};
-use super::encrypt::Seeded;
 use super::kind::KeyKind;
 use super::policy::{Policy, Use};
 use super::version::{Material, Version};
@@ -12,7 +11,7 @@ use ringfence_base::Entropy;
 use ringfence_crypto::asymmetric::ec::Form;
 use ringfence_crypto::asymmetric::ed25519;
 use ringfence_crypto::asymmetric::rsa::{Padding, Salt, longest_salt};
-use ringfence_crypto::hash::Hash;
+use ringfence_crypto::hash::{Expanded, Hash};
 use ringfence_logical::side::{Compute, Computed};
 use ringfence_logical::{Args, Cx, Error, Outcome, Response, SideResult, Step};
 use std::sync::Arc;
@@ -175,7 +174,7 @@ pub fn sign(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let mut seed = [0u8; 32];
     cx.rng.fill(&mut seed);
     let op = Compute::op("sign with RSA", move || {
-        let mut rng = Seeded(seed, 0);
+        let mut rng = Expanded::new(seed);
         Computed::of(jobs.iter().map(|j| work(j, derived, options, &mut rng)).collect::<Vec<_>>())
     });
     let args = args.clone();
