@@ -658,7 +658,7 @@ impl Context<'_> {
             ns: &self.place.ns,
             path: self.place.path,
             routed: self.place.routed.as_deref(),
-            holder: caller.holder.as_deref(),
+            holder: caller.holder.as_ref(),
             identity_policies: caller.principal.as_ref().map_or(&[][..], |p| &p.identity_policies),
             granting: &caller.granting,
             wall: pass.wall,
