@@ -5,6 +5,7 @@ mod crash;
 mod harness;
 mod hostile;
 mod listen;
+mod seen;
 mod server;
 mod start;
 mod tidy;
