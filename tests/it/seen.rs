@@ -17,7 +17,9 @@ fn server() -> Server {
 }
 
 fn allow(s: &Server, path: &str) {
-    let text = format!("path \"{path}\" {{ capabilities = [\"read\"] }}\npath \"auth/token/create\" {{ capabilities = [\"update\"] }}");
+    let text = format!(
+        "path \"{path}\" {{ capabilities = [\"read\"] }}\npath \"auth/token/create\" {{ capabilities = [\"update\"] }}"
+    );
     assert_eq!(s.put("sys/policies/acl/app", &s.root, &json!({"policy": text})).status, 204);
 }
 
