@@ -123,15 +123,26 @@ impl Window {
         if read_index < self.floor {
             return Verdict::TooOld;
         }
-        let overtaken = reads.points().iter().any(|&hash| self.latest.find(hash) > read_index)
-            || !reads.ranges().is_empty()
-                && self
-                    .notes
-                    .iter()
-                    .rev()
-                    .take_while(|note| note.index > read_index)
-                    .any(|note| note.keys().any(|key| reads.covers(key)));
-        if overtaken { Verdict::Conflict } else { Verdict::Clean }
+        match self.overtaken_at(reads, read_index) {
+            Some(_) => Verdict::Conflict,
+            None => Verdict::Clean,
+        }
+    }
+
+    /// The newest write that touches what was read at `read_index`: a run over a view without it would lose again.
+    pub fn overtaken_at(&self, reads: &ReadSet, read_index: Index) -> Option<Index> {
+        let point = reads.points().iter().map(|&hash| self.latest.find(hash)).max();
+        let newer = || self.notes.iter().rev().take_while(|note| note.index > read_index);
+        let range = match reads.ranges() {
+            [] => None,
+            _ => newer().find(|note| note.keys().any(|key| reads.covers(key))).map(|note| note.index),
+        };
+        point.max(range).filter(|&at| at > read_index)
+    }
+
+    /// The log went on to `index` by an entry that writes nothing: what reads there has missed nothing.
+    pub fn pass(&mut self, index: Index) {
+        self.top = self.top.max(index);
     }
 
     /// Forgets batches above `index`: they were proposed and lost.
@@ -230,11 +241,13 @@ mod tests {
     }
 
     impl Model {
-        fn overtaken(&self, points: &[u8], ranges: &[(u8, u8)], read_index: u64) -> bool {
+        fn overtaken_at(&self, points: &[u8], ranges: &[(u8, u8)], read_index: u64) -> Option<Index> {
             self.writes
                 .iter()
                 .filter(|(at, _)| *at > read_index)
-                .any(|(_, key)| points.contains(key) || ranges.iter().any(|(a, b)| a <= key && key < b))
+                .filter(|(_, key)| points.contains(key) || ranges.iter().any(|(a, b)| a <= key && key < b))
+                .map(|(at, _)| Index(*at))
+                .max()
         }
     }
 
@@ -279,8 +292,14 @@ mod tests {
                         let read_index = model.top.saturating_sub(back);
                         let set = reads(&points, &ranges);
                         match window.conflicts(&set, Index(read_index)) {
-                            Verdict::Clean => prop_assert!(!model.overtaken(&points, &ranges, read_index)),
-                            Verdict::Conflict => prop_assert!(model.overtaken(&points, &ranges, read_index)),
+                            Verdict::Clean => {
+                                prop_assert_eq!(model.overtaken_at(&points, &ranges, read_index), None);
+                            }
+                            Verdict::Conflict => {
+                                let at = model.overtaken_at(&points, &ranges, read_index);
+                                prop_assert!(at.is_some());
+                                prop_assert_eq!(window.overtaken_at(&set, Index(read_index)), at);
+                            }
                             Verdict::TooOld => prop_assert!(read_index < window.floor().0 && !set.is_empty()),
                         }
                     }
@@ -303,6 +322,17 @@ mod tests {
         assert_eq!(window.conflicts(&reads(&[9], &[]), Index(0)), Verdict::TooOld);
         assert_eq!(window.conflicts(&reads(&[9], &[]), Index(1)), Verdict::Clean);
         assert_eq!(window.conflicts(&reads(&[2], &[]), Index(1)), Verdict::Conflict);
+    }
+
+    #[test]
+    fn an_entry_that_writes_nothing_overtakes_nobody() {
+        let mut window = Window::new(Index(5), 100);
+        window.note(Index(6), &batch(&[1]));
+        window.pass(Index(8));
+        assert_eq!(window.conflicts(&reads(&[1], &[]), Index(8)), Verdict::Clean);
+        assert_eq!(window.conflicts(&reads(&[1], &[]), Index(5)), Verdict::Conflict);
+        window.pass(Index(7));
+        assert_eq!(window.top(), Index(8), "the window never goes back");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::clock::LogTime;
 use crate::control::ControlCall;
 use crate::seal::SealState;
 use crate::shard::{NotDone, Proposal, Settled, Ticket};
+use crate::tip::{TipCall, TipDone, TipReader};
 use crate::work::LeaseWork;
 use ringfence_barrier::{Finished, ReadSet, Verdict, Window};
 use ringfence_base::{Entropy, Index, Now, Term, Wall, invariant};
@@ -94,6 +95,8 @@ pub enum OwnerIn {
     Tick,
     /// A shard's writes.
     Propose(ShardId, Proposal),
+    /// A shard's call that lost its race twice.
+    Tip(ShardId, Box<TipCall>),
     /// A shard's call for the owner.
     Control(ShardId, Ticket, ControlCall),
     /// An operation that a handler asked for.
@@ -123,6 +126,8 @@ pub enum OwnerOut {
     Publish(Arc<Cell>),
     /// Tell a shard what became of its writes.
     Settled(ShardId, Ticket, Settled),
+    /// Tell a shard what a run over the tip came to.
+    TipDone(ShardId, Ticket, Box<TipDone>),
     /// Answer a control call.
     ControlDone(ShardId, Ticket, Reply),
     /// An owner operation is finished.
@@ -164,6 +169,8 @@ impl std::fmt::Debug for Cell {
 #[derive(Debug)]
 pub(crate) enum Waiter {
     Shard(ShardId, Ticket),
+    /// What a run over the tip wrote, and its answer.
+    Tip(ShardId, Ticket, Box<TipDone>),
     Own(Purpose),
 }
 
@@ -202,7 +209,11 @@ pub struct Owner {
     image: Image,
     pub(crate) version: Version,
     window: Window,
-    in_flight: BTreeMap<Index, Batch>,
+    pub(crate) in_flight: BTreeMap<Index, Batch>,
+    /// Refusals that wait until what overtook them can be read, by its index.
+    overtaken: BTreeMap<Index, Vec<(ShardId, Ticket)>>,
+    /// Answers of runs over the tip that wrote nothing, by the index they read.
+    pub(crate) tip_readers: BTreeMap<Index, Vec<TipReader>>,
     waiting: BTreeMap<Index, Waiting>,
     waiting_bytes: usize,
     pub(crate) index: SideIndex,
@@ -312,6 +323,8 @@ impl Owner {
             image,
             version,
             in_flight: BTreeMap::new(),
+            overtaken: BTreeMap::new(),
+            tip_readers: BTreeMap::new(),
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             index,
@@ -385,6 +398,7 @@ impl Owner {
         match input {
             OwnerIn::Tick => self.tick(rng, out),
             OwnerIn::Propose(shard, p) => self.propose_for(shard, p, out),
+            OwnerIn::Tip(shard, call) => self.tip(shard, *call, rng, out),
             OwnerIn::Control(shard, ticket, call) => self.control(shard, ticket, call, rng, out),
             OwnerIn::Operate(shard, ticket, op) => self.operate(shard, ticket, op, rng, out),
             OwnerIn::DiskDone(id, result) => {
@@ -456,15 +470,31 @@ impl Owner {
         for (settled, waiter) in done {
             match waiter {
                 Waiter::Own(purpose) => self.own_settled(settled, purpose, rng, out),
-                Waiter::Shard(shard, ticket) => theirs.push((shard, ticket, settled)),
+                Waiter::Tip(shard, ticket, done) if matches!(settled, Settled::Committed(_)) => {
+                    theirs.push(OwnerOut::TipDone(shard, ticket, done));
+                }
+                Waiter::Tip(shard, ticket, _) | Waiter::Shard(shard, ticket) => {
+                    theirs.push(OwnerOut::Settled(shard, ticket, settled));
+                }
             }
         }
         self.publish_if_needed(out);
-        out.extend(theirs.into_iter().map(|(shard, ticket, settled)| OwnerOut::Settled(shard, ticket, settled)));
+        out.append(&mut theirs);
+        self.release_readers(out);
         if self.is_active() {
             self.try_pending(rng, out);
         }
         true
+    }
+
+    /// Tells those who wait for a version that shows what overtook them, and those who read at the tip.
+    fn release_readers(&mut self, out: &mut Vec<OwnerOut>) {
+        let shown = self.version.index();
+        while let Some(first) = self.overtaken.first_entry().filter(|e| *e.key() <= shown) {
+            let refused = first.remove().into_iter();
+            out.extend(refused.map(|(shard, ticket)| OwnerOut::Settled(shard, ticket, Settled::Refused)));
+        }
+        self.tip_reached(shown, self.applied_term, out);
     }
 
     fn tick(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
@@ -510,9 +540,13 @@ impl Owner {
                     return;
                 }
             },
-            Payload::Noop => self.image.advance(index, self.image.log_time()),
+            Payload::Noop => {
+                self.window.pass(index);
+                self.image.advance(index, self.image.log_time());
+            }
             Payload::Conf(conf) => {
                 self.conf_state = conf;
+                self.window.pass(index);
                 self.image.advance(index, self.image.log_time());
             }
         }
@@ -555,19 +589,39 @@ impl Owner {
             done.extend(lost.into_values().map(|w| (Settled::Unknown, w.waiter)));
             self.waiting_bytes = 0;
             self.in_flight.clear();
+            let refused = std::mem::take(&mut self.overtaken).into_values().flatten();
+            done.extend(refused.map(|(shard, ticket)| (Settled::Refused, Waiter::Shard(shard, ticket))));
+            self.tip_lost(out);
+            // what the owner's caches learnt at the tip may never come to be
+            if let Some(core) = &self.seal.core {
+                core.caches.borrow_mut().clear();
+            }
         }
     }
 
+    /// The present term.
+    pub(crate) fn term(&self) -> Term {
+        self.role.term
+    }
+
     fn propose_for(&mut self, shard: ShardId, p: Proposal, out: &mut Vec<OwnerOut>) {
-        let Proposal { ticket, batch, reads, read_index, sealed } = p;
+        let Proposal { ticket, batch, reads, read_index, sealed, returns } = p;
         self.encryptions += sealed;
         if self.keys.is_none() {
             out.push(OwnerOut::Settled(shard, ticket, Settled::NotDone(NotDone::NotActive)));
             return;
         }
-        if let Err(settled) = self.propose(batch, &reads, read_index, Waiter::Shard(shard, ticket)) {
-            out.push(OwnerOut::Settled(shard, ticket, settled));
+        let Err(settled) = self.propose(batch, &reads, read_index, Waiter::Shard(shard, ticket)) else { return };
+        if settled == Settled::Refused
+            && returns
+            && let Some(at) = self.window.overtaken_at(&reads, read_index)
+            && at > self.version.index()
+        {
+            // run again at once, it would lose again: it could not see what it lost to
+            self.overtaken.entry(at).or_default().push((shard, ticket));
+            return;
         }
+        out.push(OwnerOut::Settled(shard, ticket, settled));
     }
 
     /// Judges a transaction and appends its batch. On `Err` the waiter was not taken.
@@ -625,7 +679,7 @@ impl Owner {
         match self.propose_taking(batch, &reads, read_index, Waiter::Own(purpose)) {
             Ok(i) => Ok(i),
             Err((settled, Waiter::Own(p))) => Err((settled, p)),
-            Err((_, Waiter::Shard(..))) => unreachable!("the waiter that went in comes out"),
+            Err((_, Waiter::Shard(..) | Waiter::Tip(..))) => unreachable!("the waiter that went in comes out"),
         }
     }
 

@@ -5,7 +5,8 @@
 //!            run ──read only──> [audit both lines] ──────────────────────────────> reply
 //!   call ──>  │
 //!     ^       ├──writes──> [audit request] ──> propose ──committed──> [audit response] ──> reply
-//!     │       │                                   └─refused─> run again on a fresh version
+//!     │       │                                   ├─refused─> run again on a fresh version
+//!     │       │                                   └─refused twice─> the owner runs it over the tip, where none loses
 //!     │       └──side──> [audit request] ──> side operation or owner ──> run again with its result
 //!     └──────────────────────────────── use of a use-limited token committed ──┘
 //! ```
@@ -14,6 +15,7 @@
 
 use crate::cell::{Cell, Keys};
 use crate::control;
+use crate::tip::{TipCall, TipDone, TipLine};
 use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
 use ringfence_base::{Code, Entropy, Index, Now};
 use ringfence_logical::{Error, OwnerOp, Resume, SideOp, SideResult};
@@ -27,8 +29,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Runs of one call before it is given up: each lost race means that another call won.
+/// Runs of one call before it is given up. Only a call that goes on from a side operation can get there: any other is
+/// run by the owner when it has lost [`LOSSES`] times.
 const MAX_ATTEMPTS: u32 = 1000;
+/// Lost races after which a call is handed to the owner.
+const LOSSES: u32 = 2;
 
 /// Names a call while the shard waits for something on its behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +52,8 @@ pub struct Proposal {
     pub read_index: Index,
     /// Records sealed on this core since its last proposal, for the rotation's count.
     pub sealed: u64,
+    /// Refused, it will be run here again: the answer waits until this core can read what overtook it.
+    pub returns: bool,
 }
 
 /// What became of a proposal.
@@ -80,8 +87,10 @@ pub enum NotDone {
 /// What a shard is told.
 #[derive(Debug)]
 pub enum ShardIn {
-    /// What became of a proposal.
+    /// What became of a proposal, or why a run over the tip has no answer.
     Settled(Ticket, Settled),
+    /// The owner ran the call over the tip, and what that rests on is committed.
+    TipDone(Ticket, Box<TipDone>),
     /// A side operation, or an owner operation, is finished.
     SideDone(Ticket, SideResult),
     /// The audit devices took the lines (true), or none did.
@@ -99,6 +108,8 @@ pub enum ShardOut {
     Reply(u64, Reply),
     /// Append these writes.
     Propose(Proposal),
+    /// Run this over the tip.
+    Tip(Box<TipCall>),
     /// Do this outside.
     Side(Ticket, SideOp),
     /// The owner does this.
@@ -123,6 +134,7 @@ struct Live {
     request_audited: bool,
     resume: Option<(Resume, SideResult)>,
     attempts: u32,
+    losses: u32,
     waits: Waits,
 }
 
@@ -140,6 +152,8 @@ enum Waits {
     Commit { reply: Reply, response: Vec<Line> },
     /// The log: a use is being counted.
     CommitUse,
+    /// The owner's run over the tip.
+    Tip,
     /// A side operation or the owner.
     Side { resume: Resume },
     /// The owner answers the whole call.
@@ -282,6 +296,11 @@ impl Shard {
                     self.audited(ticket, live, taken, out);
                 }
             }
+            ShardIn::TipDone(ticket, done) => {
+                if let Some(live) = self.live.remove(&ticket) {
+                    self.tip_done(ticket, live, *done, now, rng, out);
+                }
+            }
             ShardIn::Settled(ticket, settled) => {
                 if let Some(live) = self.live.remove(&ticket) {
                     self.settled(ticket, live, settled, now, rng, out);
@@ -391,8 +410,48 @@ impl Shard {
             return;
         };
         let sealed = self.sealer.as_ref().map_or(0, |s| s.borrow_mut().take_count());
+        let returns = live.losses + 1 < LOSSES || live.resume.is_some();
         self.live.insert(ticket, live);
-        out.push(ShardOut::Propose(Proposal { ticket, batch, reads, read_index, sealed }));
+        out.push(ShardOut::Propose(Proposal { ticket, batch, reads, read_index, sealed, returns }));
+    }
+
+    /// Hands a call that lost too often to the owner.
+    fn to_the_tip(&mut self, ticket: Ticket, mut live: Live, out: &mut Vec<ShardOut>) {
+        live.waits = Waits::Tip;
+        let call = TipCall {
+            ticket,
+            call: Call::clone(&live.call),
+            use_counted: live.use_counted,
+            request_audited: live.request_audited,
+        };
+        self.live.insert(ticket, live);
+        out.push(ShardOut::Tip(Box::new(call)));
+    }
+
+    fn tip_done(
+        &mut self,
+        ticket: Ticket,
+        mut live: Live,
+        done: TipDone,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        live.waits = Waits::Run;
+        match done {
+            TipDone::Again => self.run(ticket, live, now, rng, out),
+            TipDone::UseCounted => {
+                live.use_counted = true;
+                (live.attempts, live.losses) = (0, 0);
+                self.run(ticket, live, now, rng, out);
+            }
+            TipDone::Answer { reply, lines } if lines.is_empty() => out.push(ShardOut::Reply(live.tag, reply)),
+            TipDone::Answer { reply, lines } => {
+                live.waits = Waits::AuditThenReply { reply };
+                self.live.insert(ticket, live);
+                out.push(ShardOut::Audit(ticket, lines.into_iter().map(TipLine::into_line).collect()));
+            }
+        }
     }
 
     fn side(&mut self, ticket: Ticket, mut live: Live, op: SideOp, resume: Resume, out: &mut Vec<ShardOut>) {
@@ -442,7 +501,7 @@ impl Shard {
         match (settled, waits) {
             (Settled::Committed(_), Waits::CommitUse) => {
                 live.use_counted = true;
-                live.attempts = 0;
+                (live.attempts, live.losses) = (0, 0);
                 self.run(ticket, live, now, rng, out);
             }
             (Settled::Committed(_), Waits::Commit { reply, response }) => {
@@ -454,16 +513,23 @@ impl Shard {
                     out.push(ShardOut::Audit(ticket, response));
                 }
             }
-            (Settled::Refused, Waits::Commit { .. } | Waits::CommitUse) if live.attempts < MAX_ATTEMPTS => {
-                self.run(ticket, live, now, rng, out);
+            (Settled::Refused, Waits::Commit { .. } | Waits::CommitUse | Waits::Tip)
+                if live.attempts < MAX_ATTEMPTS =>
+            {
+                live.losses += 1;
+                if live.losses < LOSSES || live.resume.is_some() {
+                    self.run(ticket, live, now, rng, out);
+                } else {
+                    self.to_the_tip(ticket, live, out);
+                }
             }
-            (Settled::Refused, Waits::Commit { .. } | Waits::CommitUse) => {
+            (Settled::Refused, Waits::Commit { .. } | Waits::CommitUse | Waits::Tip) => {
                 out.push(ShardOut::Reply(live.tag, busy("too many conflicting writes; try again")));
             }
-            (Settled::NotDone(why), Waits::Commit { .. } | Waits::CommitUse) => {
+            (Settled::NotDone(why), Waits::Commit { .. } | Waits::CommitUse | Waits::Tip) => {
                 out.push(ShardOut::Reply(live.tag, not_done(why)));
             }
-            (Settled::Unknown, Waits::Commit { .. } | Waits::CommitUse) => {
+            (Settled::Unknown, Waits::Commit { .. } | Waits::CommitUse | Waits::Tip) => {
                 let e = Error::new(Code::Internal, "the outcome of the write is unknown: leadership was lost");
                 out.push(ShardOut::Reply(live.tag, Reply::error(&e)));
             }
@@ -511,7 +577,7 @@ impl Shard {
 
 impl Live {
     fn new(tag: u64, call: Rc<Call>, waits: Waits) -> Live {
-        Live { tag, call, use_counted: false, request_audited: false, resume: None, attempts: 0, waits }
+        Live { tag, call, use_counted: false, request_audited: false, resume: None, attempts: 0, losses: 0, waits }
     }
 }
 
@@ -526,7 +592,7 @@ fn sealed_reply() -> Reply {
     Reply::error(&Error::new(Code::Unavailable, "Vault is sealed"))
 }
 
-fn internal() -> Reply {
+pub(crate) fn internal() -> Reply {
     Reply::error(&Error::multi(Code::Internal, "internal error"))
 }
 

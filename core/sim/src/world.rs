@@ -487,6 +487,7 @@ impl World {
                 OwnerOut::Settled(s, t, settled) => {
                     self.to_shard[s.0 as usize].push_back(ShardIn::Settled(t, settled))
                 }
+                OwnerOut::TipDone(s, t, done) => self.to_shard[s.0 as usize].push_back(ShardIn::TipDone(t, done)),
                 OwnerOut::ControlDone(s, t, reply) => {
                     self.to_shard[s.0 as usize].push_back(ShardIn::ControlDone(t, reply));
                 }
@@ -524,6 +525,7 @@ impl World {
                     self.replies.push_back((tag, reply));
                 }
                 ShardOut::Propose(p) => self.to_owner.push_back(OwnerIn::Propose(id, p)),
+                ShardOut::Tip(c) => self.to_owner.push_back(OwnerIn::Tip(id, c)),
                 ShardOut::Owner(t, op) => self.to_owner.push_back(OwnerIn::Operate(id, t, op)),
                 ShardOut::Control(t, c) => self.to_owner.push_back(OwnerIn::Control(id, t, c)),
                 ShardOut::Withdrawn(s) => self.to_owner.push_back(OwnerIn::Withdrawn(id, s)),

@@ -16,7 +16,7 @@ use ringfence_base::Now;
 use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Error, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
+    Call, Code, Error, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, TipCall, Vault,
     perform,
 };
 use std::cell::{Cell, RefCell};
@@ -29,6 +29,8 @@ use std::sync::Arc;
 pub enum ToOwner {
     /// Writes to append.
     Propose(ShardId, Proposal),
+    /// A call to run over the tip.
+    Tip(ShardId, Box<TipCall>),
     /// A status or key-ceremony call.
     Control(ShardId, Ticket, ControlCall),
     /// An operation of a handler.
@@ -236,6 +238,7 @@ impl Core {
                         let _ = answer.map(|a| a.send(reply));
                     }
                     ShardOut::Propose(p) => self.to_owner(ToOwner::Propose(self.id, p)),
+                    ShardOut::Tip(call) => self.to_owner(ToOwner::Tip(self.id, call)),
                     ShardOut::Owner(ticket, op) => self.to_owner(ToOwner::Operate(self.id, ticket, op)),
                     ShardOut::Control(ticket, call) => self.to_owner(ToOwner::Control(self.id, ticket, call)),
                     ShardOut::Withdrawn(sequence) => self.to_owner(ToOwner::Withdrawn(self.id, sequence)),

@@ -116,6 +116,7 @@ impl OwnerCore {
             for message in batch.drain(..) {
                 match message {
                     ToOwner::Propose(shard, p) => self.give(OwnerIn::Propose(shard, p)),
+                    ToOwner::Tip(shard, call) => self.give(OwnerIn::Tip(shard, call)),
                     ToOwner::Control(shard, ticket, c) => self.give(OwnerIn::Control(shard, ticket, c)),
                     ToOwner::Operate(shard, ticket, op) => self.give(OwnerIn::Operate(shard, ticket, op)),
                     ToOwner::Withdrawn(shard, sequence) => self.give(OwnerIn::Withdrawn(shard, sequence)),
@@ -191,6 +192,9 @@ impl OwnerCore {
             OwnerOut::Publish(cell) => self.published.swap(cell),
             OwnerOut::Settled(shard, ticket, settled) => {
                 self.tell(shard.0, ToShard::Event(ShardIn::Settled(ticket, settled)));
+            }
+            OwnerOut::TipDone(shard, ticket, done) => {
+                self.tell(shard.0, ToShard::Event(ShardIn::TipDone(ticket, done)));
             }
             OwnerOut::ControlDone(shard, ticket, reply) => {
                 self.tell(shard.0, ToShard::Event(ShardIn::ControlDone(ticket, reply)));
