@@ -17,7 +17,7 @@ pub mod tip;
 pub mod work;
 
 pub use cell::{Cell, Facts};
-pub use checkpoint::{FileFault, FileOp};
+pub use checkpoint::{FileFault, FileOp, Packed};
 pub use owner::{Found, Gauges, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use shard::{Settled, Shard, ShardIn, ShardOut, Ticket};
 pub use tip::{TipCall, TipDone};

@@ -11,7 +11,7 @@
 //! *before* the waiters of its batches are told. Guards end here: the log carries puts and deletes only.
 
 use crate::cell::{Cell, Facts, Keys};
-use crate::checkpoint::{Checkpointer, FileFault, FileOp};
+use crate::checkpoint::{Checkpointer, FileFault, FileOp, Packed, Packing};
 use crate::clock::LogTime;
 use crate::control::ControlCall;
 use crate::seal::SealState;
@@ -30,7 +30,7 @@ use ringfence_store::{Batch, Image, Version};
 use ringfence_vault::call::Reply;
 use ringfence_vault::host::Vault;
 use ringfence_vault::lease::index::SideIndex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Writes that the window remembers.
@@ -105,6 +105,8 @@ pub enum OwnerIn {
     DiskDone(OpId, Result<(), DiskFault>),
     /// A checkpoint file operation is done.
     FileDone(u64, Result<(), FileFault>),
+    /// A checkpoint's chunk was packed.
+    Packed(u64, Box<Packed>),
     /// A side operation of the lease worker is done.
     SideDone(u64, SideResult),
     /// A snapshot archive was taken apart.
@@ -122,6 +124,8 @@ pub enum OwnerOut {
     Disk(DiskOp),
     /// Checkpoint files and the node's identity file.
     File(FileOp),
+    /// Pack a checkpoint's next chunk outside of this core.
+    Pack(u64, Box<Packing>),
     /// Swap the cell that all cores read; before anything that follows in this list.
     Publish(Arc<Cell>),
     /// Tell a shard what became of its writes.
@@ -194,8 +198,11 @@ pub(crate) enum Purpose {
 }
 
 struct Waiting {
+    index: Index,
     term: Term,
     bytes: usize,
+    /// What was proposed: the tip is made of these, and what comes back committed need not be read from its bytes.
+    batch: Batch,
     waiter: Waiter,
 }
 
@@ -209,12 +216,12 @@ pub struct Owner {
     image: Image,
     pub(crate) version: Version,
     window: Window,
-    pub(crate) in_flight: BTreeMap<Index, Batch>,
     /// Refusals that wait until what overtook them can be read, by its index.
     overtaken: BTreeMap<Index, Vec<(ShardId, Ticket)>>,
     /// Answers of runs over the tip that wrote nothing, by the index they read.
     pub(crate) tip_readers: BTreeMap<Index, Vec<TipReader>>,
-    waiting: BTreeMap<Index, Waiting>,
+    /// Proposed and not applied. Invariant: indexes ascend.
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     pub(crate) index: SideIndex,
     pub(crate) lease_work: LeaseWork,
@@ -322,10 +329,9 @@ impl Owner {
             effects: Effects::default(),
             image,
             version,
-            in_flight: BTreeMap::new(),
             overtaken: BTreeMap::new(),
             tip_readers: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            waiting: VecDeque::new(),
             waiting_bytes: 0,
             index,
             lease_work: LeaseWork::default(),
@@ -407,6 +413,7 @@ impl Owner {
                 }
             }
             OwnerIn::FileDone(id, result) => self.file_done(id, result, rng, out),
+            OwnerIn::Packed(id, packed) => self.checkpointer.packed(id, *packed, out),
             OwnerIn::SideDone(id, result) => self.lease_side_done(id, result, rng, out),
             OwnerIn::Withdrawn(shard, sequence) => self.withdrawn(shard, sequence, out),
             OwnerIn::Unpacked(shard, ticket, unpacked) => self.unpacked(shard, ticket, unpacked, out),
@@ -526,20 +533,31 @@ impl Owner {
         out: &mut Vec<OwnerOut>,
     ) {
         let index = entry.position.index;
+        let ours = self.waiting.front().is_some_and(|w| w.index == index);
+        let ours = if ours { self.waiting.pop_front() } else { None };
+        let same = ours.as_ref().filter(|w| w.term == entry.position.term);
         match entry.payload {
-            Payload::Data(bytes) => match Batch::decode(&bytes) {
-                Ok(batch) => {
-                    self.image.apply(index, &batch);
-                    self.index.apply(&batch);
-                    self.checkpointer.grew(bytes.len() as u64);
-                }
-                Err(e) => {
-                    // it carried a good checksum: another build wrote it, or memory is broken
-                    self.halted = true;
-                    out.push(OwnerOut::Halt(format!("log entry {index} cannot be decoded: {e}")));
-                    return;
-                }
-            },
+            Payload::Data(bytes) => {
+                let decoded;
+                let batch = match same {
+                    Some(w) => &w.batch,
+                    None => match Batch::decode(&bytes) {
+                        Ok(batch) => {
+                            decoded = batch;
+                            &decoded
+                        }
+                        Err(e) => {
+                            // it carried a good checksum: another build wrote it, or memory is broken
+                            self.halted = true;
+                            out.push(OwnerOut::Halt(format!("log entry {index} cannot be decoded: {e}")));
+                            return;
+                        }
+                    },
+                };
+                self.image.apply(index, batch);
+                self.index.apply(batch);
+                self.checkpointer.grew(bytes.len() as u64);
+            }
             Payload::Noop => {
                 self.window.pass(index);
                 self.image.advance(index, self.image.log_time());
@@ -551,8 +569,7 @@ impl Owner {
             }
         }
         self.applied_term = entry.position.term;
-        self.in_flight.remove(&index);
-        if let Some(w) = self.waiting.remove(&index) {
+        if let Some(w) = ours {
             self.waiting_bytes -= w.bytes;
             let settled = if w.term == entry.position.term {
                 Settled::Committed(index)
@@ -586,9 +603,8 @@ impl Owner {
         if was_ready && !role.ready {
             // what was proposed may still be committed by the next leader
             let lost = std::mem::take(&mut self.waiting);
-            done.extend(lost.into_values().map(|w| (Settled::Unknown, w.waiter)));
+            done.extend(lost.into_iter().map(|w| (Settled::Unknown, w.waiter)));
             self.waiting_bytes = 0;
-            self.in_flight.clear();
             let refused = std::mem::take(&mut self.overtaken).into_values().flatten();
             done.extend(refused.map(|(shard, ticket)| (Settled::Refused, Waiter::Shard(shard, ticket))));
             self.tip_lost(out);
@@ -663,10 +679,14 @@ impl Owner {
             })
         })?;
         self.window.note(position.index, &batch);
-        self.in_flight.insert(position.index, batch);
         self.waiting_bytes += len;
-        self.waiting.insert(position.index, Waiting { term: position.term, bytes: len, waiter });
+        self.waiting.push_back(Waiting { index: position.index, term: position.term, bytes: len, batch, waiter });
         Ok(position.index)
+    }
+
+    /// Proposed and not applied, oldest first.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = (Index, &Batch)> {
+        self.waiting.iter().map(|w| (w.index, &w.batch))
     }
 
     /// Proposes what a transaction of the owner's own holds. Those run over the published version like any other and
@@ -694,7 +714,7 @@ impl Owner {
         // a placeholder stands in the map for an instant: propose() inserts it, then the real waiter replaces it
         match self.propose(batch, reads, read_index, Waiter::Own(Purpose::Lease)) {
             Ok(index) => {
-                if let Some(w) = self.waiting.get_mut(&index) {
+                if let Some(w) = self.waiting.back_mut() {
                     w.waiter = waiter;
                 }
                 Ok(index)

@@ -137,7 +137,7 @@ impl Owner {
         let cluster =
             Rc::new(ClusterFacts { name: self.facts.cluster_name.clone(), id: self.facts.cluster_id.clone() });
         let version = self.version.clone();
-        let tip = Tip::new(&version, self.in_flight.iter().map(|(index, batch)| (*index, batch)));
+        let tip = Tip::new(&version, self.in_flight());
         let mut txn = Txn::new(&tip, Some(&keys.keyring));
         let mut pass = Pass {
             core: &core,

@@ -483,6 +483,9 @@ impl World {
             match o {
                 OwnerOut::Disk(op) => self.disk.disk(op),
                 OwnerOut::File(op) => self.disk.file(op),
+                OwnerOut::Pack(id, packing) => {
+                    self.to_owner.push_back(OwnerIn::Packed(id, Box::new(packing.pack())));
+                }
                 OwnerOut::Publish(cell) => self.cell = cell,
                 OwnerOut::Settled(s, t, settled) => {
                     self.to_shard[s.0 as usize].push_back(ShardIn::Settled(t, settled))

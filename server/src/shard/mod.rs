@@ -43,6 +43,8 @@ pub enum ToOwner {
     Login(LoginNote),
     /// A snapshot archive was taken apart.
     Unpacked(ShardId, Ticket, Result<ringfence_node::snapshot::Unpacked, String>),
+    /// A checkpoint's chunk was packed.
+    Packed(u64, Box<ringfence_node::Packed>),
     /// The process ends: seal and stop.
     Shutdown,
 }

@@ -28,6 +28,10 @@ pub struct OwnerCore {
     owner: RefCell<Owner>,
     rng: RefCell<OsEntropy>,
     out: RefCell<Vec<OwnerOut>>,
+    /// An emptied `out`, for the next round.
+    spare: RefCell<Vec<OwnerOut>>,
+    /// What a round has for each shard.
+    mail: RefCell<Vec<Vec<ToShard>>>,
     /// Completions that arrive while the owner is at work.
     done: Rc<RefCell<Vec<Done>>>,
     published: Arc<Published>,
@@ -71,6 +75,8 @@ impl OwnerCore {
             owner: RefCell::new(owner),
             rng: RefCell::new(OsEntropy::new()),
             out: RefCell::default(),
+            spare: RefCell::default(),
+            mail: RefCell::new(shards.iter().map(|_| Vec::new()).collect()),
             done,
             published,
             shards,
@@ -123,6 +129,7 @@ impl OwnerCore {
                     ToOwner::LeaseSideDone(job, result) => self.give(OwnerIn::SideDone(job, result)),
                     ToOwner::Login(note) => self.give(OwnerIn::Login(note)),
                     ToOwner::Unpacked(shard, ticket, u) => self.give(OwnerIn::Unpacked(shard, ticket, u)),
+                    ToOwner::Packed(id, packed) => self.give(OwnerIn::Packed(id, packed)),
                     ToOwner::Shutdown => return,
                 }
             }
@@ -174,12 +181,25 @@ impl OwnerCore {
                 });
             }
             self.owner.borrow_mut().settle(&mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
-            let batch = std::mem::take(&mut *self.out.borrow_mut());
+            let mut batch = self.out.replace(self.spare.take());
             if batch.is_empty() && self.done.borrow().is_empty() {
+                self.spare.replace(batch);
                 return;
             }
-            for out in batch {
+            for out in batch.drain(..) {
                 self.perform(out);
+            }
+            self.spare.replace(batch);
+            self.post();
+        }
+    }
+
+    /// Sends what the round has for each shard: one lock and one wake a shard, however many waited for the same write.
+    fn post(&self) {
+        for (to, mail) in self.shards.iter().zip(&mut *self.mail.borrow_mut()) {
+            if !mail.is_empty() {
+                // a core that has ended has no calls to answer
+                let _ = to.send_all(mail.drain(..));
             }
         }
     }
@@ -189,6 +209,13 @@ impl OwnerCore {
             OwnerOut::Disk(op) => self.executor.disk(op),
             OwnerOut::File(op @ FileOp::WriteIdentity { .. }) => self.executor.file(op),
             OwnerOut::File(op) => self.executor.file(op),
+            OwnerOut::Pack(id, packing) => {
+                let itself = self.itself.clone();
+                rt::spawn_local(async move {
+                    let packed = rt::background(move || packing.pack()).await;
+                    let _ = itself.try_send(ToOwner::Packed(id, Box::new(packed)));
+                });
+            }
             OwnerOut::Publish(cell) => self.published.swap(cell),
             OwnerOut::Settled(shard, ticket, settled) => {
                 self.tell(shard.0, ToShard::Event(ShardIn::Settled(ticket, settled)));
@@ -248,9 +275,8 @@ impl OwnerCore {
     }
 
     fn tell(&self, shard: u16, message: ToShard) {
-        if let Some(to) = self.shards.get(shard as usize) {
-            // a core that has ended has no calls to answer
-            let _ = to.try_send(message);
+        if let Some(mail) = self.mail.borrow_mut().get_mut(shard as usize) {
+            mail.push(message);
         }
     }
 }
