@@ -90,13 +90,7 @@ enum Yield {
 
 impl Owner {
     /// Runs a call over the tip and proposes what it writes.
-    pub(crate) fn tip(
-        &mut self,
-        shard: ShardId,
-        call: TipCall,
-        rng: &mut dyn Entropy,
-        out: &mut Vec<OwnerOut>,
-    ) {
+    pub(crate) fn tip(&mut self, shard: ShardId, call: TipCall, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         let TipCall { ticket, call, use_counted, request_audited } = call;
         let call = Rc::new(call);
         let stage = Stage { use_counted, request_audited, resume: None };
@@ -106,7 +100,13 @@ impl Owner {
             Some(Yield::Fault(cause)) => {
                 out.push(OwnerOut::Log(crate::owner::Level::Error, format!("request {}: {cause}", call.id)));
                 let reply = crate::shard::internal();
-                self.answer_at(self.version.index(), shard, ticket, TipDone::Answer { reply, lines: Vec::new() }, out);
+                self.answer_at(
+                    self.version.index(),
+                    shard,
+                    ticket,
+                    TipDone::Answer { reply, lines: Vec::new() },
+                    out,
+                );
             }
             Some(Yield::Read(index, done)) => self.answer_at(index, shard, ticket, done, out),
             Some(Yield::Write(Finished { batch: Some(batch), reads, read_index }, done)) => {
@@ -183,14 +183,7 @@ impl Owner {
     }
 
     /// Answers when everything up to `index` is committed.
-    fn answer_at(
-        &mut self,
-        index: Index,
-        shard: ShardId,
-        ticket: Ticket,
-        done: TipDone,
-        out: &mut Vec<OwnerOut>,
-    ) {
+    fn answer_at(&mut self, index: Index, shard: ShardId, ticket: Ticket, done: TipDone, out: &mut Vec<OwnerOut>) {
         let done = Box::new(done);
         if index <= self.version.index() || matches!(*done, TipDone::Again) {
             out.push(OwnerOut::TipDone(shard, ticket, done));
