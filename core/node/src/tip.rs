@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Whatever such a run yields, a refusal too, rests on writes that are not yet committed, and is told only when they
-//! are; if leadership goes first, the outcome is unknown. A run that wants what an owner may not wait for (a side
-//! operation, or an audit device that has not seen the request) is given back to its shard.
+//! are; if leadership goes first, the outcome is unknown. A side operation is the shard's to start, and a run whose
+//! request the audit devices have not seen is given back to it: no line, no effect.
 //!
 //! Part of the owner's machine; it never runs what goes on from a side operation.
 
@@ -17,6 +17,7 @@ use crate::owner::{Owner, OwnerOut, ShardId, Waiter};
 use crate::shard::{NotDone, Settled, Ticket};
 use ringfence_barrier::{BarrierError, Finished, Tip, Txn};
 use ringfence_base::{Entropy, Index, Term};
+use ringfence_logical::{Resume, SideOp};
 use ringfence_vault::audit::{Device, Line};
 use ringfence_vault::call::{Call, Reply};
 use ringfence_vault::host::ClusterFacts;
@@ -37,10 +38,18 @@ pub struct TipCall {
 }
 
 /// What a run over the tip came to.
-#[derive(Debug)]
 pub enum TipDone {
-    /// It wants something that the shard has to see to first: run it there again.
+    /// The audit devices have not seen the request: run it on its shard again.
     Again,
+    /// Do this outside, then go on with its result.
+    Side {
+        /// What is to be done.
+        op: Box<SideOp>,
+        /// What goes on.
+        resume: Resume,
+        /// An intent of it was committed.
+        intent: bool,
+    },
     /// A use of its token was counted.
     UseCounted,
     /// The answer, after these lines were taken.
@@ -50,6 +59,17 @@ pub enum TipDone {
         /// To the audit devices.
         lines: Vec<TipLine>,
     },
+}
+
+impl std::fmt::Debug for TipDone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            TipDone::Again => "Again",
+            TipDone::Side { .. } => "Side",
+            TipDone::UseCounted => "UseCounted",
+            TipDone::Answer { .. } => "Answer",
+        })
+    }
 }
 
 /// A line for an audit device, on its way to another core.
@@ -157,13 +177,17 @@ impl Owner {
             Err(e) => Yield::Fault(format!("barrier: {e}")),
         };
         let ended = match ran.next {
-            Next::Side { .. } => Yield::Read(index, TipDone::Again),
+            // a device was enabled since the call was last run
+            Next::Side { .. } if !ran.audit.request.is_empty() => Yield::Read(index, TipDone::Again),
+            Next::Side { op, resume, intent } => {
+                let done = TipDone::Side { op: Box::new(op), resume, intent };
+                if intent { finish(txn, done) } else { Yield::Read(index, done) }
+            }
             Next::CountUse => finish(txn, TipDone::UseCounted),
             Next::Answer(reply) if read_only => {
                 let lines = ran.audit.request.into_iter().chain(ran.audit.response).map(TipLine::of).collect();
                 Yield::Read(index, TipDone::Answer { reply, lines })
             }
-            // no line, no effect: a device was enabled since the call was last run
             Next::Answer(_) if !ran.audit.request.is_empty() => Yield::Read(index, TipDone::Again),
             Next::Answer(reply) => {
                 let lines = ran.audit.response.into_iter().map(TipLine::of).collect();

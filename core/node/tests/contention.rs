@@ -220,7 +220,7 @@ impl Node {
                 }
                 OwnerOut::TipDone(s, t, done) => {
                     self.ended[match &*done {
-                        TipDone::Again => 0,
+                        TipDone::Again | TipDone::Side { .. } => 0,
                         TipDone::UseCounted => 1,
                         TipDone::Answer { .. } => 2,
                     }] += 1;
