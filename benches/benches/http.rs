@@ -228,15 +228,16 @@ impl Bench {
         let mut next = self.writes(self.plan.secrets);
         let (span, began) = (Duration::from_millis(100), Instant::now());
         let enough = if self.plan.rounds > 3 { 60 } else { 20 };
+        let mut whole = 0u64;
         while rows.iter().any(|row| row.samples.len() < enough) && began.elapsed() < CHECKPOINTS_FOR {
             let before = self.checkpoint_runs();
             let outcome = load.run(&mut next, Duration::ZERO, span, self.server.child.id());
             if before == self.checkpoint_runs() {
                 rows[usize::from(before)].add(outcome);
             }
+            whole = whole.max(self.checkpoint_files().iter().map(|(_, _, bytes)| bytes).sum());
         }
-        let image: u64 = self.checkpoint_files().iter().map(|(_, _, bytes)| bytes).sum();
-        println!("\nCheckpoints of {} MB, {CONNECTIONS} connections, spans of {span:?}", image / 1_000_000);
+        println!("\nAt most {} MB of chunks, {CONNECTIONS} connections, spans of {span:?}", whole / 1_000_000);
         println!("spans: {} without, {} with a checkpoint", rows[0].samples.len(), rows[1].samples.len());
         if rows.iter().any(|row| row.samples.is_empty()) {
             println!("too few spans of one kind: more --secrets make longer checkpoints");

@@ -172,7 +172,8 @@ pub struct Shard {
     cell: Arc<Cell>,
     cluster: Rc<ClusterFacts>,
     sealer: Option<Rc<RefCell<Sealer>>>,
-    live: BTreeMap<Ticket, Live>,
+    /// In boxes: calls come and go, and a tree moves its values about.
+    live: BTreeMap<Ticket, Box<Live>>,
     next_ticket: u64,
 }
 
@@ -314,7 +315,7 @@ impl Shard {
     }
 
     /// Runs the pipeline and files what it says.
-    fn run(&mut self, ticket: Ticket, mut live: Live, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
+    fn run(&mut self, ticket: Ticket, mut live: Box<Live>, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
         live.attempts += 1;
         let (Some(keys), Some(sealer)) = (&self.cell.keys, self.sealer.clone()) else {
             out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
@@ -410,7 +411,7 @@ impl Shard {
     }
 
     /// The batch is over a limit.
-    fn unwritable(&mut self, live: Live, e: BarrierError, out: &mut Vec<ShardOut>) {
+    fn unwritable(&mut self, live: Box<Live>, e: BarrierError, out: &mut Vec<ShardOut>) {
         let reply = match e {
             BarrierError::TooLarge => not_done(NotDone::TooLarge),
             other => {
@@ -421,7 +422,7 @@ impl Shard {
         out.push(ShardOut::Reply(live.tag, reply));
     }
 
-    fn propose(&mut self, ticket: Ticket, live: Live, finished: Finished, out: &mut Vec<ShardOut>) {
+    fn propose(&mut self, ticket: Ticket, live: Box<Live>, finished: Finished, out: &mut Vec<ShardOut>) {
         let Finished { batch: Some(batch), reads, read_index } = finished else {
             // a run that counted a use or wrote something has a batch
             out.push(ShardOut::Reply(live.tag, internal()));
@@ -434,7 +435,7 @@ impl Shard {
     }
 
     /// Hands a call that lost too often to the owner.
-    fn to_the_tip(&mut self, ticket: Ticket, mut live: Live, out: &mut Vec<ShardOut>) {
+    fn to_the_tip(&mut self, ticket: Ticket, mut live: Box<Live>, out: &mut Vec<ShardOut>) {
         live.waits = Waits::Tip;
         let call = TipCall {
             ticket,
@@ -449,7 +450,7 @@ impl Shard {
     fn tip_done(
         &mut self,
         ticket: Ticket,
-        mut live: Live,
+        mut live: Box<Live>,
         done: TipDone,
         now: Now,
         rng: &mut dyn Entropy,
@@ -480,7 +481,7 @@ impl Shard {
         }
     }
 
-    fn side(&mut self, ticket: Ticket, mut live: Live, op: SideOp, resume: Resume, out: &mut Vec<ShardOut>) {
+    fn side(&mut self, ticket: Ticket, mut live: Box<Live>, op: SideOp, resume: Resume, out: &mut Vec<ShardOut>) {
         live.waits = Waits::Side { resume };
         self.live.insert(ticket, live);
         out.push(match op {
@@ -489,7 +490,7 @@ impl Shard {
         });
     }
 
-    fn audited(&mut self, ticket: Ticket, mut live: Live, taken: bool, out: &mut Vec<ShardOut>) {
+    fn audited(&mut self, ticket: Ticket, mut live: Box<Live>, taken: bool, out: &mut Vec<ShardOut>) {
         if !taken {
             // no line, no effect; and after an effect: no line, no answer
             out.push(ShardOut::Fault(live.call.id.clone(), "no audit device took the entry".into()));
@@ -522,7 +523,7 @@ impl Shard {
     fn settled(
         &mut self,
         ticket: Ticket,
-        mut live: Live,
+        mut live: Box<Live>,
         settled: Settled,
         now: Now,
         rng: &mut dyn Entropy,
@@ -623,8 +624,17 @@ impl Shard {
 }
 
 impl Live {
-    fn new(tag: u64, call: Rc<Call>, waits: Waits) -> Live {
-        Live { tag, call, use_counted: false, request_audited: false, resume: None, attempts: 0, losses: 0, waits }
+    fn new(tag: u64, call: Rc<Call>, waits: Waits) -> Box<Live> {
+        Box::new(Live {
+            tag,
+            call,
+            use_counted: false,
+            request_audited: false,
+            resume: None,
+            attempts: 0,
+            losses: 0,
+            waits,
+        })
     }
 }
 

@@ -177,9 +177,10 @@ impl Core {
         let mut mail = inlet.open();
         let mut batch = Vec::new();
         while mail.drain(&mut batch).await > 0 {
+            let now = rt::now();
             for message in batch.drain(..) {
                 match message {
-                    ToShard::Event(event) => self.step(event),
+                    ToShard::Event(event) => self.step_at(event, now),
                     ToShard::Serve(ticket, name, argument) => {
                         if name == "audit-test" {
                             self.test_sink(ticket, &argument);
@@ -215,8 +216,11 @@ impl Core {
     }
 
     fn step(self: &Rc<Self>, event: ShardIn) {
+        self.step_at(event, rt::now());
+    }
+
+    fn step_at(self: &Rc<Self>, event: ShardIn, now: Now) {
         let _guard = AbortOnPanic;
-        let now: Now = rt::now();
         let mut shard = self.shard.borrow_mut();
         self.observe(&mut shard);
         shard.step(event, now, &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());

@@ -6,6 +6,7 @@ use crate::rt::channel::{Inlet, Sender};
 use crate::rt::{self, OsEntropy, Pool};
 use crate::telemetry::metrics::{self, Gauge, Metrics};
 use crate::telemetry::{self, Level};
+use ringfence_base::Now;
 use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideResult, perform, snapshot};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -119,17 +120,18 @@ impl OwnerCore {
         let mut mail = inlet.open();
         let mut batch = Vec::new();
         while mail.drain(&mut batch).await > 0 {
+            let now = rt::now();
             for message in batch.drain(..) {
                 match message {
-                    ToOwner::Propose(shard, p) => self.give(OwnerIn::Propose(shard, p)),
-                    ToOwner::Tip(shard, call) => self.give(OwnerIn::Tip(shard, call)),
-                    ToOwner::Control(shard, ticket, c) => self.give(OwnerIn::Control(shard, ticket, c)),
-                    ToOwner::Operate(shard, ticket, op) => self.give(OwnerIn::Operate(shard, ticket, op)),
-                    ToOwner::Withdrawn(shard, sequence) => self.give(OwnerIn::Withdrawn(shard, sequence)),
-                    ToOwner::LeaseSideDone(job, result) => self.give(OwnerIn::SideDone(job, result)),
-                    ToOwner::Login(note) => self.give(OwnerIn::Login(note)),
-                    ToOwner::Unpacked(shard, ticket, u) => self.give(OwnerIn::Unpacked(shard, ticket, u)),
-                    ToOwner::Packed(id, packed) => self.give(OwnerIn::Packed(id, packed)),
+                    ToOwner::Propose(shard, p) => self.give_at(now, OwnerIn::Propose(shard, p)),
+                    ToOwner::Tip(shard, call) => self.give_at(now, OwnerIn::Tip(shard, call)),
+                    ToOwner::Control(shard, ticket, c) => self.give_at(now, OwnerIn::Control(shard, ticket, c)),
+                    ToOwner::Operate(shard, ticket, op) => self.give_at(now, OwnerIn::Operate(shard, ticket, op)),
+                    ToOwner::Withdrawn(shard, sequence) => self.give_at(now, OwnerIn::Withdrawn(shard, sequence)),
+                    ToOwner::LeaseSideDone(job, result) => self.give_at(now, OwnerIn::SideDone(job, result)),
+                    ToOwner::Login(note) => self.give_at(now, OwnerIn::Login(note)),
+                    ToOwner::Unpacked(shard, ticket, u) => self.give_at(now, OwnerIn::Unpacked(shard, ticket, u)),
+                    ToOwner::Packed(id, packed) => self.give_at(now, OwnerIn::Packed(id, packed)),
                     ToOwner::Shutdown => return,
                 }
             }
@@ -165,8 +167,12 @@ impl OwnerCore {
     }
 
     fn give(&self, input: OwnerIn) {
+        self.give_at(rt::now(), input);
+    }
+
+    fn give_at(&self, now: Now, input: OwnerIn) {
         let _guard = AbortOnPanic;
-        self.owner.borrow_mut().step(input, rt::now(), &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
+        self.owner.borrow_mut().step(input, now, &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
     }
 
     /// Settles and carries out what the owner asks for, until it rests. A memory disk completes within the round.
