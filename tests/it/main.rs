@@ -3,6 +3,8 @@
 mod audit;
 mod contention;
 mod crash;
+mod database;
+mod databases;
 mod harness;
 mod hostile;
 mod listen;
