@@ -435,7 +435,7 @@ impl Shard {
     }
 
     /// Hands a call that lost too often to the owner.
-    fn to_the_tip(&mut self, ticket: Ticket, mut live: Box<Live>, out: &mut Vec<ShardOut>) {
+    fn hand_over(&mut self, ticket: Ticket, mut live: Box<Live>, out: &mut Vec<ShardOut>) {
         live.waits = Waits::Tip;
         let call = TipCall {
             ticket,
@@ -560,7 +560,7 @@ impl Shard {
                 if live.losses < LOSSES || live.resume.is_some() {
                     self.run(ticket, live, now, rng, out);
                 } else {
-                    self.to_the_tip(ticket, live, out);
+                    self.hand_over(ticket, live, out);
                 }
             }
             (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip) => {
