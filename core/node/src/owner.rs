@@ -18,7 +18,7 @@ use crate::seal::SealState;
 use crate::shard::{NotDone, Proposal, Settled, Ticket};
 use crate::tip::{TipCall, TipDone, TipReader};
 use crate::work::LeaseWork;
-use ringfence_barrier::{Finished, ReadSet, Verdict, Window};
+use ringfence_barrier::{Finished, Overlay, ReadSet, Verdict, Window};
 use ringfence_base::{Entropy, Index, Now, Term, Wall, invariant};
 use ringfence_crypto::Provider;
 use ringfence_logical::{OwnerOp, SideOp, SideResult};
@@ -216,6 +216,8 @@ pub struct Owner {
     image: Image,
     pub(crate) version: Version,
     window: Window,
+    /// The batches in flight by key, as far as runs over the tip have asked.
+    pub(crate) overlay: Overlay,
     /// Refusals that wait until what overtook them can be read, by its index.
     overtaken: BTreeMap<Index, Vec<(ShardId, Ticket)>>,
     /// Answers of runs over the tip that wrote nothing, by the index they read.
@@ -329,6 +331,7 @@ impl Owner {
             effects: Effects::default(),
             image,
             version,
+            overlay: Overlay::default(),
             overtaken: BTreeMap::new(),
             tip_readers: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -607,6 +610,7 @@ impl Owner {
             self.waiting_bytes = 0;
             let refused = std::mem::take(&mut self.overtaken).into_values().flatten();
             done.extend(refused.map(|(shard, ticket)| (Settled::Refused, Waiter::Shard(shard, ticket))));
+            self.overlay = Overlay::default();
             self.tip_lost(out);
             // what the owner's caches learnt at the tip may never come to be
             if let Some(core) = &self.seal.core {
@@ -684,9 +688,10 @@ impl Owner {
         Ok(position.index)
     }
 
-    /// Proposed and not applied, oldest first.
-    pub(crate) fn in_flight(&self) -> impl Iterator<Item = (Index, &Batch)> {
-        self.waiting.iter().map(|w| (w.index, &w.batch))
+    /// Proposed after an index and not applied, oldest first.
+    pub(crate) fn in_flight_after(&self, index: Index) -> impl Iterator<Item = (Index, &Batch)> {
+        let first = self.waiting.partition_point(|w| w.index <= index);
+        self.waiting.range(first..).map(|w| (w.index, &w.batch))
     }
 
     /// Proposes what a transaction of the owner's own holds. Those run over the published version like any other and

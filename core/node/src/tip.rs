@@ -157,7 +157,12 @@ impl Owner {
         let cluster =
             Rc::new(ClusterFacts { name: self.facts.cluster_name.clone(), id: self.facts.cluster_id.clone() });
         let version = self.version.clone();
-        let tip = Tip::new(&version, self.in_flight());
+        let mut overlay = std::mem::take(&mut self.overlay);
+        overlay.prune(version.index());
+        for (index, batch) in self.in_flight_after(overlay.index()) {
+            overlay.lay(index, batch);
+        }
+        let tip = Tip::new(&version, &overlay);
         let mut txn = Txn::new(&tip, Some(&keys.keyring));
         let mut pass = Pass {
             core: &core,
@@ -194,6 +199,7 @@ impl Owner {
                 finish(txn, TipDone::Answer { reply, lines })
             }
         };
+        self.overlay = overlay;
         self.encryptions += sealer.borrow_mut().take_count();
         if let Some(cause) = ran.cause {
             out.push(OwnerOut::Log(crate::owner::Level::Error, format!("request {}: {cause}", call.id)));
