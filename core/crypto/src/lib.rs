@@ -7,6 +7,7 @@
 //! draws its own.
 
 mod aws_lc;
+pub mod es512;
 pub mod password;
 pub mod pgp;
 mod provider;
@@ -14,5 +15,6 @@ mod seeded;
 pub mod shamir;
 
 pub use provider::{
-    AeadKey, HmacKey, KEY_BYTES, NONCE_BYTES, NotAuthentic, Provider, TAG_BYTES, hkdf_sha256, hmac_sha256, sha256,
+    AeadKey, HmacKey, KEY_BYTES, NONCE_BYTES, NotAuthentic, Provider, Sha256, TAG_BYTES, hkdf_sha256, hmac_sha256,
+    sha256,
 };
