@@ -128,9 +128,17 @@ fn open_log(config: &Config) -> Result<(), String> {
     }
     match &config.log_file {
         None => Ok(()),
-        Some(path) => telemetry::set_file(path).map_err(|e| {
+        Some(path) => telemetry::set_file(path, rotation(config)).map_err(|e| {
             format!("Error opening log file {}: {e}; check that its folder exists and is writable", path.display())
         }),
+    }
+}
+
+fn rotation(config: &Config) -> telemetry::Rotation {
+    telemetry::Rotation {
+        bytes: config.log_rotate_bytes,
+        every: config.log_rotate_duration,
+        files_max: config.log_rotate_max_files,
     }
 }
 
@@ -146,9 +154,6 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
         return Err(
             "Error parsing Seal configuration: only the shamir seal is served yet; remove the seal stanza".into()
         );
-    }
-    if config.log_rotate_bytes > 0 {
-        warnings.push("log_rotate_* is not served yet: move the log file away and send SIGHUP instead".into());
     }
     if config.log_requests_level.is_some() {
         warnings.push("log_requests_level is not served yet and has no effect".into());
@@ -341,8 +346,18 @@ fn start(
     let listeners = plan.listeners.clone();
     let reloader = Arc::new(Reloader::new(args.clone(), env.clone(), listeners.clone(), to_shards.clone()));
     let ca_file = plan.dev_tls.as_ref().map(DevTls::ca_file);
-    let shared =
-        Shared { vault, stopping, pool, to_owner, to_shards: to_shards.clone(), listeners, metrics, reloader };
+    let telemetry = Arc::new(plan.config.telemetry.clone());
+    let shared = Shared {
+        vault,
+        stopping,
+        pool,
+        to_owner,
+        to_shards: to_shards.clone(),
+        listeners,
+        metrics,
+        reloader,
+        telemetry,
+    };
 
     let (started_tx, started_rx) = mpsc::channel::<Result<Arc<Published>, String>>();
     let (ready_tx, ready_rx) = mpsc::channel::<()>();
@@ -371,6 +386,7 @@ fn start(
             core0.to_owner.clone(),
             core0.pool.clone(),
             core0.metrics.clone(),
+            telemetry::statsd::sinks(&core0.telemetry),
         );
         let (core, gate) = match core0.core(ShardId(0), published.clone(), first_inlet) {
             Ok(c) => c,
@@ -436,6 +452,7 @@ fn start(
 /// What all cores share.
 #[derive(Clone)]
 struct Shared {
+    telemetry: Arc<config::Telemetry>,
     metrics: Metrics,
     vault: Arc<Vault>,
     stopping: Arc<AtomicBool>,
@@ -460,6 +477,7 @@ impl Shared {
             self.vault.clone(),
             published,
             self.to_owner.clone(),
+            self.to_shards.clone(),
             self.pool.clone(),
             Rc::new(move |name, argument| facts.answer(name, argument)),
             self.metrics.core(id.0 as usize),
@@ -493,6 +511,7 @@ impl Shared {
                 rt::Signal::Terminate | rt::Signal::Interrupt => {
                     println!("==> Vault shutdown triggered");
                     self.stopping.store(true, Ordering::SeqCst);
+                    telemetry::close_monitors();
                     self.drain(core, gate).await;
                     return 0;
                 }

@@ -3,7 +3,7 @@
 //! A Txn that lost twice runs here, on the owner, alone, so it cannot lose again. Whatever it yields is answered only
 //! when the tip's index is committed.
 
-use crate::view::{Entries, View, bounds};
+use crate::view::{Entries, View, bounds, prefix_end};
 use ringfence_base::{Index, MountId, Wall};
 use ringfence_store::{Batch, Key, MOUNT_TABLES, Op};
 use std::collections::BTreeMap;
@@ -103,6 +103,12 @@ impl View for Tip<'_> {
 
     fn log_time(&self) -> Wall {
         if self.overlay.index > self.base.index() { self.overlay.log_time } else { self.base.log_time() }
+    }
+
+    fn count_prefix(&self, prefix: &[u8]) -> u64 {
+        let end = prefix_end(prefix);
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.scan(Bound::Included(prefix), to).count() as u64
     }
 
     fn changed(&self, table: u8, mount: Option<MountId>) -> Index {

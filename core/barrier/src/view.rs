@@ -19,6 +19,8 @@ pub trait View {
     fn log_time(&self) -> Wall;
     /// Index of the last change of a table, or of one mount's part of it.
     fn changed(&self, table: u8, mount: Option<MountId>) -> Index;
+    /// How many keys begin with this; logarithmic, nothing is walked.
+    fn count_prefix(&self, prefix: &[u8]) -> u64;
 }
 
 impl View for Version {
@@ -36,6 +38,10 @@ impl View for Version {
 
     fn log_time(&self) -> Wall {
         Version::log_time(self)
+    }
+
+    fn count_prefix(&self, prefix: &[u8]) -> u64 {
+        Version::count_prefix(self, prefix)
     }
 
     fn changed(&self, table: u8, mount: Option<MountId>) -> Index {

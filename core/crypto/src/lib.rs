@@ -9,6 +9,7 @@
 pub mod asymmetric;
 mod aws_lc;
 pub mod cipher;
+pub mod es512;
 pub mod hash;
 pub mod kwp;
 pub mod password;
@@ -19,5 +20,6 @@ mod seeded;
 pub mod shamir;
 
 pub use provider::{
-    AeadKey, HmacKey, KEY_BYTES, NONCE_BYTES, NotAuthentic, Provider, TAG_BYTES, hkdf_sha256, hmac_sha256, sha256,
+    AeadKey, HmacKey, KEY_BYTES, NONCE_BYTES, NotAuthentic, Provider, Sha256, TAG_BYTES, hkdf_sha256, hmac_sha256,
+    sha256,
 };

@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    fn ok(&mut self, op: Operation, path: &str, body: Value) -> Answer {
+    pub fn ok(&mut self, op: Operation, path: &str, body: Value) -> Answer {
         let response = self.run(op, path, body).unwrap_or_else(|e| panic!("{op:?} {path}: {e:?}"));
         let listing = matches!(op, Operation::List | Operation::Scan);
         let data = response.clone().and_then(|r| r.data).map_or(Value::Null, |d| Value::Object(d.into_map()));

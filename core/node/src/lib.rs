@@ -38,6 +38,7 @@ pub use ringfence_vault::call::{Body, Call, Headers, Reply};
 pub use ringfence_vault::host::{API_VERSION, Settings, Vault};
 pub use ringfence_vault::mount::{SystemTtls, UserLockout};
 pub use ringfence_vault::pipeline::LoginNote;
+pub use ringfence_vault::sys::config::Cors;
 
 /// The engines this build knows: the vault's own and those of the engines floor.
 pub fn registry() -> ringfence_logical::Registry {

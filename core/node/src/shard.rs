@@ -17,13 +17,14 @@ use crate::cell::{Cell, Keys};
 use crate::control;
 use crate::tip::{TipCall, TipDone, TipLine};
 use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
-use ringfence_base::{Code, Entropy, Index, Now};
-use ringfence_logical::{Error, Operation, OwnerOp, Resume, SideOp, SideResult};
+use ringfence_base::{Code, Entropy, Index, Now, Wall};
+use ringfence_logical::{Error, Map, Operation, OwnerOp, Response, Resume, SideOp, SideResult};
 use ringfence_store::Batch;
-use ringfence_vault::audit::Line;
-use ringfence_vault::call::{Call, Reply};
+use ringfence_vault::audit::{Line, Lines};
+use ringfence_vault::call::{Body, Call, Reply};
 use ringfence_vault::host::{ClusterFacts, CoreState, Vault};
-use ringfence_vault::pipeline::{self, LoginNote, Next, Pass, Stage};
+use ringfence_vault::pipeline::{self, LoginNote, Next, Pass, Stage, Told};
+use ringfence_vault::sys::config::{Cors, cors};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -135,6 +136,7 @@ struct Live {
     resume: Option<(Resume, SideResult)>,
     attempts: u32,
     losses: u32,
+    begun: Wall,
     waits: Waits,
 }
 
@@ -164,6 +166,10 @@ enum Waits {
     Side { resume: Resume },
     /// The owner answers the whole call.
     Control,
+    /// Audit of the request line, then the owner.
+    AuditThenControl { call: control::ControlCall },
+    /// Audit of what the owner answered; the answer goes out whatever the devices say.
+    AuditThenAnswer { reply: Reply },
 }
 
 /// One core's machine.
@@ -213,6 +219,19 @@ impl Shard {
         self.live.len()
     }
 
+    /// The calls under way, oldest first, and when each began.
+    pub fn under_way(&self) -> impl Iterator<Item = (&Call, Wall)> {
+        self.live.values().map(|l| (&*l.call, l.begun))
+    }
+
+    /// The cross-origin settings as this core sees them; none while sealed.
+    pub fn cors(&self) -> Option<Cors> {
+        let keys = self.cell.keys.as_ref()?;
+        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
+        // a record that cannot be read opens nothing
+        cors(&mut txn).ok()
+    }
+
     fn take_keys(&mut self, cell: &Arc<Cell>) {
         match &cell.keys {
             None => {
@@ -242,13 +261,107 @@ impl Shard {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         if let Some(c) = control::ControlCall::of(&call) {
-            let live = Live::new(tag, Rc::new(call), Waits::Control);
-            self.live.insert(ticket, live);
-            out.push(ShardOut::Control(ticket, c));
+            let live = Live::new(tag, Rc::new(call), now.wall, Waits::Control);
+            self.control(ticket, live, c, now, rng, out);
             return;
         }
-        let live = Live::new(tag, Rc::new(call), Waits::Run);
+        let live = Live::new(tag, Rc::new(call), now.wall, Waits::Run);
         self.run(ticket, live, now, rng, out);
+    }
+
+    /// Hands a call to the owner, after the audit devices if it is a ceremony.
+    fn control(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        call: control::ControlCall,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        let lines = match call.endpoint.is_audited() {
+            true => self.ceremony_lines(&live.call, Told::Nothing, false, now, rng).map(|l| l.request),
+            false => Ok(Vec::new()),
+        };
+        match lines {
+            Ok(lines) if lines.is_empty() => out.push(ShardOut::Control(ticket, call)),
+            Ok(lines) => {
+                live.waits = Waits::AuditThenControl { call };
+                out.push(ShardOut::Audit(ticket, lines));
+            }
+            Err(e) => {
+                out.push(ShardOut::Fault(live.call.id.clone(), e.cause.unwrap_or_default()));
+                out.push(ShardOut::Reply(live.tag, internal()));
+                return;
+            }
+        }
+        self.live.insert(ticket, live);
+    }
+
+    /// Lines of a ceremony; none while sealed, for then no device is known and the owner refuses it anyway.
+    fn ceremony_lines(
+        &self,
+        call: &Rc<Call>,
+        told: Told<'_>,
+        request_taken: bool,
+        now: Now,
+        rng: &mut dyn Entropy,
+    ) -> Result<Lines, Error> {
+        let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return Ok(Lines::default()) };
+        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
+        let mut pass = Pass {
+            core: &self.core,
+            keyring: &keys.keyring,
+            sealer,
+            cluster: &self.cluster,
+            now: self.cell.clock.now(now),
+            wall: now.wall,
+            rng,
+        };
+        pipeline::ceremony_lines(&mut pass, &mut txn, call, told, request_taken)
+    }
+
+    /// The owner answered a call. A ceremony's answer is told to the audit devices first, but it goes out even if none
+    /// takes it: new shares that nobody ever saw would lock the cluster for good. Vault does the same.
+    fn controlled(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        reply: Reply,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        if !live.request_audited {
+            out.push(ShardOut::Reply(live.tag, reply));
+            return;
+        }
+        let body = match &reply.body {
+            Body::Json(bytes) => serde_json::from_slice::<Map>(bytes).unwrap_or_default(),
+            _ => Map::new(),
+        };
+        let lines = if matches!(reply.code, Code::Ok | Code::NoContent) {
+            let response = Response::data(body);
+            let told = Told::Response { response: Some(&response), wrapped: None };
+            self.ceremony_lines(&live.call, told, true, now, rng)
+        } else {
+            let texts = body.get("errors").and_then(|e| e.as_array()).cloned().unwrap_or_default();
+            let mut refusal = Error::bare(reply.code);
+            refusal.errors = texts.iter().filter_map(|t| Some(t.as_str()?.to_owned().into())).collect();
+            self.ceremony_lines(&live.call, Told::Refusal(&refusal), true, now, rng)
+        };
+        match lines {
+            Ok(lines) if !lines.response.is_empty() => {
+                live.waits = Waits::AuditThenAnswer { reply };
+                self.live.insert(ticket, live);
+                out.push(ShardOut::Audit(ticket, lines.response));
+            }
+            Ok(_) => out.push(ShardOut::Reply(live.tag, reply)),
+            Err(e) => {
+                out.push(ShardOut::Fault(live.call.id.clone(), e.cause.unwrap_or_default()));
+                out.push(ShardOut::Reply(live.tag, reply));
+            }
+        }
     }
 
     /// Whether a call would be let through as things stand: asked before its body is taken in.
@@ -275,7 +388,7 @@ impl Shard {
             }
             ShardIn::ControlDone(ticket, reply) => {
                 if let Some(live) = self.live.remove(&ticket) {
-                    out.push(ShardOut::Reply(live.tag, reply));
+                    self.controlled(ticket, live, reply, now, rng, out);
                 }
             }
             ShardIn::SideDone(ticket, result) => {
@@ -492,6 +605,10 @@ impl Shard {
     }
 
     fn side(&mut self, ticket: Ticket, mut live: Box<Live>, op: SideOp, resume: Resume, out: &mut Vec<ShardOut>) {
+        if live.call.raw_body.is_some() && control::ends_the_view(&live.call) {
+            // the operation holds the body; the call is not run again, so a second hold would only keep it in memory
+            live.call = Rc::new(Call { raw_body: None, ..(*live.call).clone() });
+        }
         live.waits = Waits::Side { resume };
         self.live.insert(ticket, live);
         out.push(match op {
@@ -501,6 +618,13 @@ impl Shard {
     }
 
     fn audited(&mut self, ticket: Ticket, mut live: Box<Live>, taken: bool, out: &mut Vec<ShardOut>) {
+        if let Waits::AuditThenAnswer { reply } = live.waits {
+            if !taken {
+                out.push(ShardOut::Fault(live.call.id.clone(), "no audit device took the response entry".into()));
+            }
+            out.push(ShardOut::Reply(live.tag, reply));
+            return;
+        }
         if !taken {
             // no line, no effect; and after an effect: no line, no answer
             out.push(ShardOut::Fault(live.call.id.clone(), "no audit device took the entry".into()));
@@ -515,6 +639,12 @@ impl Shard {
                 live.request_audited = true;
                 live.waits = Waits::Commit { reply, response };
                 self.propose(ticket, live, *finished, out);
+            }
+            Waits::AuditThenControl { call } => {
+                live.request_audited = true;
+                live.waits = Waits::Control;
+                self.live.insert(ticket, live);
+                out.push(ShardOut::Control(ticket, call));
             }
             Waits::AuditThenSide { op, resume } => {
                 live.request_audited = true;
@@ -635,7 +765,7 @@ impl Shard {
 }
 
 impl Live {
-    fn new(tag: u64, call: Rc<Call>, waits: Waits) -> Box<Live> {
+    fn new(tag: u64, call: Rc<Call>, begun: Wall, waits: Waits) -> Box<Live> {
         Box::new(Live {
             tag,
             call,
@@ -644,6 +774,7 @@ impl Live {
             resume: None,
             attempts: 0,
             losses: 0,
+            begun,
             waits,
         })
     }
@@ -657,6 +788,7 @@ impl Live {
                 | Waits::CommitUse
                 | Waits::Tip
                 | Waits::AuditThenAcknowledge { .. }
+                | Waits::AuditThenAnswer { .. }
                 | Waits::Control
         )
     }

@@ -170,6 +170,25 @@ pub fn would_admit(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>) -> b
     admit(pass, txn, call, &Stage::default(), &place, found.as_ref(), &mut Caller::default()).is_ok()
 }
 
+/// The lines of a call that the owner core answers outside mounts and policies (rekey, root generation): nobody is
+/// authenticated, the shares are, so the entries name the request alone.
+///
+/// # Errors
+/// The view cannot be read.
+pub fn ceremony_lines(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    call: &Rc<Call>,
+    told: Told<'_>,
+    request_taken: bool,
+) -> Result<audit::Lines, Error> {
+    let core = pass.core.clone();
+    let place = locate(pass, txn, call)?;
+    let context = Context { core: &core, call, place: &place, found: None };
+    let stage = Stage { request_audited: request_taken, ..Stage::default() };
+    context.lines(pass, txn, &stage, &Caller::default(), told)
+}
+
 /// Engine and declared path.
 fn find<'v>(core: &'v CoreState, place: &'v Place<'_>) -> Option<Found<'v>> {
     let m = place.routed.as_ref()?;

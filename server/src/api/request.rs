@@ -7,7 +7,7 @@ use super::query;
 use crate::config::listener::ForwardedFor;
 use http::{HeaderMap, Method, Uri};
 use ringfence_base::{CanonPath, Entropy, PathError, Secret, duration, entropy, limit};
-use ringfence_node::{Call, Code, Error, Headers, Map, Operation};
+use ringfence_node::{Call, Code, Cors, Error, Headers, Map, Operation};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +27,22 @@ pub struct Rules {
     pub forwarded_for: Option<ForwardedFor>,
     /// `sys/metrics` is answered without a token.
     pub open_metrics: bool,
+    /// `sys/in-flight-req` is answered without a token.
+    pub open_in_flight: bool,
+    /// `sys/rekey` is not served here.
+    pub closed_rekey: bool,
+    /// `sys/generate-root` is not served here.
+    pub closed_generate_root: bool,
+    /// Replication's status is not served here.
+    pub closed_replication_status: bool,
+    /// Cross-origin settings of this listener, instead of the server's.
+    pub cors: Option<Cors>,
     /// A head must arrive within this; zero is for ever, as in the next three.
     pub head_timeout: Duration,
     /// A body must.
     pub body_timeout: Duration,
+    /// An answer must be made and taken within.
+    pub write_timeout: Duration,
     /// A connection without a request is kept so long.
     pub idle_timeout: Duration,
     /// A call may take so long.
@@ -48,12 +60,31 @@ impl Default for Rules {
             disable_printable_check: false,
             forwarded_for: None,
             open_metrics: false,
+            open_in_flight: false,
+            closed_rekey: false,
+            closed_generate_root: false,
+            closed_replication_status: false,
+            cors: None,
+            write_timeout: Duration::ZERO,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(300),
             call_timeout: Duration::from_secs(90),
             answer_headers: AnswerHeaders::default(),
         }
+    }
+}
+
+impl Rules {
+    /// Whether the listener's configuration keeps a path from being served here.
+    pub fn closes(&self, call: &Call) -> bool {
+        let Some(path) = call.path.strip_prefix("sys/") else { return false };
+        // what stands under a policy (the backups of a rekey) is not meant
+        let rekey = ["rekey/init", "rekey/update", "rekey/verify", "rekey-recovery-key/"];
+        self.closed_rekey && rekey.iter().any(|p| path.starts_with(p))
+            || self.closed_generate_root && (path == "generate-root" || path.starts_with("generate-root/"))
+            || self.closed_replication_status && path.starts_with("replication/") && path.ends_with("/status")
+            || self.closed_replication_status && path == "replication/status"
     }
 }
 

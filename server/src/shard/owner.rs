@@ -6,6 +6,7 @@ use crate::rt::channel::{Inlet, Sender};
 use crate::rt::{self, OsEntropy, Pool};
 use crate::sql;
 use crate::telemetry::metrics::{self, Gauge, Metrics};
+use crate::telemetry::statsd::Sink;
 use crate::telemetry::{self, Level};
 use ringfence_base::Now;
 use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideOp, SideResult, perform, snapshot};
@@ -43,12 +44,15 @@ pub struct OwnerCore {
     executor: Box<dyn Executor>,
     wake: Rc<RefCell<Option<std::task::Waker>>>,
     metrics: Metrics,
+    sinks: Vec<Sink>,
     /// Holds the directory's lock.
     _directory: Option<Directory>,
 }
 
 impl OwnerCore {
     /// Over an owner that was recovered or is blank.
+    // each is made once, at the start, by its own part of the process
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         owner: Owner,
         storage: Storage,
@@ -57,6 +61,7 @@ impl OwnerCore {
         itself: Sender<ToOwner>,
         pool: Arc<Pool>,
         metrics: Metrics,
+        sinks: Vec<Sink>,
     ) -> Rc<OwnerCore> {
         let done: Rc<RefCell<Vec<Done>>> = Rc::default();
         let wake: Rc<RefCell<Option<std::task::Waker>>> = Rc::default();
@@ -87,6 +92,7 @@ impl OwnerCore {
             executor,
             wake,
             metrics,
+            sinks,
             _directory: directory,
         })
     }
@@ -107,6 +113,7 @@ impl OwnerCore {
                 rt::sleep(metrics::INTERVAL).await;
                 reporter.report();
                 reporter.metrics.tick(rt::now());
+                reporter.push_metrics();
             }
         });
         let completions = self.clone();
@@ -153,6 +160,22 @@ impl OwnerCore {
         m.set(Gauge::RaftPeers, 1);
         m.set(Gauge::BarrierEstimatedEncryptions, g.encryptions);
         m.set_cluster(&self.published.cell().facts.cluster_name);
+    }
+
+    /// Sends the last interval's measurements out, on helper threads.
+    fn push_metrics(&self) {
+        if self.sinks.is_empty() {
+            return;
+        }
+        let interval = Arc::new(self.metrics.json(rt::now()));
+        for sink in &self.sinks {
+            let (pool, sink, interval) = (self.pool.clone(), sink.clone(), interval.clone());
+            rt::spawn_local(async move {
+                if let Err(why) = pool.run(move || sink.push(&interval)).await {
+                    telemetry::log(Level::Debug, &why);
+                }
+            });
+        }
     }
 
     /// Waits for a disk completion.

@@ -5,15 +5,19 @@ use crate::host::host;
 use crate::lease::{self, Standing, engine, tombstone};
 use crate::mount::MountEntry;
 use crate::tables;
+use crate::token::entry::TokenEntry;
 use crate::token::paths::tidy_started;
 use crate::token::ttl;
-use ringfence_base::{MountId, Reader};
+use ringfence_base::{MountId, NsId, Reader};
 use ringfence_logical::field::Preset;
 use ringfence_logical::{Args, Class, Cx, Error, Field, Map, Outcome, Path, Response};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Rows of the irrevocable list by default. Source: Vault's documented limit.
 const DEFAULT_LIMIT: usize = 10_000;
+/// Token records that one list reads at most: they stand by hash, not by path.
+const MAX_TOKENS_READ: usize = 50_000;
 
 const LEASE_ID: Field = Field::str("lease_id", "The lease.");
 const URL_ID: Field = Field::str("url_lease_id", "The lease, as part of the path.");
@@ -113,6 +117,9 @@ fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let Some((routed, inner)) = h.router.route(home.id, &prefix) else {
         return folders_of_mounts(cx, &prefix);
     };
+    if routed.entry.class == Class::Auth {
+        return list_tokens(cx, home.id, &prefix);
+    }
     let (mount, inner) = (routed.entry.id, inner.to_owned());
     let names = cx.txn.list_children(&tables::lease(mount, &inner))?;
     let mut keys = Vec::with_capacity(names.len());
@@ -131,13 +138,43 @@ fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     Response::keys(keys).done()
 }
 
+/// Tokens below a path of auth methods. A token's record is its own lease, and no key holds the path it was made at, so
+/// this reads records until it has seen [`MAX_TOKENS_READ`] of them. What is shown of a token is its hash, as in
+/// Vault: nobody can use it.
+fn list_tokens(cx: &mut Cx<'_, '_>, ns: NsId, prefix: &str) -> Outcome {
+    let rows = lease::peek(cx.txn, &[tables::TOKEN], None, MAX_TOKENS_READ + 1)?;
+    let cut = rows.len() > MAX_TOKENS_READ;
+    let exact = prefix.trim_end_matches('/');
+    let mut keys = BTreeSet::new();
+    for (key, plain) in rows.iter().take(MAX_TOKENS_READ) {
+        let entry = TokenEntry::decode(&plain.bytes)?;
+        if entry.ns != ns || entry.is_expired(cx.now) {
+            continue;
+        }
+        if entry.path == exact {
+            keys.insert(format!("h{}", hex::encode(&key[1..])));
+        } else if let Some(rest) = entry.path.strip_prefix(prefix) {
+            // a path is a folder, its tokens are the leaves
+            keys.insert(format!("{}/", rest.split('/').next().unwrap_or(rest)));
+        }
+    }
+    let response = Response::keys(keys.into_iter().collect());
+    match cut {
+        true => response.warn(format!("Only the first {MAX_TOKENS_READ} tokens were looked through.")),
+        false => response,
+    }
+    .done()
+}
+
 /// Above the mounts: the next segment of each mount that has leases.
 fn folders_of_mounts(cx: &mut Cx<'_, '_>, prefix: &str) -> Outcome {
     let h = host(cx);
     let mut keys = Vec::new();
     for m in h.router.mounts(h.namespace.id) {
         let Some(rest) = m.info.path.strip_prefix(prefix) else { continue };
-        if lease::peek_keys(cx.txn, &tables::lease(m.entry.id, ""), None, 1).is_empty() {
+        // whether an auth method has tokens is told one level below
+        let is_auth = m.entry.class == Class::Auth;
+        if !is_auth && lease::peek_keys(cx.txn, &tables::lease(m.entry.id, ""), None, 1).is_empty() {
             continue;
         }
         if let Some((head, _)) = rest.split_once('/') {

@@ -7,6 +7,7 @@
 
 use super::entry::{MAX_DEPTH, TokenEntry, TokenKind};
 use super::{ACCESSOR_HASH, BATCH_PREFIX, TOKEN_HASH, cutoff};
+use crate::jwt;
 use crate::lease::tombstone;
 use crate::mount::Router;
 use crate::namespace::Namespace;
@@ -79,6 +80,12 @@ pub fn find(
 ) -> Result<Option<Holder>, Error> {
     if raw.is_empty() || raw.len() > limit::MAX_TOKEN_BYTES || !raw.is_ascii() {
         return Ok(None);
+    }
+    if jwt::is_one(raw) {
+        return match jwt::inside(txn, raw)? {
+            Some(inner) => find(txn, keyring, router, &inner, now),
+            None => Ok(None),
+        };
     }
     if let Some(body) = raw.strip_prefix(BATCH_PREFIX) {
         let found = open_batch(txn, keyring, router, body, now)?;

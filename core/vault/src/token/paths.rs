@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 pub const TIDY_STARTED: &str = "Tidy operation successfully started. Any information from the operation will be \
                                 printed to Vault's server logs.";
 
+/// Longest entity id or role that a cut-off may name.
+const MAX_SUBJECT_BYTES: usize = 512;
+
 pub(super) const NAME: Field = Field::str("role_name", "Name of the role.");
 pub(super) const POLICY_HELP: &str = "Policies that may be asked for; all of them when none is asked for.";
 const TOKEN: Field = Field::str("token", "The token.").secret();
@@ -288,6 +291,10 @@ fn revoke_orphan(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 
 fn revoke_batch(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let (entity, mount, role) = (args.str("entity_id"), args.str("mount"), args.str("role"));
+    // what stands in a key is bounded; nothing longer was ever given to an entity or a role
+    if let Some(name) = ["entity_id", "role"].into_iter().find(|n| args.str(n).len() > MAX_SUBJECT_BYTES) {
+        return Err(Error::invalid(format!("{name} is longer than {MAX_SUBJECT_BYTES} bytes")));
+    }
     let subject = match (entity, mount, role, args.bool("all")) {
         (id, "", "", false) if !id.is_empty() => Subject::Entity(id.to_owned()),
         ("", mount, role, false) if !mount.is_empty() && !role.is_empty() => {
