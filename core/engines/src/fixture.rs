@@ -183,7 +183,8 @@ impl World {
                     }
                     return Ok(r);
                 }
-                Step::Side { op: side, resume } => {
+                // the transaction was committed with what it held, an intent's included
+                Step::Side { op: side, resume } | Step::Intent { op: side, resume } => {
                     self.side_ops.push(format!("{side:?}"));
                     let result = perform(&side);
                     step = self.transaction(op, path, |cx| resume(cx, &result))?;

@@ -22,6 +22,7 @@
 //! 0x80 data of mounts        [mount u32][area u8][suffix]      the engine's
 //! 0x81 leases                [mount u32][path/…/id]            LeaseEntry, header: due time, owner
 //! 0x82 cubbyholes            [mount u32][hash of token][path]  JSON
+//! 0x83 jobs of engines       [mount u32][name]                 failures, header: due time
 //! ```
 
 use ringfence_base::{MountId, NsId};
@@ -56,6 +57,8 @@ pub const LOCKED_USER: u8 = 0x15;
 pub const LEASE: u8 = 0x81;
 /// Cubbyholes.
 pub const CUBBYHOLE: u8 = 0x82;
+/// Scheduled jobs of engines.
+pub const JOB: u8 = ringfence_logical::cx::JOB;
 
 /// Policy kind byte of ACL policies.
 pub const POLICY_ACL: u8 = b'a';
