@@ -38,6 +38,7 @@ pub use ringfence_vault::pipeline::LoginNote;
 /// The engines this build knows: the vault's own and those of the engines floor.
 pub fn registry() -> ringfence_logical::Registry {
     let mut r = ringfence_engines::registry();
+    ringfence_pki::register(&mut r);
     ringfence_vault::sys::register(&mut r);
     r
 }

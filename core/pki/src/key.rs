@@ -106,7 +106,9 @@ impl Spec {
             }
             Kind::Ec => Private::Ec(EcdsaKeyPair::generate(curve(self.bits)).map_err(failed)?, self.bits),
             Kind::Ed25519 => Private::Ed25519(Ed25519KeyPair::generate().map_err(failed)?),
-            Kind::MlDsa => Private::MlDsa(PqdsaKeyPair::generate(parameter_set(self.bits)).map_err(failed)?, self.bits),
+            Kind::MlDsa => {
+                Private::MlDsa(PqdsaKeyPair::generate(parameter_set(self.bits)).map_err(failed)?, self.bits)
+            }
         })
     }
 }
@@ -135,7 +137,7 @@ pub fn generate_then(cx: &mut Cx<'_, '_>, spec: Spec, then: WithKey) -> Result<S
     if spec.kind != Kind::Rsa {
         return then(cx, &spec.generate()?);
     }
-    let op = Compute::new("generate an RSA key", move || match spec.generate() {
+    let op = Compute::op("generate an RSA key", move || match spec.generate() {
         Ok(key) => Computed::of(key),
         Err(e) => SideResult::Refused(e),
     });
@@ -205,9 +207,9 @@ impl Private {
                 EcdsaKeyPair::from_pkcs8(curve(bits), der).map(|k| Private::Ec(k, bits)).map_err(bad)
             }
             oid => match ML_DSA.iter().find(|(_, o)| *o == oid) {
-                Some((bits, _)) => PqdsaKeyPair::from_pkcs8(parameter_set(*bits), der)
-                    .map(|k| Private::MlDsa(k, *bits))
-                    .map_err(bad),
+                Some((bits, _)) => {
+                    PqdsaKeyPair::from_pkcs8(parameter_set(*bits), der).map(|k| Private::MlDsa(k, *bits)).map_err(bad)
+                }
                 None => Err("unknown private key type".into()),
             },
         }
@@ -215,7 +217,8 @@ impl Private {
 
     /// From a SEC 1 `EC PRIVATE KEY`.
     pub fn from_sec1(der: &[u8]) -> Result<Private, String> {
-        let parsed = sec1::EcPrivateKey::from_der(der).map_err(|e| format!("failed to parse the private key: {e}"))?;
+        let parsed =
+            sec1::EcPrivateKey::from_der(der).map_err(|e| format!("failed to parse the private key: {e}"))?;
         let named = parsed.parameters.and_then(|p| p.named_curve()).ok_or("the EC key names no curve")?;
         let bits = bits_of_curve(named).ok_or("the EC key is on an unknown curve")?;
         EcdsaKeyPair::from_private_key_der(curve(bits), der)
@@ -488,7 +491,16 @@ mod tests {
 
     #[test]
     fn every_family_signs_verifies_and_comes_back_from_its_forms() {
-        for (kind, bits) in [("rsa", 2048), ("ec", 256), ("ec", 384), ("ec", 521), ("ed25519", 0), ("ml-dsa", 44), ("ml-dsa", 65), ("ml-dsa", 87)] {
+        for (kind, bits) in [
+            ("rsa", 2048),
+            ("ec", 256),
+            ("ec", 384),
+            ("ec", 521),
+            ("ed25519", 0),
+            ("ml-dsa", 44),
+            ("ml-dsa", 65),
+            ("ml-dsa", 87),
+        ] {
             let key = Spec::parse(kind, bits).unwrap().generate().unwrap();
             let public = key.public().unwrap();
             assert_eq!(public_spec(&public).unwrap(), key.spec());

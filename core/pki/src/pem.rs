@@ -24,17 +24,15 @@ impl Format {
             "" | "pem" => Ok(Format::Pem),
             "der" => Ok(Format::Der),
             "pem_bundle" => Ok(Format::Bundle),
-            _ => Err(Error::invalid(
-                "the \"format\" path parameter must be \"pem\", \"der\", or \"pem_bundle\"",
-            )),
+            _ => Err(Error::invalid("the \"format\" path parameter must be \"pem\", \"der\", or \"pem_bundle\"")),
         }
     }
 }
 
 /// PEM without a newline at its end, as the API shows it.
 pub fn encode(label: &str, der: &[u8]) -> String {
-    let mut text =
-        pem_rfc7468::encode_string(label, LineEnding::LF, der).expect("DER of this machine is far below PEM's limits");
+    let mut text = pem_rfc7468::encode_string(label, LineEnding::LF, der)
+        .expect("DER of this machine is far below PEM's limits");
     text.truncate(text.trim_end().len());
     text
 }
