@@ -5,6 +5,7 @@ mod crash;
 mod harness;
 mod hostile;
 mod listen;
+mod pki;
 mod server;
 mod start;
 mod tidy;
