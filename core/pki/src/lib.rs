@@ -6,6 +6,7 @@
 //! for an exported one. No socket, no clock: time is the transaction's, serial numbers and ids are drawn from its
 //! randomness, keys and signatures from the library's.
 
+mod acme;
 mod authority;
 pub mod cert;
 mod config;
@@ -35,17 +36,18 @@ mod fixture;
 mod tests;
 
 use ringfence_logical::path::Table;
+use std::sync::LazyLock;
 use ringfence_logical::{Class, Cx, Engine, Lease, Outcome, Registry};
 
 /// The engine.
 pub struct Pki;
 
-static TABLE: Table = Table {
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table {
     kind: "pki",
     class: Class::Secret,
     help: "Issues, signs and revokes X.509 certificates.",
-    paths: paths::PATHS,
-};
+    paths: [paths::PATHS, acme::PATHS].concat().leak(),
+});
 
 impl Engine for Pki {
     fn table(&self) -> &'static Table {
