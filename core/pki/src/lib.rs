@@ -36,8 +36,8 @@ mod fixture;
 mod tests;
 
 use ringfence_logical::path::Table;
-use std::sync::LazyLock;
 use ringfence_logical::{Class, Cx, Engine, Lease, Outcome, Registry};
+use std::sync::LazyLock;
 
 /// The engine.
 pub struct Pki;

@@ -309,7 +309,10 @@ mod tests {
             r.allow_localhost = false;
         });
         let mut let_in = 0;
-        for (n, tail) in texts(1, "aZ9.-*@ äß\u{0}", 8, 30_000).iter().zip(["", ".example.com", "example.com", ".EXAMPLE.com"].iter().cycle()) {
+        for (n, tail) in texts(1, "aZ9.-*@ äß\u{0}", 8, 30_000)
+            .iter()
+            .zip(["", ".example.com", "example.com", ".EXAMPLE.com"].iter().cycle())
+        {
             let name = format!("{n}{tail}");
             if may(&r, &name) {
                 let_in += 1;

@@ -16,7 +16,9 @@ use serde_json::{Map, Value, json};
 use x509_cert::crl::CertificateList;
 use x509_cert::ext::pkix::{BasicConstraints, CertificatePolicies, KeyUsage, NameConstraints, SubjectAltName};
 use x509_cert::spki::AlgorithmIdentifierOwned;
-use x509_ocsp::{BasicOcspResponse, CertId, CertStatus, OcspRequest, OcspResponse, OcspResponseStatus, Request, TbsRequest};
+use x509_ocsp::{
+    BasicOcspResponse, CertId, CertStatus, OcspRequest, OcspResponse, OcspResponseStatus, Request, TbsRequest,
+};
 
 fn world() -> World {
     World::new(Pki)
@@ -26,7 +28,10 @@ fn world() -> World {
 fn ready() -> World {
     let mut w = world();
     w.post("root/generate/internal", json!({"common_name": "Root", "key_type": "ec", "ttl": "700h"}));
-    w.post("roles/web", json!({"allowed_domains": "example.com", "allow_subdomains": true, "key_type": "ec", "max_ttl": "72h"}));
+    w.post(
+        "roles/web",
+        json!({"allowed_domains": "example.com", "allow_subdomains": true, "key_type": "ec", "max_ttl": "72h"}),
+    );
     w
 }
 
@@ -56,9 +61,16 @@ fn revoked(list: &CertificateList) -> Vec<String> {
 fn root_intermediate_role_leaf() {
     for kind in ["ec", "ed25519", "ml-dsa", "rsa"] {
         let mut root = world();
-        let made = root.post("root/generate/internal", json!({"common_name": "Root", "key_type": kind, "ttl": "87600h"}));
+        let made =
+            root.post("root/generate/internal", json!({"common_name": "Root", "key_type": kind, "ttl": "87600h"}));
         let warnings = made.response.unwrap().warnings;
-        assert!(warnings.iter().any(|w| w == "TTL \"87600h0m0s\" is longer than permitted maxTTL \"768h0m0s\", so maxTTL is being used"), "{warnings:?}");
+        assert!(
+            warnings
+                .iter()
+                .any(|w| w
+                    == "TTL \"87600h0m0s\" is longer than permitted maxTTL \"768h0m0s\", so maxTTL is being used"),
+            "{warnings:?}"
+        );
         assert!(!text(&made.data["certificate"]).ends_with('\n'));
         let ca = parse(&made.data["certificate"]);
         assert!(cert::is_ca(&ca) && cert::signed_by(&ca, &ca));
@@ -66,7 +78,10 @@ fn root_intermediate_role_leaf() {
         let mut int = world();
         let request = int.post("intermediate/generate/internal", json!({"common_name": "Int", "key_type": kind}));
         let csr = text(&request.data["csr"]);
-        let signed = root.post("root/sign-intermediate", json!({"csr": csr, "common_name": "Int", "format": "pem_bundle", "ttl": "100h"}));
+        let signed = root.post(
+            "root/sign-intermediate",
+            json!({"csr": csr, "common_name": "Int", "format": "pem_bundle", "ttl": "100h"}),
+        );
         let bundle = text(&signed.data["certificate"]);
         assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
         let set = int.post("intermediate/set-signed", json!({"certificate": bundle}));
@@ -92,7 +107,10 @@ fn root_intermediate_role_leaf() {
         assert_eq!(again.data["revocation_time"], 0);
         // again: the same ids, nothing new
         let twice = int.post("intermediate/set-signed", json!({"certificate": bundle}));
-        assert_eq!((&twice.data["imported_issuers"], &twice.data["existing_issuers"]), (&Value::Null, &json!(imported)));
+        assert_eq!(
+            (&twice.data["imported_issuers"], &twice.data["existing_issuers"]),
+            (&Value::Null, &json!(imported))
+        );
     }
 }
 
@@ -131,40 +149,131 @@ fn a_role_has_every_default() {
 #[test]
 fn refusals_word_for_word() {
     let mut w = ready();
-    w.post("roles/named", json!({"allow_any_name": true, "allow_ip_sans": false, "key_type": "ec", "allowed_serial_numbers": "a*"}));
+    w.post(
+        "roles/named",
+        json!({"allow_any_name": true, "allow_ip_sans": false, "key_type": "ec", "allowed_serial_numbers": "a*"}),
+    );
     w.post("roles/any", json!({"key_type": "any"}));
     let before = w.records();
     for (path, body, wanted) in [
         ("issue/none", json!({}), "unknown role: none"),
         ("issue/web", json!({"common_name": "example.com"}), "common name example.com not allowed by this role"),
-        ("issue/web", json!({"common_name": "a.example.com", "alt_names": "b.org"}), "subject alternate name b.org not allowed by this role"),
-        ("issue/web", json!({"common_name": "a.example.com", "alt_names": "me@b.org"}), "email address me@b.org not allowed by this role"),
-        ("issue/web", json!({}), "the common_name field is required, or must be provided in a CSR with \"use_csr_common_name\" set to true, unless \"require_cn\" is set to false"),
-        ("issue/web", json!({"common_name": "a.example.com", "ip_sans": "x"}), "the value \"x\" is not a valid IP address"),
-        ("issue/web", json!({"common_name": "a.example.com", "uri_sans": "spiffe://a"}), "URI Subject Alternative Names are not allowed in this role, but were provided via the API"),
-        ("issue/web", json!({"common_name": "a.example.com", "other_sans": "1.2.3;UTF8:x"}), "other SAN OID 1.2.3 not allowed by this role"),
-        ("issue/web", json!({"common_name": "a.example.com", "serial_number": "7"}), "serial_number 7 not allowed by this role"),
-        ("issue/web", json!({"common_name": "a.example.com", "user_ids": "me"}), "user_id me is not allowed by this role"),
-        ("issue/web", json!({"common_name": "a.example.com", "ttl": "1h", "not_after": "2030-01-01T00:00:00Z"}), "Either ttl or not_after should be provided. Both should not be provided in the same request."),
-        ("issue/web", json!({"common_name": "a.example.com", "format": "xml"}), "the \"format\" path parameter must be \"pem\", \"der\", or \"pem_bundle\""),
-        ("issue/named", json!({"common_name": "a", "ip_sans": "10.0.0.1"}), "IP Subject Alternative Names are not allowed in this role, but was provided [10.0.0.1]"),
-        ("issue/any", json!({"common_name": "a"}), "role key type \"any\" not allowed for issuing certificates, only signing"),
+        (
+            "issue/web",
+            json!({"common_name": "a.example.com", "alt_names": "b.org"}),
+            "subject alternate name b.org not allowed by this role",
+        ),
+        (
+            "issue/web",
+            json!({"common_name": "a.example.com", "alt_names": "me@b.org"}),
+            "email address me@b.org not allowed by this role",
+        ),
+        (
+            "issue/web",
+            json!({}),
+            "the common_name field is required, or must be provided in a CSR with \"use_csr_common_name\" set to true, unless \"require_cn\" is set to false",
+        ),
+        (
+            "issue/web",
+            json!({"common_name": "a.example.com", "ip_sans": "x"}),
+            "the value \"x\" is not a valid IP address",
+        ),
+        (
+            "issue/web",
+            json!({"common_name": "a.example.com", "uri_sans": "spiffe://a"}),
+            "URI Subject Alternative Names are not allowed in this role, but were provided via the API",
+        ),
+        (
+            "issue/web",
+            json!({"common_name": "a.example.com", "other_sans": "1.2.3.4;UTF8:x"}),
+            "other SAN OID 1.2.3.4 not allowed by this role",
+        ),
+        (
+            "issue/web",
+            json!({"common_name": "a.example.com", "serial_number": "7"}),
+            "serial_number 7 not allowed by this role",
+        ),
+        (
+            "issue/web",
+            json!({"common_name": "a.example.com", "user_ids": "me"}),
+            "user_id me is not allowed by this role",
+        ),
+        (
+            "issue/web",
+            json!({"common_name": "a.example.com", "ttl": "1h", "not_after": "2030-01-01T00:00:00Z"}),
+            "Either ttl or not_after should be provided. Both should not be provided in the same request.",
+        ),
+        (
+            "issue/web",
+            json!({"common_name": "a.example.com", "format": "xml"}),
+            "the \"format\" path parameter must be \"pem\", \"der\", or \"pem_bundle\"",
+        ),
+        (
+            "issue/named",
+            json!({"common_name": "a", "ip_sans": "10.0.0.1"}),
+            "IP Subject Alternative Names are not allowed in this role, but was provided [10.0.0.1]",
+        ),
+        (
+            "issue/any",
+            json!({"common_name": "a"}),
+            "role key type \"any\" not allowed for issuing certificates, only signing",
+        ),
         ("sign/web", json!({}), "\"csr\" is empty"),
         ("sign/web", json!({"csr": "hello"}), "csr contains no data"),
         ("roles/bad", json!({"ttl": "2h", "max_ttl": "1h"}), "\"ttl\" value must be less than \"max_ttl\" value"),
-        ("root/generate/internal", json!({"key_type": "ec", "issuer_name": "default"}), "reserved keyword 'default' can not be used as issuer name"),
-        ("root/generate/internal", json!({"key_type": "ec", "issuer_name": "a b"}), "issuer name contained invalid characters"),
+        (
+            "root/generate/internal",
+            json!({"key_type": "ec", "issuer_name": "default"}),
+            "reserved keyword 'default' can not be used as issuer name",
+        ),
+        (
+            "root/generate/internal",
+            json!({"key_type": "ec", "issuer_name": "a b"}),
+            "issuer name contained invalid characters",
+        ),
         ("issuers/import/bundle", json!({}), "'pem_bundle' and 'certificate' parameters were empty"),
-        ("issuers/import/bundle", json!({"pem_bundle": "/tmp/x.pem"}), "provided data for import was too short; perhaps a path was passed to the API rather than the contents of a PEM file"),
+        (
+            "issuers/import/bundle",
+            json!({"pem_bundle": "/tmp/x.pem"}),
+            "provided data for import was too short; perhaps a path was passed to the API rather than the contents of a PEM file",
+        ),
         ("revoke", json!({}), "The serial number or certificate to revoke must be provided."),
-        ("revoke", json!({"serial_number": "01", "certificate": "x"}), "Must provide either the certificate or the serial to revoke; not both."),
+        (
+            "revoke",
+            json!({"serial_number": "01", "certificate": "x"}),
+            "Must provide either the certificate or the serial to revoke; not both.",
+        ),
         ("revoke", json!({"serial_number": "AB-CD"}), "certificate with serial ab:cd not found."),
-        ("config/issuers", json!({"default": "default"}), "Invalid issuer specification; must be non-empty and can't be 'default'."),
-        ("config/urls", json!({"issuing_certificates": "x"}), "invalid URL found in Authority Information Access (AIA) parameter issuing_certificates: x"),
-        ("config/crl", json!({"enable_delta": true}), "Delta CRLs cannot be enabled when auto rebuilding is disabled as the complete CRL is always regenerated!"),
-        ("config/crl", json!({"auto_rebuild": true, "expiry": "1h"}), "CRL auto-rebuilding grace period (12h) must be strictly shorter than CRL expiry (1h) value when auto-rebuilding of CRLs is enabled"),
-        ("config/auto-tidy", json!({"interval_duration": 0}), "given interval_duration must be greater than or equal to one second; got 0"),
-        ("issuer/nobody/issue/web", json!({"common_name": "a.example.com"}), "unable to resolve issuer id for reference: nobody"),
+        (
+            "config/issuers",
+            json!({"default": "default"}),
+            "Invalid issuer specification; must be non-empty and can't be 'default'.",
+        ),
+        (
+            "config/urls",
+            json!({"issuing_certificates": "x"}),
+            "invalid URL found in Authority Information Access (AIA) parameter issuing_certificates: x",
+        ),
+        (
+            "config/crl",
+            json!({"enable_delta": true}),
+            "Delta CRLs cannot be enabled when auto rebuilding is disabled as the complete CRL is always regenerated!",
+        ),
+        (
+            "config/crl",
+            json!({"auto_rebuild": true, "expiry": "1h"}),
+            "CRL auto-rebuilding grace period (12h) must be strictly shorter than CRL expiry (1h) value when auto-rebuilding of CRLs is enabled",
+        ),
+        (
+            "config/auto-tidy",
+            json!({"interval_duration": 0}),
+            "given interval_duration must be greater than or equal to one second; got 0",
+        ),
+        (
+            "issuer/nobody/issue/web",
+            json!({"common_name": "a.example.com"}),
+            "unable to resolve issuer id for reference: nobody",
+        ),
     ] {
         assert_eq!(w.refused(Operation::Update, path, body), (Code::Invalid, wanted.to_owned()), "{path}");
     }
@@ -182,18 +291,30 @@ fn refusals_word_for_word() {
 #[test]
 fn everything_a_leaf_may_say() {
     let mut w = world();
-    w.post("config/urls", json!({
-        "issuing_certificates": "http://{{cluster_aia_path}}", "enable_templating": true,
-    }));
-    w.post("config/urls", json!({
-        "issuing_certificates": "{{cluster_aia_path}}/issuer/{{issuer_id}}/der",
-        "crl_distribution_points": "http://crl.example.com/crl", "ocsp_servers": "http://ocsp.example.com",
-    }));
-    w.post("config/cluster", json!({"path": "https://v.example.com/v1/pki", "aia_path": "http://v.example.com/v1/pki"}));
-    let root = w.post("root/generate/internal", json!({
-        "common_name": "Root", "key_type": "ec", "key_bits": 384, "permitted_dns_domains": "example.com",
-        "excluded_ip_ranges": "192.168.0.0/16", "max_path_length": 3, "organization": "Acme", "country": "DE",
-    }));
+    w.post(
+        "config/urls",
+        json!({
+            "issuing_certificates": "http://{{cluster_aia_path}}", "enable_templating": true,
+        }),
+    );
+    w.post(
+        "config/urls",
+        json!({
+            "issuing_certificates": "{{cluster_aia_path}}/issuer/{{issuer_id}}/der",
+            "crl_distribution_points": "http://crl.example.com/crl", "ocsp_servers": "http://ocsp.example.com",
+        }),
+    );
+    w.post(
+        "config/cluster",
+        json!({"path": "https://v.example.com/v1/pki", "aia_path": "http://v.example.com/v1/pki"}),
+    );
+    let root = w.post(
+        "root/generate/internal",
+        json!({
+            "common_name": "Root", "key_type": "ec", "key_bits": 384, "permitted_dns_domains": "example.com",
+            "excluded_ip_ranges": "192.168.0.0/16", "max_path_length": 3, "organization": "Acme", "country": "DE",
+        }),
+    );
     let c = parse(&root.data["certificate"]);
     let e = c.tbs_certificate.extensions.as_ref();
     assert!(cert::find::<NameConstraints>(e).unwrap().excluded_subtrees.is_some());
@@ -202,7 +323,7 @@ fn everything_a_leaf_may_say() {
         "allow_any_name": true, "enforce_hostnames": false, "key_type": "ed25519", "ou": "a,b", "organization": "Ä GmbH",
         "allowed_uri_sans": "spiffe://*", "allowed_other_sans": "1.3.6.1.4.1.311.20.2.3;utf8:*@example.com",
         "allowed_serial_numbers": "*", "allowed_user_ids": "*", "allowed_ip_sans_cidr": "10.0.0.0/8",
-        "policy_identifiers": [{"oid": "1.2.3", "cps": "https://cps", "notice": "hear"}],
+        "policy_identifiers": [{"oid": "1.2.3.4.5", "cps": "https://cps", "notice": "hear"}],
         "ext_key_usage": "TimeStamping", "ext_key_usage_oids": "1.2.3.4", "basic_constraints_valid_for_non_ca": true,
     }));
     let body = json!({
@@ -243,27 +364,46 @@ fn what_comes_in_a_request_is_judged_like_json() {
     let mut w = ready();
     w.post("roles/tight", json!({
         "allowed_domains": "example.com", "allow_subdomains": true, "key_type": "ec", "allowed_ip_sans_cidr": "10.0.0.0/8",
+        "max_ttl": "10h",
     }));
     let good = csr(json!({"common_name": "a.example.com", "alt_names": "b.example.com", "ip_sans": "10.0.0.1"}));
     let leaf = w.post("sign/tight", json!({"csr": good, "common_name": "ignored.org"}));
-    assert_eq!(leaf.response.as_ref().unwrap().warnings[0], "the common_name field was provided but the role is set with \"use_csr_common_name\" set to true");
+    assert_eq!(
+        leaf.response.as_ref().unwrap().warnings[0],
+        "the common_name field was provided but the role is set with \"use_csr_common_name\" set to true"
+    );
     let c = parse(&leaf.data["certificate"]);
     assert!(!cert::is_ca(&c), "basic constraints of the request do not count");
     assert!(leaf.data.get("private_key").is_none());
     for (body, wanted) in [
         (json!({"common_name": "evil.org"}), "common name evil.org not allowed by this role"),
-        (json!({"common_name": "a.example.com", "alt_names": "evil.org"}), "subject alternate name evil.org not allowed by this role"),
-        (json!({"common_name": "a.example.com", "alt_names": "me@evil.org"}), "email address me@evil.org not allowed by this role"),
-        (json!({"common_name": "a.example.com", "ip_sans": "11.0.0.1"}), "IP Subject Alternative Name 11.0.0.1 is not in any CIDR range allowed by this role"),
-        (json!({"common_name": "a.example.com", "uri_sans": "spiffe://x"}), "URI Subject Alternative Names are not allowed in this role, but were provided via the CSR"),
-        (json!({"common_name": "a.example.com", "other_sans": "1.2.3;UTF8:x"}), "other SAN OID 1.2.3 not allowed by this role"),
+        (
+            json!({"common_name": "a.example.com", "alt_names": "evil.org"}),
+            "subject alternate name evil.org not allowed by this role",
+        ),
+        (
+            json!({"common_name": "a.example.com", "alt_names": "me@evil.org"}),
+            "email address me@evil.org not allowed by this role",
+        ),
+        (
+            json!({"common_name": "a.example.com", "ip_sans": "11.0.0.1"}),
+            "IP Subject Alternative Name 11.0.0.1 is not in any CIDR range allowed by this role",
+        ),
+        (
+            json!({"common_name": "a.example.com", "uri_sans": "spiffe://x"}),
+            "URI Subject Alternative Names are not allowed in this role, but were provided via the CSR",
+        ),
+        (
+            json!({"common_name": "a.example.com", "other_sans": "1.2.3.4;UTF8:x"}),
+            "other SAN OID 1.2.3.4 not allowed by this role",
+        ),
         (json!({"common_name": "a.example.com", "serial_number": "x"}), "serial_number x not allowed by this role"),
     ] {
         assert_eq!(w.refused(Operation::Update, "sign/tight", json!({"csr": csr(body)})).1, wanted);
     }
     w.post("roles/rsa", json!({"allow_any_name": true}));
     assert_eq!(w.refused(Operation::Update, "sign/rsa", json!({"csr": good})).1, "role requires keys of type rsa");
-    let verbatim = w.post("sign-verbatim", json!({"csr": csr(json!({"common_name": "any thing", "organization": "O", "ip_sans": "1.1.1.1"}))}));
+    let verbatim = w.post("sign-verbatim", json!({"csr": csr(json!({"common_name": "any thing", "organization": "O", "ip_sans": "1.1.1.1"})), "ttl": "1h"}));
     let c = parse(&verbatim.data["certificate"]);
     assert_eq!(cert::common_name(&c.tbs_certificate.subject), "any thing");
     assert!(!cert::is_ca(&c));
@@ -272,7 +412,8 @@ fn what_comes_in_a_request_is_judged_like_json() {
     for at in (0..der.len()).step_by(7) {
         let mut bad = der.clone();
         bad[at] ^= 0x55;
-        let (code, _) = w.refused(Operation::Update, "sign/tight", json!({"csr": pem::encode("CERTIFICATE REQUEST", &bad)}));
+        let (code, _) =
+            w.refused(Operation::Update, "sign/tight", json!({"csr": pem::encode("CERTIFICATE REQUEST", &bad)}));
         assert_eq!(code, Code::Invalid);
     }
 }
@@ -313,12 +454,20 @@ fn revocation_reaches_list_and_responder() {
     let leaf = w.post("issue/web", json!({"common_name": "b.example.com"}));
     let other = w.post("issue/web", json!({"common_name": "c.example.com"}));
     let body = |key: &Value| json!({"certificate": leaf.data["certificate"], "private_key": key});
-    assert!(w.refused(Operation::Update, "revoke-with-key", body(&other.data["private_key"])).1.contains("does not match"));
+    assert!(
+        w.refused(Operation::Update, "revoke-with-key", body(&other.data["private_key"]))
+            .1
+            .contains("does not match")
+    );
     w.post("revoke-with-key", body(&leaf.data["private_key"]));
     assert_eq!(revoked(&crl(&mut w)).len(), 2);
     // the root itself never
     let root = text(&w.get("cert/ca").data["certificate"]);
-    assert!(w.refused(Operation::Update, "revoke", json!({"certificate": root})).1.contains("to its own CRL is not allowed"));
+    assert!(
+        w.refused(Operation::Update, "revoke", json!({"certificate": root}))
+            .1
+            .contains("to its own CRL is not allowed")
+    );
     // expired: told, not listed
     let leaf = w.post("sign-verbatim", json!({"csr": csr(json!({"common_name": "x"})), "ttl": "1s"}));
     w.now = w.now.plus_seconds(3600);
@@ -337,7 +486,10 @@ fn revocation_reaches_list_and_responder() {
 fn ocsp_request(issuer: &Certificate, serial: &str) -> Vec<u8> {
     let hash = |b: &[u8]| OctetString::new(digest::digest(&digest::SHA256, b).as_ref()).unwrap();
     let id = CertId {
-        hash_algorithm: AlgorithmIdentifierOwned { oid: "2.16.840.1.101.3.4.2.1".parse().unwrap(), parameters: Some(der::Any::encode_from(&Null).unwrap()) },
+        hash_algorithm: AlgorithmIdentifierOwned {
+            oid: "2.16.840.1.101.3.4.2.1".parse().unwrap(),
+            parameters: Some(der::Any::encode_from(&Null).unwrap()),
+        },
         issuer_name_hash: hash(&issuer.tbs_certificate.subject.to_der().unwrap()),
         issuer_key_hash: hash(issuer.tbs_certificate.subject_public_key_info.subject_public_key.raw_bytes()),
         serial_number: x509_cert::serial_number::SerialNumber::new(&cert::parse_serial(serial).unwrap()).unwrap(),
@@ -360,7 +512,13 @@ fn ocsp(w: &mut World, issuer: &Certificate, serial: &str) -> CertStatus {
     let basic = BasicOcspResponse::from_der(response.response_bytes.unwrap().response.as_bytes()).unwrap();
     let by = &basic.certs.as_ref().unwrap()[0];
     let message = basic.tbs_response_data.to_der().unwrap();
-    crate::key::verify(&by.tbs_certificate.subject_public_key_info, &basic.signature_algorithm, &message, basic.signature.raw_bytes()).unwrap();
+    crate::key::verify(
+        &by.tbs_certificate.subject_public_key_info,
+        &basic.signature_algorithm,
+        &message,
+        basic.signature.raw_bytes(),
+    )
+    .unwrap();
     basic.tbs_response_data.responses[0].cert_status
 }
 
@@ -408,10 +566,13 @@ fn delta_lists() {
     w.post("config/crl", json!({"auto_rebuild": true, "enable_delta": true}));
     let number = |l: &CertificateList| {
         let e = l.tbs_cert_list.crl_extensions.clone();
-        (cert::find::<x509_cert::ext::pkix::crl::CrlNumber>(e.as_ref()).unwrap(), cert::find::<x509_cert::ext::pkix::crl::BaseCrlNumber>(e.as_ref()))
+        (
+            cert::find::<x509_cert::ext::pkix::crl::CrlNumber>(e.as_ref()).unwrap(),
+            cert::find::<x509_cert::ext::pkix::crl::BaseCrlNumber>(e.as_ref()),
+        )
     };
     let base = number(&crl(&mut w)).0;
-    let mut revoke = |w: &mut World| {
+    let revoke = |w: &mut World| {
         let leaf = w.post("issue/web", json!({"common_name": "a.example.com"}));
         w.post("revoke", json!({"serial_number": leaf.data["serial_number"]}));
         text(&leaf.data["serial_number"])
@@ -444,7 +605,11 @@ fn tidying() {
     let mut w = ready();
     assert_eq!(w.get("tidy-status").data["state"], "Inactive");
     let nothing = w.post("tidy", json!({}));
-    assert!(nothing.code == Code::Accepted && nothing.response.unwrap().warnings[0].starts_with("No targets to tidy; specify tidy_cert_store=true or "));
+    assert!(
+        nothing.code == Code::Accepted
+            && nothing.response.unwrap().warnings[0]
+                .starts_with("No targets to tidy; specify tidy_cert_store=true or ")
+    );
     let mut serials = Vec::new();
     for ttl in ["1h", "1h", "70h"] {
         let leaf = w.post("issue/web", json!({"common_name": "a.example.com", "ttl": ttl}));
@@ -456,11 +621,17 @@ fn tidying() {
     w.now = w.now.plus_seconds(10 * 3600);
     let begun = w.post("tidy", json!({"tidy_cert_store": true, "tidy_revoked_certs": true, "safety_buffer": "1h"}));
     assert_eq!(begun.code, Code::Accepted);
-    assert_eq!(w.post("tidy", json!({"tidy_cert_store": true})).response.unwrap().warnings[0], "Tidy operation already in progress.");
+    assert_eq!(
+        w.post("tidy", json!({"tidy_cert_store": true})).response.unwrap().warnings[0],
+        "Tidy operation already in progress."
+    );
     assert_eq!(w.get("tidy-status").data["state"], "Running");
     work(&mut w);
     let status = w.get("tidy-status").data;
-    assert_eq!((&status["state"], &status["cert_store_deleted_count"], &status["revoked_cert_deleted_count"]), (&json!("Finished"), &json!(2), &json!(1)));
+    assert_eq!(
+        (&status["state"], &status["cert_store_deleted_count"], &status["revoked_cert_deleted_count"]),
+        (&json!("Finished"), &json!(2), &json!(1))
+    );
     assert_eq!(revoked(&crl(&mut w)), [serials[2].clone()]);
     assert_eq!(w.list("certs").data["keys"].as_array().unwrap().len(), 2, "the root and the long one");
     assert!(w.post("tidy-cancel", json!({})).response.unwrap().warnings[0].contains("none is currently running"));
@@ -476,14 +647,26 @@ fn tidying() {
 #[test]
 fn issuers_and_keys_as_objects() {
     let mut w = ready();
-    let second = w.post("root/generate/exported", json!({"common_name": "Second", "key_type": "ec", "issuer_name": "two", "key_name": "k2"}));
+    let second = w.post(
+        "root/generate/exported",
+        json!({"common_name": "Second", "key_type": "ec", "issuer_name": "two", "key_name": "k2"}),
+    );
     assert!(text(&second.data["private_key"]).starts_with("-----BEGIN EC PRIVATE KEY-----"));
-    assert_eq!(w.refused(Operation::Update, "root/generate/internal", json!({"key_type": "ec", "issuer_name": "two"})).1, "issuer name already in use");
-    assert_eq!(w.refused(Operation::Update, "root/generate/internal", json!({"key_type": "ec", "key_name": "k2"})).1, "key name already in use");
+    assert_eq!(
+        w.refused(Operation::Update, "root/generate/internal", json!({"key_type": "ec", "issuer_name": "two"})).1,
+        "issuer name already in use"
+    );
+    assert_eq!(
+        w.refused(Operation::Update, "root/generate/internal", json!({"key_type": "ec", "key_name": "k2"})).1,
+        "key name already in use"
+    );
     assert_eq!(w.list("issuers").data["keys"].as_array().unwrap().len(), 2);
     let by_name = w.get("issuer/two").data;
     assert_eq!(by_name["usage"], "read-only,issuing-certificates,crl-signing,ocsp-signing");
-    assert_eq!(w.post("issuer/two/issue/web", json!({"common_name": "a.example.com"})).data["issuing_ca"], second.data["certificate"]);
+    assert_eq!(
+        w.post("issuer/two/issue/web", json!({"common_name": "a.example.com"})).data["issuing_ca"],
+        second.data["certificate"]
+    );
     let (_, why) = w.refused(Operation::Delete, "key/k2", json!({}));
     assert_eq!(why, format!("Failed to Delete Key.  Key in Use by Issuer: {}", text(&second.data["issuer_id"])));
     w.post("root/replace", json!({"default": "two"}));
@@ -495,16 +678,25 @@ fn issuers_and_keys_as_objects() {
     assert_eq!(w.delete("key/k2").code, Code::NoContent);
     // a key and certificate come back by import
     let bundle = format!("{}\n{}\n", text(&second.data["private_key"]), text(&second.data["certificate"]));
-    assert!(w.refused(Operation::Update, "issuers/import/cert", json!({"pem_bundle": bundle})).1.starts_with("private keys found"));
+    assert!(
+        w.refused(Operation::Update, "issuers/import/cert", json!({"pem_bundle": bundle}))
+            .1
+            .starts_with("private keys found")
+    );
     let back = w.post("issuers/import/bundle", json!({"pem_bundle": bundle}));
     assert_eq!(back.data["mapping"].as_object().unwrap().len(), 1);
-    assert_eq!(w.post("keys/generate/internal", json!({"key_type": "ed25519", "key_name": "e"})).data["key_type"], "ed25519");
+    assert_eq!(
+        w.post("keys/generate/internal", json!({"key_type": "ed25519", "key_name": "e"})).data["key_type"],
+        "ed25519"
+    );
     let csr = w.post("intermediate/cross-sign", json!({"key_ref": "e", "common_name": "X"}));
     assert!(text(&csr.data["csr"]).contains("BEGIN CERTIFICATE REQUEST"));
     let cross = w.post("root/sign-self-issued", json!({"certificate": second.data["certificate"]}));
     let (c, given) = (parse(&cross.data["certificate"]), parse(&second.data["certificate"]));
     assert_eq!(c.tbs_certificate.subject, given.tbs_certificate.subject);
-    assert!(cert::is_ca(&c) && c.tbs_certificate.issuer != given.tbs_certificate.issuer || cert::signed_by(&c, &given));
+    assert!(
+        cert::is_ca(&c) && c.tbs_certificate.issuer != given.tbs_certificate.issuer || cert::signed_by(&c, &given)
+    );
     assert_eq!(w.get("issuer/default/json").data["issuer_name"], "");
     assert_eq!(raw(&mut w, "issuer/default/pem").0, "application/pem-certificate-chain");
     w.delete("root");
@@ -528,7 +720,10 @@ fn a_lease_revokes_its_certificate() {
 #[test]
 fn no_private_key_stands_in_the_image() {
     let mut w = world();
-    let root = w.post("root/generate/exported", json!({"common_name": "R", "key_type": "ed25519", "private_key_format": "pkcs8"}));
+    let root = w.post(
+        "root/generate/exported",
+        json!({"common_name": "R", "key_type": "ed25519", "private_key_format": "pkcs8"}),
+    );
     let der = pem::first(&text(&root.data["private_key"]), SectionKind::PrivateKey).unwrap();
     let bytes = w.image_bytes();
     assert!(!bytes.windows(32).any(|b| b == &der[der.len() - 32..]));

@@ -151,7 +151,10 @@ pub fn new(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         }
         let eab_id = match &body["externalAccountBinding"] {
             Value::Null if d.config.eab_policy != "not-required" => {
-                return Err(Problem::new("externalAccountRequired", "this directory asks for external account binding"));
+                return Err(Problem::new(
+                    "externalAccountRequired",
+                    "this directory asks for external account binding",
+                ));
             }
             Value::Null => String::new(),
             binding => bind(cx, d, asked, binding, jwk)?,

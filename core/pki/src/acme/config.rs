@@ -76,7 +76,9 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         c.default_directory_policy = p.to_owned();
     }
     if args.opt_str("dns_resolver").is_some_and(|r| !r.is_empty()) {
-        return Err(Error::invalid("dns_resolver has no effect here: names are validated over HTTP by the system's resolver"));
+        return Err(Error::invalid(
+            "dns_resolver has no effect here: names are validated over HTTP by the system's resolver",
+        ));
     }
     for r in c.allowed_roles.iter().filter(|r| *r != "*") {
         if role::load(cx, r)?.is_none() {
@@ -84,14 +86,15 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         }
     }
     for i in c.allowed_issuers.iter().filter(|i| *i != "*") {
-        store::issuer(cx, i).map_err(|e| Error::invalid(format!("failed validating allowed_issuers: {}", e.text())))?;
+        store::issuer(cx, i)
+            .map_err(|e| Error::invalid(format!("failed validating allowed_issuers: {}", e.text())))?;
     }
     match c.default_directory_policy.as_str() {
         "forbid" | "sign-verbatim" => {}
         p => {
-            let name = p.strip_prefix("role:").ok_or_else(|| {
-                Error::invalid(format!("string {p:?} not a valid default directory policy"))
-            })?;
+            let name = p
+                .strip_prefix("role:")
+                .ok_or_else(|| Error::invalid(format!("string {p:?} not a valid default directory policy")))?;
             if role::load(cx, name)?.is_none() {
                 return Err(Error::invalid(format!("default directory policy role {name} does not exist")));
             }
@@ -104,9 +107,7 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     let cluster: Cluster = store::config(cx, "cluster")?;
     if c.enabled && cluster.path.is_empty() {
-        return Err(Error::invalid(
-            "ACME feature requires local cluster 'path' field configuration to be set",
-        ));
+        return Err(Error::invalid("ACME feature requires local cluster 'path' field configuration to be set"));
     }
     store::save_config(cx, "acme", &c);
     Response::json(json!(c)).done()

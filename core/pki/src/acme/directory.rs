@@ -144,14 +144,20 @@ impl Directory {
             true => issue::verbatim_role(args, None),
             false => {
                 if !config.allowed_roles.iter().any(|r| r == "*" || r == role_name) {
-                    return Err(Problem::new("serverInternal", format!("specified role {role_name} not allowed by ACME policy")));
+                    return Err(Problem::new(
+                        "serverInternal",
+                        format!("specified role {role_name} not allowed by ACME policy"),
+                    ));
                 }
                 role::load(cx, role_name)?
                     .ok_or_else(|| Problem::malformed(format!("role {role_name} does not exist")))?
             }
         };
         if role.no_store {
-            return Err(Problem::new("serverInternal", "role (or default) has no_store set to true, which is incompatible with ACME"));
+            return Err(Problem::new(
+                "serverInternal",
+                "role (or default) has no_store set to true, which is incompatible with ACME",
+            ));
         }
         role.generate_lease = false;
         role.require_cn = false;
@@ -174,7 +180,10 @@ impl Directory {
             "" => role.issuer_ref.clone(),
             i => {
                 if !config.allowed_issuers.iter().any(|a| a == "*" || a == i) {
-                    return Err(Problem::new("serverInternal", format!("specified issuer {i} not allowed by ACME policy")));
+                    return Err(Problem::new(
+                        "serverInternal",
+                        format!("specified issuer {i} not allowed by ACME policy"),
+                    ));
                 }
                 i.to_owned()
             }

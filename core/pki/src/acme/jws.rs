@@ -29,6 +29,9 @@ impl Jws {
     pub fn read(protected: &str, payload: &str, signature: &str) -> Result<Jws, Problem> {
         let header: Value = serde_json::from_slice(&bytes(protected, "protected")?)
             .map_err(|_| Problem::malformed("the protected header is not JSON"))?;
+        if !header.is_object() {
+            return Err(Problem::malformed("the protected header is no object"));
+        }
         if header.get("crit").is_some() {
             return Err(Problem::malformed("the protected header has critical parameters that are not understood"));
         }
@@ -76,7 +79,10 @@ impl Jws {
                 };
                 return key.verify(parameters, &self.message, &self.signature).map_err(|_| refused());
             }
-            _ => Err(Problem::new("badSignatureAlgorithm", format!("alg {algorithm:?} is not supported with this key"))),
+            _ => Err(Problem::new(
+                "badSignatureAlgorithm",
+                format!("alg {algorithm:?} is not supported with this key"),
+            )),
         }
         .and_then(|(by, key)| {
             sig::UnparsedPublicKey::new(by, key).verify(&self.message, &self.signature).map_err(|_| refused())
@@ -89,7 +95,12 @@ impl Jws {
             Some("HS256") => hmac::HMAC_SHA256,
             Some("HS384") => hmac::HMAC_SHA384,
             Some("HS512") => hmac::HMAC_SHA512,
-            _ => return Err(Problem::new("badSignatureAlgorithm", "external account bindings are signed by HS256, HS384 or HS512")),
+            _ => {
+                return Err(Problem::new(
+                    "badSignatureAlgorithm",
+                    "external account bindings are signed by HS256, HS384 or HS512",
+                ));
+            }
         };
         hmac::verify(&hmac::Key::new(algorithm, key), &self.message, &self.signature)
             .map_err(|_| Problem::new("unauthorized", "the external account binding's signature does not verify"))

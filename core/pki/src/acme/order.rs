@@ -12,11 +12,11 @@ use crate::cert::{self, Request};
 use crate::issue;
 use crate::names::{self, Asker};
 use crate::pem;
-use crate::store::{self, Usage};
+use crate::store::{self, Outliving, Usage};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ringfence_base::entropy::uuid4;
 use ringfence_base::Wall;
+use ringfence_base::entropy::uuid4;
 use ringfence_logical::{Args, Cx, HttpAsk, Outcome, SideOp, SideResult, Step};
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -75,10 +75,8 @@ fn load_order(cx: &mut Cx<'_, '_>, account: &Account, id: &str) -> Result<Order,
     let mut o: Order = cx.get_json(ACME, &order_suffix(&account.id, id))?.ok_or_else(missing)?;
     if o.status == "pending" {
         let all = o.authorizations.clone();
-        let states = all
-            .iter()
-            .map(|a| load_authz(cx, account, a).map(|a| a.status))
-            .collect::<Result<Vec<_>, _>>()?;
+        let states =
+            all.iter().map(|a| load_authz(cx, account, a).map(|a| a.status)).collect::<Result<Vec<_>, _>>()?;
         if states.iter().all(|s| s == "valid") {
             o.status = "ready".into();
         } else if states.iter().any(|s| s != "valid" && s != "pending") {
@@ -101,8 +99,7 @@ fn load_authz(cx: &mut Cx<'_, '_>, account: &Account, id: &str) -> Result<Author
 }
 
 fn order_reply(d: &Directory, o: &Order, status: u16) -> Reply {
-    let authorizations: Vec<String> =
-        o.authorizations.iter().map(|a| d.url(&format!("authorization/{a}"))).collect();
+    let authorizations: Vec<String> = o.authorizations.iter().map(|a| d.url(&format!("authorization/{a}"))).collect();
     let mut shown = json!({
         "status": o.status,
         "expires": Wall(o.expires_ns).rfc3339_seconds(),
@@ -169,12 +166,19 @@ fn identifiers(d: &Directory, body: &Value) -> Result<Vec<Identifier>, Problem> 
             }
             "ip" => {
                 let ip: IpAddr = value.parse().map_err(|_| rejected("not an IP address"))?;
-                if !d.role.allow_ip_sans || !ringfence_logical::cx::cidr_allows(&d.role.allowed_ip_sans_cidr, Some(ip)) {
+                if !d.role.allow_ip_sans
+                    || !ringfence_logical::cx::cidr_allows(&d.role.allowed_ip_sans_cidr, Some(ip))
+                {
                     return Err(rejected("not allowed by the role"));
                 }
                 ip.to_string()
             }
-            other => return Err(Problem::new("unsupportedIdentifier", format!("identifiers are dns or ip, not {other:?}"))),
+            other => {
+                return Err(Problem::new(
+                    "unsupportedIdentifier",
+                    format!("identifiers are dns or ip, not {other:?}"),
+                ));
+            }
         };
         let one = Identifier { kind: kind.into(), value };
         if !out.contains(&one) {
@@ -190,7 +194,9 @@ pub fn new(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         let account = asked.account()?;
         let body = asked.jws.json()?;
         if !body["notBefore"].is_null() || !body["notAfter"].is_null() {
-            return Err(Problem::malformed("the life of certificates is the role's to say: leave notBefore and notAfter out"));
+            return Err(Problem::malformed(
+                "the life of certificates is the role's to say: leave notBefore and notAfter out",
+            ));
         }
         let wanted = identifiers(d, &body)?;
         let expires_ns = cx.now.plus_seconds(LIFE_SECONDS).0;
@@ -327,7 +333,9 @@ fn judge(cx: &mut Cx<'_, '_>, args: &Args, d: &Directory, result: &SideResult) -
                 false => Some(Problem::new("unauthorized", "the answer is not the key authorization")),
             }
         }
-        SideResult::Http(answer) => Some(Problem::new("unauthorized", format!("the answer has status {}", answer.status))),
+        SideResult::Http(answer) => {
+            Some(Problem::new("unauthorized", format!("the answer has status {}", answer.status)))
+        }
         _ => Some(Problem::new("connection", "the identifier's host could not be asked")),
     };
     match problem {
@@ -403,8 +411,12 @@ pub fn finalize(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         if is_key(&account.jwk, &csr.public) {
             return Err(Problem::new("badCSR", "the certificate's key must not be the account's"));
         }
-        let authority = Authority::load(cx, &d.issuer_ref, Usage::IssuingCertificates)
+        let mut authority = Authority::load(cx, &d.issuer_ref, Usage::IssuingCertificates)
             .map_err(|e| Problem::new("serverInternal", e.text()))?;
+        // a client of the protocol has no say in the life of its certificates: they end with their issuer
+        if authority.record.outliving == Outliving::Err {
+            authority.record.outliving = Outliving::Truncate;
+        }
         let plain = Args::parse(&[], &[], Default::default())?;
         let mut role = d.role.clone();
         role.key_type = "any".into();

@@ -60,4 +60,5 @@ macro_rules! directories {
     };
 }
 
-pub static PATHS: &[Path] = directories!("", "roles/{role}/", "issuer/{issuer_ref}/", "issuer/{issuer_ref}/roles/{role}/");
+pub static PATHS: &[Path] =
+    directories!("", "roles/{role}/", "issuer/{issuer_ref}/", "issuer/{issuer_ref}/roles/{role}/");

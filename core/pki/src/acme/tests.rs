@@ -97,7 +97,11 @@ impl Client {
     }
 
     fn register(&mut self, w: &mut World) {
-        let said = self.post(w, &self.url("new-account"), "{\"contact\":[\"mailto:me@example.com\"],\"termsOfServiceAgreed\":true}");
+        let said = self.post(
+            w,
+            &self.url("new-account"),
+            "{\"contact\":[\"mailto:me@example.com\"],\"termsOfServiceAgreed\":true}",
+        );
         assert_eq!(said.status, 201, "{}", said.text);
         self.kid = Some(said.location);
     }
@@ -121,7 +125,11 @@ fn outside(w: &mut World) -> Arc<Mutex<Vec<(String, String)>>> {
             assert!(ask.public_addresses_only);
             let rows = shared.lock().unwrap();
             Some(match rows.iter().find(|(url, _)| *url == ask.url) {
-                Some((_, body)) => SideResult::Http(Arc::new(HttpAnswer { status: 200, headers: vec![], body: body.clone().into_bytes() })),
+                Some((_, body)) => SideResult::Http(Arc::new(HttpAnswer {
+                    status: 200,
+                    headers: vec![],
+                    body: body.clone().into_bytes(),
+                })),
                 None => SideResult::Failed("refused".into()),
             })
         }
@@ -133,7 +141,8 @@ fn outside(w: &mut World) -> Arc<Mutex<Vec<(String, String)>>> {
 fn csr(names: &str) -> (String, Vec<u8>) {
     let mut w = World::new(Pki);
     let first = names.split(',').next().unwrap().to_owned();
-    let made = w.post("intermediate/generate/exported", json!({"common_name": first, "alt_names": names, "key_type": "ec"}));
+    let made =
+        w.post("intermediate/generate/exported", json!({"common_name": first, "alt_names": names, "key_type": "ec"}));
     let der = pem::first(made.data["csr"].as_str().unwrap(), SectionKind::Csr).unwrap();
     (made.data["private_key"].as_str().unwrap().to_owned(), der)
 }
@@ -145,7 +154,10 @@ fn prove(c: &mut Client, w: &mut World, table: &Arc<Mutex<Vec<(String, String)>>
         let challenge = &authz.body["challenges"][0];
         let token = challenge["token"].as_str().unwrap();
         let host = authz.body["identifier"]["value"].as_str().unwrap();
-        table.lock().unwrap().push((format!("http://{host}/.well-known/acme-challenge/{token}"), format!("{token}.{print}")));
+        table
+            .lock()
+            .unwrap()
+            .push((format!("http://{host}/.well-known/acme-challenge/{token}"), format!("{token}.{print}")));
         let said = c.post(w, challenge["url"].as_str().unwrap(), "{}");
         assert_eq!(said.body["status"], "valid", "{}", said.text);
     }
@@ -198,7 +210,12 @@ fn what_a_directory_refuses() {
     let table = outside(&mut w);
     let mut c = Client::new(&mut w, "roles/web/acme");
     c.register(&mut w);
-    for (name, wanted) in [("evil.org", "rejectedIdentifier"), ("*.example.com", "rejectedIdentifier"), ("10.0.0.1", "rejectedIdentifier"), ("", "rejectedIdentifier")] {
+    for (name, wanted) in [
+        ("evil.org", "rejectedIdentifier"),
+        ("*.example.com", "rejectedIdentifier"),
+        ("10.0.0.1", "rejectedIdentifier"),
+        ("", "rejectedIdentifier"),
+    ] {
         assert_eq!(problem(&c.order(&mut w, &[name])).1, wanted, "{name}");
     }
     assert_eq!(problem(&c.order(&mut w, &[])).1, "malformed");
@@ -206,14 +223,20 @@ fn what_a_directory_refuses() {
     let a = order.body["authorizations"][0].as_str().unwrap().to_owned();
     let url = c.post(&mut w, &a, "").body["challenges"][0]["url"].as_str().unwrap().to_owned();
     let failed = c.post(&mut w, &url, "{}");
-    assert_eq!((failed.body["status"].as_str(), failed.body["error"]["type"].as_str()), (Some("invalid"), Some("urn:ietf:params:acme:error:connection")));
+    assert_eq!(
+        (failed.body["status"].as_str(), failed.body["error"]["type"].as_str()),
+        (Some("invalid"), Some("urn:ietf:params:acme:error:connection"))
+    );
     assert_eq!(c.post(&mut w, &order.location, "").body["status"], "invalid");
     // somebody else's answer
     let order = c.order(&mut w, &["a.example.com"]);
     let a = order.body["authorizations"][0].as_str().unwrap().to_owned();
     let challenge = c.post(&mut w, &a, "").body["challenges"][0].clone();
     let token = challenge["token"].as_str().unwrap();
-    table.lock().unwrap().push((format!("http://a.example.com/.well-known/acme-challenge/{token}"), format!("{token}.another")));
+    table
+        .lock()
+        .unwrap()
+        .push((format!("http://a.example.com/.well-known/acme-challenge/{token}"), format!("{token}.another")));
     assert_eq!(c.post(&mut w, challenge["url"].as_str().unwrap(), "{}").body["status"], "invalid");
     // off, and not allowed
     w.post("config/acme", json!({"allowed_roles": "web", "default_directory_policy": "forbid"}));
@@ -255,7 +278,11 @@ fn signatures_nonces_and_urls() {
     c.refresh(&mut w);
     c.post(&mut w, &kid.unwrap(), "{\"status\":\"deactivated\"}");
     assert_eq!(problem(&c.order(&mut w, &["a.example.com"])), (403, "unauthorized"));
-    for junk in [json!({}), json!({"protected": "!", "payload": "", "signature": ""}), json!({"protected": B64.encode("[]"), "payload": "", "signature": ""})] {
+    for junk in [
+        json!({}),
+        json!({"protected": "!", "payload": "", "signature": ""}),
+        json!({"protected": B64.encode("[]"), "payload": "", "signature": ""}),
+    ] {
         assert_eq!(problem(&c.send(&mut w, &url, junk)).1, "malformed");
     }
 }
