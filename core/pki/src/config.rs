@@ -130,7 +130,7 @@ pub fn write_crl(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 
 /// Refuses what is no URL.
 pub fn check_urls(field: &str, urls: &[String], templated: bool) -> Result<(), Error> {
-    match urls.iter().find(|u| !(templated && u.contains("{{")) && !is_url(u)) {
+    match urls.iter().find(|u| !(is_url(u) || templated && u.contains("{{"))) {
         None => Ok(()),
         Some(bad) => Err(Error::invalid(format!(
             "invalid URL found in Authority Information Access (AIA) parameter {field}: {bad}"
