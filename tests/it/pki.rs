@@ -124,17 +124,26 @@ fn the_chain_of_the_documentation_by_command_line() {
     };
     run(&["secrets", "enable", "pki"]);
     run(&["secrets", "tune", "-max-lease-ttl=87600h", "pki"]);
-    let root = run(&["write", "-field=certificate", "pki/root/generate/internal", "common_name=Example Root", "ttl=87600h"]);
+    let root =
+        run(&["write", "-field=certificate", "pki/root/generate/internal", "common_name=Example Root", "ttl=87600h"]);
     run(&["secrets", "enable", "-path=pki_int", "pki"]);
     run(&["secrets", "tune", "-max-lease-ttl=43800h", "pki_int"]);
-    let csr = run(&["write", "-field=csr", "pki_int/intermediate/generate/internal", "common_name=Example Intermediate"]);
+    let csr =
+        run(&["write", "-field=csr", "pki_int/intermediate/generate/internal", "common_name=Example Intermediate"]);
     let csr = file(&dir, "int.csr", csr.as_bytes());
     openssl(&["req", "-in", &csr.display().to_string(), "-noout", "-verify"]);
     let at = format!("csr=@{}", csr.display());
-    let signed = run(&["write", "-field=certificate", "pki/root/sign-intermediate", &at, "format=pem_bundle", "ttl=43800h"]);
+    let signed =
+        run(&["write", "-field=certificate", "pki/root/sign-intermediate", &at, "format=pem_bundle", "ttl=43800h"]);
     let signed = file(&dir, "int.pem", signed.as_bytes());
     run(&["write", "pki_int/intermediate/set-signed", &format!("certificate=@{}", signed.display())]);
-    run(&["write", "pki_int/roles/web-server", "allowed_domains=example.com", "allow_subdomains=true", "max_ttl=2160h"]);
+    run(&[
+        "write",
+        "pki_int/roles/web-server",
+        "allowed_domains=example.com",
+        "allow_subdomains=true",
+        "max_ttl=2160h",
+    ]);
     let leaf = run(&["write", "-format=json", "pki_int/issue/web-server", "common_name=app.example.com", "ttl=24h"]);
     let leaf: Value = serde_json::from_str(&leaf).expect("json");
     let data = &leaf["data"];
@@ -142,9 +151,16 @@ fn the_chain_of_the_documentation_by_command_line() {
     let (root_file, leaf_file) =
         (file(&dir, "root.pem", root.as_bytes()), file(&dir, "leaf.pem", text(&data["certificate"]).as_bytes()));
     openssl(&[
-        "verify", "-x509_strict", "-verify_hostname", "app.example.com", "-purpose", "sslserver",
-        "-CAfile", &root_file.display().to_string(),
-        "-untrusted", &signed.display().to_string(),
+        "verify",
+        "-x509_strict",
+        "-verify_hostname",
+        "app.example.com",
+        "-purpose",
+        "sslserver",
+        "-CAfile",
+        &root_file.display().to_string(),
+        "-untrusted",
+        &signed.display().to_string(),
         &leaf_file.display().to_string(),
     ]);
     let leaf = Leaf::of(data);
@@ -160,10 +176,16 @@ fn the_chain_of_the_documentation_by_command_line() {
 fn every_kind_of_key_is_accepted_by_others() {
     let s = Server::ready("pki-kinds");
     let dir = Scratch::new("pki-kinds-files");
-    for (n, (kind, bits, pss)) in
-        [("rsa", 2048, false), ("rsa", 3072, true), ("ec", 256, false), ("ec", 384, false), ("ec", 521, false), ("ed25519", 0, false)]
-            .into_iter()
-            .enumerate()
+    for (n, (kind, bits, pss)) in [
+        ("rsa", 2048, false),
+        ("rsa", 3072, true),
+        ("ec", 256, false),
+        ("ec", 384, false),
+        ("ec", 521, false),
+        ("ed25519", 0, false),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let m = format!("pki{n}");
         mount(&s, &m);
@@ -173,27 +195,42 @@ fn every_kind_of_key_is_accepted_by_others() {
             body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
             body
         };
-        let root = write(&s, &format!("{m}/root/generate/internal"), with(json!({"common_name": format!("Root {kind} {bits}")})));
+        let root = write(
+            &s,
+            &format!("{m}/root/generate/internal"),
+            with(json!({"common_name": format!("Root {kind} {bits}")})),
+        );
         let root = text(&root["certificate"]).to_owned();
         let role = json!({"allowed_domains": "example.com", "allow_subdomains": true, "allow_bare_domains": true});
         write(&s, &format!("{m}/roles/web"), with(role));
-        let body = json!({"common_name": "a.example.com", "alt_names": "*.b.example.com,me@example.com", "ip_sans": "10.1.2.3,::1"});
+        let body = json!({"common_name": "a.example.com", "alt_names": "*.b.example.com,me@example.com", "ip_sans": "10.1.2.3,::1", "ttl": "24h"});
         let leaf = write(&s, &format!("{m}/issue/web"), body.clone());
         let other = write(&s, &format!("{m}/issue/web"), body);
         let name = |what: &str, bytes: &[u8]| file(&dir, &format!("{n}-{what}"), bytes).display().to_string();
         let (ca, cert) = (name("root.pem", root.as_bytes()), name("leaf.pem", text(&leaf["certificate"]).as_bytes()));
         openssl(&["verify", "-x509_strict", "-CAfile", &ca, &cert]);
         let shown = openssl(&["x509", "-in", &cert, "-noout", "-text"]);
-        for part in ["DNS:a.example.com", "DNS:*.b.example.com", "email:me@example.com", "IP Address:10.1.2.3", "TLS Web Server Authentication"] {
+        for part in [
+            "DNS:a.example.com",
+            "DNS:*.b.example.com",
+            "email:me@example.com",
+            "IP Address:10.1.2.3",
+            "TLS Web Server Authentication",
+        ] {
             assert!(shown.contains(part), "{kind}: {part} in {shown}");
         }
         assert_eq!(shown.contains("rsassaPss"), pss);
-        let csr = write(&s, &format!("{m}/intermediate/generate/internal"), with(json!({"common_name": "x", "alt_names": "a.b"})));
+        let csr = write(
+            &s,
+            &format!("{m}/intermediate/generate/internal"),
+            with(json!({"common_name": "x", "alt_names": "a.b"})),
+        );
         openssl(&["req", "-in", &name("csr.pem", text(&csr["csr"]).as_bytes()), "-noout", "-verify"]);
 
         let (leaf_user, other_user) = (Leaf::of(&leaf), Leaf::of(&other));
         // rustls has no P-521 by default in its own signing schemes of TLS 1.2, and none for it in webpki with SHA-256
-        handshake(&root, &leaf_user, &other_user, None, "a.example.com").unwrap_or_else(|e| panic!("{kind} {bits}: {e}"));
+        handshake(&root, &leaf_user, &other_user, None, "a.example.com")
+            .unwrap_or_else(|e| panic!("{kind} {bits}: {e}"));
 
         write(&s, &format!("{m}/revoke"), json!({"serial_number": other["serial_number"]}));
         let crl = s.get(&format!("{m}/crl"), "");
@@ -204,7 +241,10 @@ fn every_kind_of_key_is_accepted_by_others() {
         let serial = text(&other["serial_number"]).replace(':', "").to_uppercase();
         assert!(shown.contains(&serial), "{serial} in {shown}");
         let refused = handshake(&root, &leaf_user, &other_user, Some(&crl.body), "a.example.com");
-        assert!(matches!(&refused, Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked))), "{kind}: {refused:?}");
+        assert!(
+            matches!(&refused, Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked))),
+            "{kind}: {refused:?}"
+        );
         handshake(&root, &other_user, &leaf_user, Some(&crl.body), "a.example.com").expect("who was not revoked");
 
         for (which, data, word) in [("good", &leaf, "good"), ("gone", &other, "revoked")] {
@@ -215,7 +255,11 @@ fn every_kind_of_key_is_accepted_by_others() {
             let a = ocsp(&s, &m, &der);
             assert_eq!((a.status, a.header("content-type")), (200, Some("application/ocsp-response")));
             let answered = name("ocsp.der", &a.body);
-            let said = openssl(&["ocsp", "-issuer", &ca, "-cert", &pem, "-CAfile", &ca, "-respin", &answered]);
+            // once with its own request, whose nonce must come back, and once for what it says of the certificate
+            let said = openssl(&["ocsp", "-issuer", &ca, "-CAfile", &ca, "-reqin", &asked, "-respin", &answered]);
+            assert!(said.contains("Response verify OK"), "{kind}: {said}");
+            let said =
+                openssl(&["ocsp", "-no_nonce", "-issuer", &ca, "-cert", &pem, "-CAfile", &ca, "-respin", &answered]);
             assert!(said.contains("Response verify OK") && said.contains(&format!(": {word}")), "{kind}: {said}");
         }
     }
@@ -262,7 +306,9 @@ fn what_relying_parties_fetch() {
         assert!(!a.body.is_empty());
     }
     assert_eq!(s.list("pki/issuers", "").status, 200);
-    for (method, path) in [("LIST", "pki/certs"), ("GET", "pki/roles/r"), ("GET", "pki/issuer/default"), ("PUT", "pki/revoke")] {
+    for (method, path) in
+        [("LIST", "pki/certs"), ("GET", "pki/roles/r"), ("GET", "pki/issuer/default"), ("PUT", "pki/revoke")]
+    {
         let body: Option<&[u8]> = (method == "PUT").then_some(b"{}");
         assert_eq!(s.request(method, path, "", body).status, 403, "{path}");
     }
@@ -287,7 +333,15 @@ fn hostile_certificates_and_requests() {
     write(&s, "pki/root/generate/internal", json!({"common_name": "Root", "key_type": "ec"}));
     write(&s, "pki/roles/r", json!({"allow_any_name": true, "key_type": "ec"}));
     let pem = |label: &str, b64: &str| format!("-----BEGIN {label}-----\n{b64}\n-----END {label}-----\n");
-    let junk = [String::new(), "x".repeat(100), pem("CERTIFICATE REQUEST", "MIIB"), pem("CERTIFICATE", "MAA="), pem("PRIVATE KEY", "MAA="), pem("CERTIFICATE REQUEST", &"MIMA////".repeat(40)), "\u{0}".repeat(200)];
+    let junk = [
+        String::new(),
+        "x".repeat(100),
+        pem("CERTIFICATE REQUEST", "MIIB"),
+        pem("CERTIFICATE", "MAA="),
+        pem("PRIVATE KEY", "MAA="),
+        pem("CERTIFICATE REQUEST", &"MIMA////".repeat(40)),
+        "\u{0}".repeat(200),
+    ];
     for (path, field) in [
         ("pki/sign/r", "csr"),
         ("pki/sign-verbatim", "csr"),

@@ -161,7 +161,7 @@ pub fn judge(cx: &Cx<'_, '_>, args: &Args, role: &Role, source: &Source<'_>) -> 
     let csr = source.csr();
     let common_name = match csr {
         Some(r) if role.use_csr_common_name => {
-            if args.supplied("common_name") {
+            if !args.str("common_name").is_empty() {
                 warnings.push(
                     "the common_name field was provided but the role is set with \"use_csr_common_name\" set to true"
                         .into(),

@@ -39,6 +39,10 @@ fn origin(args: &Args) -> Result<Origin, Error> {
 /// The role that CA certificates are judged by: everything may stand, with the request's own subject.
 fn ca_role(args: &Args) -> Role {
     Role {
+        // of a request, only the name is taken, and only if none was given
+        use_csr_common_name: args.str("common_name").is_empty(),
+        use_csr_sans: false,
+        serial_number_source: "json".into(),
         ou: args.list("ou"),
         organization: args.list("organization"),
         country: args.list("country"),
@@ -95,12 +99,13 @@ fn ca_key_usage(args: &Args) -> Vec<KeyUsages> {
 fn ca_template(
     cx: &Cx<'_, '_>,
     args: &Args,
+    source: &Source<'_>,
     public: SubjectPublicKeyInfoOwned,
     issuer: Option<(u64, Outliving)>,
     warnings: &mut Vec<String>,
 ) -> Result<Template, Error> {
     let role = ca_role(args);
-    let judged = issue::judge(cx, args, &role, &Source::Json)?;
+    let judged = issue::judge(cx, args, &role, source)?;
     warnings.extend(judged.warnings);
     if judged.subject == Subject::default() {
         warnings
@@ -188,7 +193,7 @@ fn generated(cx: &mut Cx<'_, '_>, args: &Args, what: What, origin: Origin, priva
                 n => n,
             };
             store::check_issuer_name(cx, name, "")?;
-            let mut t = ca_template(cx, args, private.public()?, None, &mut warnings)?;
+            let mut t = ca_template(cx, args, &Source::Json, private.public()?, None, &mut warnings)?;
             t.urls = store::config(cx, "urls")?;
             if t.urls.is_empty() {
                 warnings.push(NO_AIA.into());
@@ -219,7 +224,7 @@ fn generated(cx: &mut Cx<'_, '_>, args: &Args, what: What, origin: Origin, priva
         }
         What::Intermediate => {
             let mut unused = Vec::new();
-            let mut t = ca_template(cx, args, private.public()?, None, &mut unused)?;
+            let mut t = ca_template(cx, args, &Source::Json, private.public()?, None, &mut unused)?;
             if !args.bool("add_basic_constraints") {
                 t.basic = None;
             }
@@ -273,7 +278,14 @@ pub fn sign_intermediate(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         (false, _) => Outliving::Permit,
     };
     let mut warnings = Vec::new();
-    let mut t = ca_template(cx, args, csr.public.clone(), Some((authority.not_after(), outliving)), &mut warnings)?;
+    let mut t = ca_template(
+        cx,
+        args,
+        &Source::Csr(&csr),
+        csr.public.clone(),
+        Some((authority.not_after(), outliving)),
+        &mut warnings,
+    )?;
     if args.bool("use_csr_values") {
         t.subject = csr.subject.clone();
         t.sans = csr.sans.clone();

@@ -78,10 +78,7 @@ fn root_intermediate_role_leaf() {
         let mut int = world();
         let request = int.post("intermediate/generate/internal", json!({"common_name": "Int", "key_type": kind}));
         let csr = text(&request.data["csr"]);
-        let signed = root.post(
-            "root/sign-intermediate",
-            json!({"csr": csr, "common_name": "Int", "format": "pem_bundle", "ttl": "100h"}),
-        );
+        let signed = root.post("root/sign-intermediate", json!({"csr": csr, "format": "pem_bundle", "ttl": "100h"}));
         let bundle = text(&signed.data["certificate"]);
         assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
         let set = int.post("intermediate/set-signed", json!({"certificate": bundle}));
@@ -97,6 +94,7 @@ fn root_intermediate_role_leaf() {
         let chain = leaf.data["ca_chain"].as_array().unwrap().clone();
         assert_eq!(chain.len(), 2);
         let (c, i) = (parse(&leaf.data["certificate"]), parse(&chain[0]));
+        assert_eq!(cert::common_name(&i.tbs_certificate.subject), "Int", "the request's, where none is given");
         assert!(cert::signed_by(&c, &i) && cert::signed_by(&i, &ca) && !cert::is_ca(&c));
         assert_eq!(leaf.data["private_key_type"], kind);
         assert_eq!(leaf.data["serial_number"], cert::serial_text(&c.tbs_certificate.serial_number));
