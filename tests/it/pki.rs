@@ -362,3 +362,47 @@ fn hostile_certificates_and_requests() {
     assert_eq!(s.list("pki/issuers", "").json()["data"]["keys"].as_array().map(Vec::len), Some(1));
     assert_eq!(s.get("sys/health", "").status, 200);
 }
+
+/// The frame of ACME over HTTP: absent until it is switched on, then a directory, and nonces by GET and HEAD.
+#[test]
+fn the_frame_of_acme() {
+    let s = Server::ready("pki-acme");
+    mount(&s, "pki");
+    let a = s.get("pki/acme/directory", "");
+    assert_eq!((a.status, a.body.len()), (404, 0));
+    let a = s.put("pki/config/acme", &s.root, &json!({"enabled": true}));
+    assert_eq!(a.errors(), json!(["ACME feature requires local cluster 'path' field configuration to be set"]));
+    write(&s, "pki/root/generate/internal", json!({"common_name": "Root", "key_type": "ec"}));
+    let base = format!("http://127.0.0.1:{}/v1/pki", s.port);
+    write(&s, "pki/config/cluster", json!({"path": base}));
+    write(&s, "pki/config/acme", json!({"enabled": true}));
+    let a = s.get("pki/acme/directory", "");
+    assert_eq!((a.status, a.header("content-type")), (200, Some("application/json")));
+    assert_eq!(a.json()["newNonce"], format!("{base}/acme/new-nonce"));
+    for method in ["GET", "HEAD"] {
+        let mut nonces = Vec::new();
+        for _ in 0..2 {
+            let a = head(&s, method, "pki/acme/new-nonce");
+            assert!(a.starts_with("HTTP/1.1 200"), "{method}: {a}");
+            let nonce =
+                a.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("replay-nonce: ").map(str::to_owned));
+            nonces.push(nonce.unwrap_or_else(|| panic!("{method}: a nonce in {a}")));
+        }
+        assert_ne!(nonces[0], nonces[1]);
+    }
+    let junk = json!({"protected": "e30", "payload": "", "signature": ""}).to_string();
+    let headers = [("Content-Type", "application/jose+json")];
+    let a = request(s.port, "POST", "pki/acme/new-account", &headers, Some(junk.as_bytes())).expect("an answer");
+    assert_eq!((a.status, a.header("content-type")), (403, Some("application/problem+json")));
+    assert!(a.header("replay-nonce").is_some());
+}
+
+/// The head of an answer whose length says nothing of its body.
+fn head(s: &Server, method: &str, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut c = std::net::TcpStream::connect(("127.0.0.1", s.port)).expect("a connection");
+    write!(c, "{method} /v1/{path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut text = String::new();
+    c.read_to_string(&mut text).expect("an answer");
+    text
+}
