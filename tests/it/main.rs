@@ -9,6 +9,7 @@ mod harness;
 mod hostile;
 mod listen;
 mod pki;
+mod seen;
 mod server;
 mod start;
 mod tidy;
