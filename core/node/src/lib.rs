@@ -43,6 +43,7 @@ pub use ringfence_vault::sys::config::Cors;
 /// The engines this build knows: the vault's own and those of the engines floor.
 pub fn registry() -> ringfence_logical::Registry {
     let mut r = ringfence_engines::registry();
+    ringfence_pki::register(&mut r);
     ringfence_vault::sys::register(&mut r);
     r
 }
