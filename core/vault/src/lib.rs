@@ -12,8 +12,11 @@ pub mod lease;
 pub mod lockout;
 pub mod mount;
 pub mod namespace;
+pub mod namespace_reroute;
+pub mod page;
 pub mod pipeline;
 pub mod policies;
+pub mod quota;
 pub mod sys;
 pub mod tables;
 #[cfg(test)]

@@ -9,37 +9,48 @@ use ringfence_barrier::Txn;
 use ringfence_base::{Index, MountId, NsId, Reader};
 use ringfence_logical::{Class, Error, MountInfo, TokenType};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// System default of `default_lease_ttl` and `max_lease_ttl`: 32 days. Source: Vault's documented default.
 pub const SYSTEM_TTL_SECONDS: u64 = 768 * 3600;
 
-/// What `sys/mounts/:path/tune` changes.
+/// What `sys/mounts/:path/tune` changes. What is not tuned is not stored: most mounts of a server are many and plain.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MountConfig {
     /// Seconds; 0 = the system's.
+    #[serde(skip_serializing_if = "is_zero")]
     pub default_lease_ttl: u64,
     /// Seconds; 0 = the system's.
+    #[serde(skip_serializing_if = "is_zero")]
     pub max_lease_ttl: u64,
     /// Kept and shown; the image is memory already.
+    #[serde(skip_serializing_if = "is_false")]
     pub force_no_cache: bool,
     /// `unauth`, `hidden` or empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub listing_visibility: String,
     /// Token type that the auth method's logins yield.
     pub token_type: TokenType,
     /// Request keys that audit does not hash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audit_non_hmac_request_keys: Vec<String>,
     /// Response keys that audit does not hash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audit_non_hmac_response_keys: Vec<String>,
     /// Headers handed to the engine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passthrough_request_headers: Vec<String>,
     /// Headers the engine may set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_response_headers: Vec<String>,
     /// Further options that are kept and shown as given (plugin_version, allowed_managed_keys, ...).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other: BTreeMap<String, serde_json::Value>,
     /// Lockout settings of this mount, if tuned.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user_lockout: Option<UserLockout>,
 }
 
@@ -76,25 +87,38 @@ pub struct MountEntry {
     /// `kv`, `system`, `userpass`.
     pub kind: String,
     /// Free text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// A UUID.
     pub uuid: String,
     /// `kv_1a2b3c4d`, `auth_userpass_1a2b3c4d`.
     pub accessor: String,
     /// Not replicated to other clusters.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub local: bool,
     /// Kept and shown.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub seal_wrap: bool,
     /// Kept and shown.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub external_entropy_access: bool,
     /// The engine's options; `None` prints as null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<BTreeMap<String, String>>,
     /// Tuned settings.
     #[serde(default)]
     pub config: MountConfig,
     /// Disabled: nothing routes here, and its data and leases are being removed.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub tainted: bool,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+fn is_false(b: &bool) -> bool {
+    !b
 }
 
 impl MountEntry {
@@ -110,6 +134,27 @@ impl MountEntry {
     pub fn save(&self, txn: &mut Txn<'_>) {
         let bytes = serde_json::to_vec(self).expect("a mount entry always serialises");
         txn.put(tables::mount(self.id), &[], &bytes);
+        txn.put(tables::mount_of(self.ns, self.id), &[], &[]);
+    }
+
+    /// Takes a mount to another namespace; the caller saves it.
+    pub fn move_to(&mut self, txn: &mut Txn<'_>, ns: NsId) {
+        txn.delete(&tables::mount_of(self.ns, self.id));
+        self.ns = ns;
+    }
+
+    /// Deletes the record.
+    pub fn remove(txn: &mut Txn<'_>, ns: NsId, id: MountId) {
+        txn.delete(&tables::mount(id));
+        txn.delete(&tables::mount_of(ns, id));
+    }
+
+    /// Numbers of the mounts of a namespace, disabled ones included, that come after `after`.
+    pub fn numbers_of(txn: &mut Txn<'_>, ns: NsId, after: Option<MountId>, limit: usize) -> Vec<MountId> {
+        let prefix = tables::mounts_of(ns);
+        let after = after.map(|id| tables::mount_of(ns, id));
+        let keys = txn.list(&prefix, after.as_deref(), limit);
+        keys.iter().filter_map(|k| k[prefix.len()..].try_into().ok()).map(|b| MountId(u32::from_be_bytes(b))).collect()
     }
 
     /// Path within the namespace: `secret/`, `auth/userpass/`.
@@ -185,6 +230,13 @@ pub struct Router {
     /// Index of the later of the two tables it was built from.
     pub built_at: Index,
     namespaces: BTreeMap<String, Arc<Namespace>>,
+    /// Being deleted: shown to who asks for them, reached by nobody.
+    dying: BTreeMap<String, Arc<Namespace>>,
+    by_ns: BTreeMap<NsId, Arc<Namespace>>,
+    by_external: BTreeMap<String, NsId>,
+    /// Namespaces with children: the others have no segment to take off a path.
+    parents: BTreeSet<String>,
+    any_locked: bool,
     mounts: BTreeMap<NsId, BTreeMap<String, Arc<Routed>>>,
     by_id: BTreeMap<MountId, Arc<Routed>>,
 }
@@ -193,24 +245,37 @@ impl Router {
     /// Builds the router from the tables. Not part of any read set: writers of mounts read the records they rely on.
     pub fn build(txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Router, Error> {
         let mut router = Router { built_at: Router::stamp(txn), ..Router::default() };
-        let mut paths: BTreeMap<NsId, String> = BTreeMap::new();
         for (_, plain) in txn.peek_prefix(&[tables::NAMESPACE])? {
-            let ns: Namespace = parse(&plain.bytes)?;
-            paths.insert(ns.id, ns.path.clone());
-            router.namespaces.insert(ns.path.clone(), Arc::new(ns));
+            router.add_namespace(parse(&plain.bytes)?);
         }
         for (_, plain) in txn.peek_prefix(&[tables::MOUNT])? {
-            let entry: MountEntry = parse(&plain.bytes)?;
-            if entry.tainted {
-                continue;
-            }
-            let ns_path = paths.get(&entry.ns).map_or("", String::as_str);
-            let info = entry.info(ns_path, system);
-            let routed = Arc::new(Routed { entry, info });
-            router.by_id.insert(routed.entry.id, routed.clone());
-            router.mounts.entry(routed.entry.ns).or_default().insert(routed.info.path.clone(), routed);
+            router.add_mount(parse(&plain.bytes)?, system);
         }
         Ok(router)
+    }
+
+    fn add_namespace(&mut self, ns: Namespace) {
+        let ns = Arc::new(ns);
+        if ns.tainted {
+            self.dying.insert(ns.path.clone(), ns);
+            return;
+        }
+        self.any_locked |= ns.lock.is_some();
+        if !ns.is_root() {
+            self.parents.insert(Namespace::split(&ns.path).0.to_owned());
+        }
+        self.by_external.insert(ns.external_id.clone(), ns.id);
+        self.by_ns.insert(ns.id, ns.clone());
+        self.namespaces.insert(ns.path.clone(), ns);
+    }
+
+    /// A disabled mount, and one of a namespace that is not there, is reached by nobody.
+    fn add_mount(&mut self, entry: MountEntry, system: &SystemTtls) {
+        let Some(ns) = self.by_ns.get(&entry.ns).filter(|_| !entry.tainted) else { return };
+        let info = entry.info(&ns.path, system);
+        let routed = Arc::new(Routed { entry, info });
+        self.by_id.insert(routed.entry.id, routed.clone());
+        self.mounts.entry(routed.entry.ns).or_default().insert(routed.info.path.clone(), routed);
     }
 
     /// The index up to which a router may have been built to be valid for this view.
@@ -225,13 +290,63 @@ impl Router {
 
     /// A namespace by number.
     pub fn namespace_by_id(&self, id: NsId) -> Option<&Arc<Namespace>> {
-        self.namespaces.values().find(|n| n.id == id)
+        self.by_ns.get(&id)
+    }
+
+    /// A namespace by the suffix that its tokens, accessors and leases carry; the root namespace's carry none.
+    pub fn namespace_by_external_id(&self, external_id: &str) -> Option<&Arc<Namespace>> {
+        self.by_ns.get(self.by_external.get(external_id)?).filter(|n| !n.is_root())
+    }
+
+    /// True if a short name is in use, by the root namespace or by one that is being deleted too.
+    pub fn is_external_id_taken(&self, external_id: &str) -> bool {
+        self.by_external.contains_key(external_id) || self.dying.values().any(|n| n.external_id == external_id)
+    }
+
+    /// The namespace being deleted at a path.
+    pub fn dying(&self, path: &str) -> Option<&Arc<Namespace>> {
+        self.dying.get(path)
+    }
+
+    /// Namespaces below a path in path order, those being deleted among them; paths beyond `after`, if given.
+    pub fn below<'r>(&'r self, path: &'r str, after: &str) -> impl Iterator<Item = &'r Arc<Namespace>> {
+        let from = if after > path { after.to_owned() } else { path.to_owned() };
+        let beyond = (Bound::Excluded(from.clone()), Bound::Unbounded);
+        let mut live = self.namespaces.range(beyond.clone()).take_while(move |(p, _)| p.starts_with(path)).peekable();
+        let mut dying = self.dying.range(beyond).take_while(move |(p, _)| p.starts_with(path)).peekable();
+        std::iter::from_fn(move || match (live.peek(), dying.peek()) {
+            (Some(l), Some(d)) if d.0 < l.0 => dying.next(),
+            (Some(_), _) => live.next(),
+            (None, _) => dying.next(),
+        })
+        .map(|(_, ns)| ns)
+    }
+
+    /// True if a namespace has children that are not gone yet.
+    pub fn has_children(&self, ns: &Namespace) -> bool {
+        self.below(&ns.path, "").next().is_some()
+    }
+
+    /// A namespace and all above it, nearest first.
+    pub fn lineage<'r>(&'r self, ns: &'r Arc<Namespace>) -> impl Iterator<Item = &'r Arc<Namespace>> {
+        std::iter::successors(Some(ns), |n| match n.is_root() {
+            true => None,
+            false => self.namespaces.get(Namespace::split(&n.path).0),
+        })
+    }
+
+    /// The locked namespace that keeps a namespace from being used: itself or one above it.
+    pub fn locked_by<'r>(&'r self, ns: &'r Arc<Namespace>) -> Option<&'r Arc<Namespace>> {
+        if !self.any_locked {
+            return None;
+        }
+        self.lineage(ns).find(|n| n.lock.is_some())
     }
 
     /// Takes namespace segments off the start of a path, as long as they name children of `from`.
     pub fn descend<'p>(&self, from: &Arc<Namespace>, path: &'p str) -> (Arc<Namespace>, &'p str) {
         let (mut ns, mut rest) = (from.clone(), path);
-        while self.namespaces.len() > 1 {
+        while self.parents.contains(&ns.path) {
             let Some(slash) = rest.find('/') else { break };
             let child = format!("{}{}", ns.path, &rest[..=slash]);
             match self.namespaces.get(&child) {
@@ -296,6 +411,13 @@ impl Router {
     /// A mount whose path contains, or is contained in, this full path: mounts must not nest.
     pub fn conflict(&self, ns: NsId, full_path: &str) -> Option<&Arc<Routed>> {
         self.mounts(ns).find(|m| m.info.path.starts_with(full_path) || full_path.starts_with(&m.info.path))
+    }
+
+    /// The child namespace that would take the requests of a mount at this full path.
+    pub fn conflicting_namespace(&self, ns: NsId, full_path: &str) -> Option<&Arc<Namespace>> {
+        let parent = self.by_ns.get(&ns)?;
+        let first = full_path.split_inclusive('/').next()?;
+        self.namespaces.get(&format!("{}{first}", parent.path))
     }
 }
 

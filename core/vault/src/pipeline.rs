@@ -13,6 +13,8 @@ use crate::identity::Identity;
 use crate::lease;
 use crate::mount::{Routed, Router, UserLockout};
 use crate::namespace::Namespace;
+use crate::namespace_reroute;
+use crate::quota;
 use crate::token::check::{self, Holder};
 use crate::token::{login, mint};
 use crate::wrap;
@@ -30,6 +32,8 @@ use std::sync::Arc;
 
 /// Path whose token is read, opened and revoked in one transaction.
 const UNWRAP: &str = "sys/wrapping/unwrap";
+/// The one path that a locked namespace answers.
+const UNLOCK: &str = "sys/namespaces/api-lock/unlock";
 
 /// What a run is given.
 pub struct Pass<'a> {
@@ -180,7 +184,16 @@ fn locate<'c>(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &'c Call) -> Result<
     let Some(base) = router.namespace(&header).cloned() else {
         return Err(Error::new(Code::NotFound, "namespace not found"));
     };
-    let (ns, path) = router.descend(&base, &call.path);
+    let (mut ns, path) = router.descend(&base, &call.path);
+    if let Some(home) = namespace_reroute::namespace_of(&router, call, path) {
+        ns = home.clone();
+    }
+    // a write in a namespace rests on it, and all above it, standing unlocked
+    if !ns.is_root() {
+        for n in router.lineage(&ns) {
+            txn.guard(&crate::tables::namespace(n.id));
+        }
+    }
     if matches!(call.op, Operation::Create | Operation::Update | Operation::Patch) && path.ends_with('/') {
         return Err(Error::invalid("cannot write to a path ending in '/'"));
     }
@@ -203,6 +216,21 @@ fn admit(
 ) -> Result<Admitted, Error> {
     let declared = found.and_then(|f| f.matched.as_ref()).map(|m| m.path);
     let access = declared.map_or(Access::Token, |p| p.access);
+    if !place.ns.is_root() {
+        if let Some(locked) = place.router.locked_by(&place.ns).filter(|_| place.path != UNLOCK) {
+            return Err(Error::new(
+                Code::Unavailable,
+                format!(
+                    "API access to this namespace has been locked by an administrator - {:?} must be unlocked to \
+                     gain access.",
+                    locked.path
+                ),
+            ));
+        }
+        if declared.is_some_and(|p| p.root_namespace_only) {
+            return Err(Error::invalid("operation unavailable in namespaces"));
+        }
+    }
     let unwrap_own = place.path == UNWRAP;
     match (&call.token, access) {
         (_, Access::Public) if declared.is_some_and(|p| p.login) => {}
@@ -271,9 +299,6 @@ fn admit(
     }
     if !decision.allowed || (access == Access::Sudo && !principal.sudo) {
         return Err(Error::denied());
-    }
-    if declared.is_some_and(|p| p.root_namespace_only) && !place.ns.path.is_empty() {
-        return Err(Error::invalid("operation unavailable in namespaces"));
     }
     Ok(Admitted::Go)
 }

@@ -108,7 +108,8 @@ fn lookup(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 
 fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let h = host(cx);
-    let (home, prefix) = lease::home_of(&h.router, &h.namespace, args.str("prefix"));
+    let home = &h.namespace;
+    let prefix = args.str("prefix").trim_start_matches('/');
     let prefix = if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
     let Some((routed, inner)) = h.router.route(home.id, &prefix) else {
         return folders_of_mounts(cx, &prefix);
@@ -169,9 +170,10 @@ fn revoke_force(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 fn bury(cx: &mut Cx<'_, '_>, args: &Args, force: bool) -> Outcome {
     let sync = args.bool("sync");
     let h = host(cx);
-    let (home, given) = lease::home_of(&h.router, &h.namespace, args.str("prefix"));
+    let home = &h.namespace;
+    let given = args.str("prefix").trim_start_matches('/');
     // a prefix without slash at the end may be one lease
-    if let Some((routed, key_path)) = lease::locate(&h.router, &home, given)
+    if let Some((routed, key_path)) = lease::locate(&h.router, home, given)
         && !given.ends_with('/')
         && !force
         && lease::load(cx.txn, routed.entry.id, &key_path)?.is_some()
@@ -179,12 +181,8 @@ fn bury(cx: &mut Cx<'_, '_>, args: &Args, force: bool) -> Outcome {
         return engine::revoke(cx, args.str("prefix"), sync);
     }
     let prefix = if given.ends_with('/') { given.to_owned() } else { format!("{given}/") };
-    for (_, plain) in lease::peek(cx.txn, &[tables::MOUNT], None, usize::MAX)? {
-        let entry: MountEntry =
-            serde_json::from_slice(&plain.bytes).map_err(|e| Error::internal(format!("stored mount: {e}")))?;
-        if entry.ns != home.id {
-            continue;
-        }
+    for id in MountEntry::numbers_of(cx.txn, home.id, None, usize::MAX) {
+        let Some(entry) = MountEntry::load(cx.txn, id)? else { continue };
         let path = entry.full_path();
         let below = match (prefix.strip_prefix(&path), path.starts_with(&prefix)) {
             (Some(inner), _) => inner,
