@@ -56,6 +56,18 @@ impl View for Tip<'_> {
         Box::new(Merge { base: self.base.scan(from, to), over, base_ends: [None, None], over_ends: [None, None] })
     }
 
+    fn count_prefix(&self, prefix: &[u8]) -> u64 {
+        let end = crate::prefix_end(prefix);
+        let in_flight = self.overlay.range::<[u8], _>(bounds(prefix, end.as_deref()));
+        in_flight.fold(self.base.count_prefix(prefix), |n, (&key, &(_, value))| {
+            match (self.base.get(key).is_some(), value.is_some()) {
+                (false, true) => n + 1,
+                (true, false) => n - 1,
+                _ => n,
+            }
+        })
+    }
+
     fn index(&self) -> Index {
         self.index
     }

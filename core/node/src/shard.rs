@@ -311,6 +311,7 @@ impl Shard {
         let stage = Stage {
             use_counted: live.use_counted,
             request_audited: live.request_audited,
+            again: live.attempts > 1,
             resume: live.resume.as_ref().map(|(f, r)| (f, r)),
         };
         let ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);

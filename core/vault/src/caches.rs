@@ -27,6 +27,8 @@ pub struct Caches {
     templated: BTreeMap<TemplatedKey, Rc<Acl>>,
     identities_at: Index,
     identities: BTreeMap<NsId, BTreeMap<String, Identity>>,
+    /// Compiled quotas.
+    pub quotas: crate::quota::Cache,
     /// Audit devices and their salts.
     pub audit: crate::audit::Devices,
 }

@@ -67,6 +67,15 @@ pub struct Vault {
     pub registry: Registry,
     /// Settings.
     pub settings: Settings,
+    /// Requests counted by rate limits: atomics that all cores share.
+    pub rates: crate::quota::Counters,
+}
+
+impl Vault {
+    /// The shared part of a process.
+    pub fn new(registry: Registry, settings: Settings) -> Vault {
+        Vault { registry, settings, rates: crate::quota::Counters::default() }
+    }
 }
 
 /// One core's part: caches that are valid while the tables they came from stand still.

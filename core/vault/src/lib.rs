@@ -9,6 +9,7 @@ pub mod help;
 pub mod host;
 pub mod identity;
 pub mod lease;
+pub mod list_filter;
 pub mod lockout;
 pub mod mount;
 pub mod namespace;

@@ -11,6 +11,7 @@ use crate::envelope;
 use crate::host::{ClusterFacts, CoreState, VaultHost};
 use crate::identity::Identity;
 use crate::lease;
+use crate::list_filter::Filter;
 use crate::mount::{Routed, Router, UserLockout};
 use crate::namespace::Namespace;
 use crate::namespace_reroute;
@@ -22,7 +23,9 @@ use ringfence_barrier::{Keyring, Sealer, Txn};
 use ringfence_base::{Code, Entropy, MountId, Wall};
 use ringfence_logical::engine::Registered;
 use ringfence_logical::path::{Access, Matched};
-use ringfence_logical::{Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step};
+use ringfence_logical::{Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step,
+    TokenType,
+};
 use ringfence_policy::acl::{Acl, AclRequest, GrantingPolicy};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -32,6 +35,8 @@ use std::sync::Arc;
 
 /// Path whose token is read, opened and revoked in one transaction.
 const UNWRAP: &str = "sys/wrapping/unwrap";
+/// Below it tokens are made.
+const TOKEN_CREATION: &str = "auth/token/create";
 /// The one path that a locked namespace answers.
 const UNLOCK: &str = "sys/namespaces/api-lock/unlock";
 
@@ -60,6 +65,8 @@ pub struct Stage<'s> {
     pub use_counted: bool,
     /// The request's audit lines are acknowledged.
     pub request_audited: bool,
+    /// The call ran before: it was counted by quotas then.
+    pub again: bool,
     /// A side operation came back: go on here instead of at the handler.
     pub resume: Option<(&'s Resume, &'s SideResult)>,
 }
@@ -125,6 +132,8 @@ struct Caller {
     granting: Vec<GrantingPolicy>,
     last_use: bool,
     login: Option<LoginNote>,
+    /// What the policy says of a listing's answer.
+    filter: Option<Filter>,
 }
 
 /// The engine and the declared path that serve a call.
@@ -150,15 +159,60 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
     };
     let found = find(&core, &place);
     let mut caller = Caller::default();
-    let outcome = admit(pass, txn, call, stage, &place, found.as_ref(), &mut caller);
     let context = Context { core: &core, call, place: &place, found: found.as_ref() };
-    match outcome {
+    let metered = match meter(pass, txn, call, stage, &place, found.as_ref()) {
+        Ok(m) => m,
+        Err(e) => return context.refuse(pass, txn, stage, &caller, e),
+    };
+    if let Some(refusal) = metered.as_ref().filter(|m| !m.allowed) {
+        let e = quota::too_many(place.path);
+        let ran = match refusal.audit {
+            true => context.refuse(pass, txn, stage, &caller, e),
+            false => Ran {
+                next: Next::Answer(Reply::error(&e)),
+                audit: audit::Lines::default(),
+                cause: None,
+                login: None,
+            },
+        };
+        return with_headers(ran, metered);
+    }
+    let outcome = admit(pass, txn, call, stage, &place, found.as_ref(), &mut caller);
+    let ran = match outcome {
         Ok(Admitted::Go) => context.serve(pass, txn, stage, &mut caller),
         Ok(Admitted::CountUse) => {
             Ran { next: Next::CountUse, audit: audit::Lines::default(), cause: None, login: None }
         }
         Err(e) => context.refuse(pass, txn, stage, &caller, e),
+    };
+    with_headers(ran, metered)
+}
+
+/// Counts a call against the rate limit that speaks for it, before anybody looks at its token.
+fn meter(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    call: &Rc<Call>,
+    stage: &Stage<'_>,
+    place: &Place<'_>,
+    found: Option<&Found<'_>>,
+) -> Result<Option<quota::Said>, Error> {
+    quota::meter(pass, txn, &place.router, call, place.path, &subject_of(call, place, found), stage.again)
+}
+
+/// What a call is to the quotas.
+fn subject_of<'s>(call: &'s Call, place: &'s Place<'_>, found: Option<&Found<'_>>) -> quota::Subject<'s> {
+    let routed = place.routed.as_deref();
+    let is_login = found.and_then(|f| f.matched.as_ref()).is_some_and(|m| m.path.login);
+    quota::Subject { ns: &place.ns, routed, inner: place.inner, role: quota::role_of(call, routed, is_login) }
+}
+
+/// What a rate limit tells goes with the answer.
+fn with_headers(mut ran: Ran, metered: Option<quota::Said>) -> Ran {
+    if let (Next::Answer(reply), Some(m)) = (&mut ran.next, metered) {
+        reply.headers.extend(m.headers);
     }
+    ran
 }
 
 /// Whether token and policy, as they stand now, let a call through: asked before a body of any size is taken in. It
@@ -294,6 +348,12 @@ fn admit(
     });
     let has_devices = !pass.core.caches.borrow().audit.is_empty();
     principal.sudo = decision.sudo || principal.is_root;
+    if let (Operation::List | Operation::Scan, Some(p)) = (op, decision.permissions())
+        && (p.pagination_limit > 0 || p.list_scan_response_keys_filter_path.is_some())
+    {
+        let template = p.list_scan_response_keys_filter_path.clone();
+        caller.filter = Some(Filter { acl: acl.clone(), template, limit: p.pagination_limit });
+    }
     if has_devices {
         caller.granting = decision.granting_policies().cloned().collect();
     }
@@ -514,7 +574,13 @@ impl Context<'_> {
         caller: &mut Caller,
         mut response: Option<Response>,
     ) -> Result<Ran, Error> {
+        if let (Some(r), Some(filter)) = (&mut response, &caller.filter) {
+            filter.apply(r, &self.place.ns.path, self.place.path);
+        }
         if let (Some(r), Some(routed)) = (&mut response, &self.place.routed) {
+            let made = r.issued.is_some() && self.place.path.starts_with(TOKEN_CREATION);
+            let logged_in = r.auth.is_some();
+            let leased = r.lease.is_some();
             if let Some(auth) = r.auth.take() {
                 let (issued, warnings) = login::issue(pass, txn, self.call, routed, self.place.path, auth)?;
                 r.issued = Some(issued);
@@ -530,6 +596,11 @@ impl Context<'_> {
                     lease::register(pass, txn, routed, self.place.inner, caller.holder.as_ref(), terms)?;
                 r.leased = Some(leased);
                 r.warnings.extend(warnings);
+            }
+            let stored = r.issued.as_ref().is_some_and(|i| i.token_type == TokenType::Service);
+            if leased || (made || logged_in) && stored {
+                let subject = subject_of(self.call, self.place, self.found);
+                quota::admit_lease(pass, txn, &self.place.router, self.place.path, &subject)?;
             }
         }
         self.revoke_spent(pass, txn, caller)?;

@@ -16,6 +16,7 @@ pub mod counter;
 pub mod rule;
 
 use crate::call::Call;
+use crate::lease::index::clear_header;
 use crate::mount::{Routed, Router};
 use crate::namespace::Namespace;
 use crate::pipeline::Pass;
@@ -24,7 +25,7 @@ use crate::token::check;
 use crate::token::entry::Header;
 pub use counter::Counters;
 use counter::{Limit, Metered};
-use ringfence_barrier::{HashKind, Record, Txn};
+use ringfence_barrier::{HashKind, Txn};
 use ringfence_base::duration::SECOND_NS;
 use ringfence_base::{Code, MountId, NsId};
 use ringfence_logical::{Class, Error};
@@ -98,15 +99,9 @@ fn headers(m: &Metered, limit: &Limit, wanted: bool) -> Vec<(&'static str, Strin
 }
 
 /// The rate for the group that a request belongs to, and the group's name.
-fn group_of(
-    pass: &Pass<'_>,
-    txn: &mut Txn<'_>,
-    router: &Router,
-    call: &Call,
-    rule: &Rule,
-) -> (f64, String) {
+fn group_of(pass: &Pass<'_>, txn: &mut Txn<'_>, router: &Router, call: &Call, rule: &Rule) -> (f64, String) {
     let ip = || call.remote.map_or_else(String::new, |ip| format!("ip {ip}"));
-    let entity = || {
+    let mut entity = || {
         let raw = call.token.as_ref()?;
         let holder = check::authenticate(txn, pass.keyring, router, raw.expose(), pass.now, call.remote).ok()?;
         let id = holder.entry.entity_id;
@@ -200,7 +195,7 @@ fn tokens_of(txn: &Txn<'_>, m: &Routed) -> u64 {
         end.as_deref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded),
     );
     let is_of = |record: &[u8]| {
-        Record::parse(record).ok().and_then(|r| Header::decode(r.header).ok()).is_some_and(|h| h.mount == mount)
+        clear_header(record).and_then(|h| Header::decode(h).ok()).is_some_and(|h| h.mount == mount)
     };
     rows.filter(|(_, record)| is_of(record)).count() as u64
 }

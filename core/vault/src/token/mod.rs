@@ -80,7 +80,8 @@ pub(crate) fn caller(cx: &mut Cx<'_, '_>) -> Result<Holder, Error> {
 /// the request: a caller may do with it what the policies say here, and they say nothing of other tenants' tokens.
 pub(crate) fn named(cx: &mut Cx<'_, '_>, raw: &str) -> Result<Option<Holder>, Error> {
     let ns = cx.mount.ns;
-    Ok(shown(cx, raw)?.filter(|t| t.entry.ns == ns))
+    let own = host(cx).call.token.as_ref().is_some_and(|t| t.expose() == raw);
+    Ok(shown(cx, raw)?.filter(|t| own || t.entry.ns == ns))
 }
 
 /// As [`named`], from any namespace: for what the bearer of a token could do by himself.

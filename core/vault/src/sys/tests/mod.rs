@@ -2,7 +2,9 @@
 
 mod help;
 mod mounts;
+mod namespaces;
 mod policies;
+mod quotas;
 mod settings;
 mod status;
 
