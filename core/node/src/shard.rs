@@ -203,7 +203,7 @@ impl Shard {
                     self.sealer = licences.take(self.number).map(|s| Rc::new(RefCell::new(s)));
                     // a restored image goes on at the index of the one it replaced, and this core may have slept over
                     // the cell without keys between the two
-                    self.core.caches.borrow_mut().clear();
+                    self.core.caches.borrow_mut().begin_epoch(licences.issuer);
                 }
                 if let Some(s) = &self.sealer {
                     s.borrow_mut().follow(keyring);

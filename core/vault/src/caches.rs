@@ -2,7 +2,7 @@
 //! message: each cache remembers the index up to which its tables had not changed, and is rebuilt when they have.
 
 use crate::identity::Identity;
-use crate::mount::{Router, SystemTtls};
+use crate::mount::{Router, SharedRouter, SystemTtls};
 use crate::policies;
 use crate::tables;
 use ringfence_barrier::Txn;
@@ -19,7 +19,11 @@ const MAX_ACLS: usize = 10_000;
 /// The caches of one core.
 #[derive(Default)]
 pub struct Caches {
-    router: Option<Rc<Router>>,
+    /// Shared by the cores of the process.
+    shared: Arc<SharedRouter>,
+    /// Number of the issuer that the image is written under; see [`SharedRouter::newest`].
+    epoch: u32,
+    router: Option<Arc<Router>>,
     policies_at: Index,
     policies: BTreeMap<(NsId, String), Option<Arc<Policy>>>,
     /// By namespace and policies; sets with a templated policy are in `templated`.
@@ -51,17 +55,33 @@ struct TemplatedKey {
 }
 
 impl Caches {
-    /// The router of this view.
-    pub fn router(&mut self, txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Rc<Router>, Error> {
+    /// Empty caches of a core that shares its router.
+    pub fn sharing(shared: Arc<SharedRouter>) -> Caches {
+        Caches { shared, ..Caches::default() }
+    }
+
+    /// The router of this view: the one at hand, one that another core has built, or the newest older one brought up
+    /// to date.
+    pub fn router(&mut self, txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Arc<Router>, Error> {
         let stamp = Router::stamp(txn);
         if let Some(r) = &self.router
             && r.built_at == stamp
         {
             return Ok(r.clone());
         }
-        let r = Rc::new(Router::build(txn, system)?);
-        self.router = Some(r.clone());
-        Ok(r)
+        let known = [self.router.take(), self.shared.newest(self.epoch)];
+        let newest = known.into_iter().flatten().filter(|r| r.built_at <= stamp).max_by_key(|r| r.built_at);
+        let router = match newest {
+            Some(r) if r.built_at == stamp => r,
+            Some(mut r) => {
+                Arc::make_mut(&mut r).refresh(txn, system)?;
+                r
+            }
+            None => Arc::new(Router::build(txn, system)?),
+        };
+        self.shared.offer(self.epoch, &router);
+        self.router = Some(router.clone());
+        Ok(router)
     }
 
     /// A parsed policy, `None` if there is no such policy.
@@ -176,6 +196,15 @@ impl Caches {
 
     /// Forgets everything: the core was sealed.
     pub fn clear(&mut self) {
-        *self = Caches::default();
+        let shared = self.shared.clone();
+        shared.clear();
+        *self = Caches::sharing(shared);
+    }
+
+    /// Forgets everything: the image goes on under another issuer, and may be another image.
+    pub fn begin_epoch(&mut self, issuer: u32) {
+        if self.epoch != issuer {
+            *self = Caches { epoch: issuer, ..Caches::sharing(self.shared.clone()) };
+        }
     }
 }

@@ -88,10 +88,7 @@ mod tests {
     fn templates() {
         let r = |t: &str| render(t, "kv/metadata/a/", "k");
         assert_eq!(r("{{ .path }}{{ .key }}").as_deref(), Some("kv/metadata/a/k"));
-        assert_eq!(
-            r(r#"{{ .path | replace "kv/metadata/" "kv/data/" }}{{.key}}"#).as_deref(),
-            Some("kv/data/a/k")
-        );
+        assert_eq!(r(r#"{{ .path | replace "kv/metadata/" "kv/data/" }}{{.key}}"#).as_deref(), Some("kv/data/a/k"));
         assert_eq!(r("pki/cert/{{.key}}").as_deref(), Some("pki/cert/k"));
         for bad in ["{{ .path", "{{ .nope }}", "{{ .key | upper }}", r#"{{ .key | replace "a" }}"#] {
             assert_eq!(r(bad), None, "{bad}");

@@ -7,7 +7,7 @@
 
 use crate::tables;
 use ringfence_barrier::Txn;
-use ringfence_base::{Entropy, NsId, Reader, entropy};
+use ringfence_base::{Entropy, MountId, NsId, Reader, entropy};
 use ringfence_logical::Error;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ const MAX_PATH_BYTES: usize = 1024;
 const RESERVED: &[&str] = &["root", "sys", "audit", "auth", "cubbyhole", "identity"];
 /// Characters with a meaning of their own in policies, paths or URLs.
 const MEANINGFUL: &[char] = &['*', '+', '?', '#', '%', '\\', '"', '\'', '{', '}', '<', '>'];
+/// Numbers of mounts begin above it.
+pub(crate) const NO_MOUNT: MountId = MountId(0);
 /// Characters of a namespace's short name.
 const EXTERNAL_CHARS: usize = 5;
 
@@ -95,6 +97,14 @@ impl Namespace {
     pub fn save(&self, txn: &mut Txn<'_>) {
         let bytes = serde_json::to_vec(self).expect("a namespace always serialises");
         txn.put(tables::namespace(self.id), &[], &bytes);
+        // no mount has this number: the row is there so that the namespace's mark tells of every change of it
+        txn.put(tables::mount_of(self.id, NO_MOUNT), &[], &[]);
+    }
+
+    /// Deletes the record.
+    pub fn remove(txn: &mut Txn<'_>, id: NsId) {
+        txn.delete(&tables::namespace(id));
+        txn.delete(&tables::mount_of(id, NO_MOUNT));
     }
 
     /// The one form of a namespace path given by a client: no leading slash, one trailing slash; `root` is empty.
@@ -161,7 +171,8 @@ mod tests {
 
     #[test]
     fn one_form() {
-        for (given, want) in [("", ""), ("root", ""), ("/root/", ""), ("a", "a/"), ("/a/b/", "a/b/"), ("Root", "Root/")]
+        for (given, want) in
+            [("", ""), ("root", ""), ("/root/", ""), ("a", "a/"), ("/a/b/", "a/b/"), ("Root", "Root/")]
         {
             assert_eq!(Namespace::canonical(given), want, "{given:?}");
         }
@@ -173,11 +184,13 @@ mod tests {
     /// another form (CVE-2024-9180, CVE-2025-5999).
     #[test]
     fn cve_2024_9180_no_reserved_word_is_a_child() {
-        for bad in ["root", "Root", "ROOT", "sys", "Auth", "identity", "cubbyhole", "audit", ".", "..", "", "a b", "a\t"]
+        for bad in
+            ["root", "Root", "ROOT", "sys", "Auth", "identity", "cubbyhole", "audit", ".", "..", "", "a b", "a\t"]
         {
             assert!(check_name(bad, bad).is_err(), "{bad:?}");
         }
-        for bad in ["a/b", "a*", "+", "a%2fb", "ns\u{202e}", "ns\u{0}", "\u{ff0e}\u{ff0e}", "{{x}}", &"x".repeat(256)] {
+        for bad in ["a/b", "a*", "+", "a%2fb", "ns\u{202e}", "ns\u{0}", "\u{ff0e}\u{ff0e}", "{{x}}", &"x".repeat(256)]
+        {
             assert!(check_name(bad, bad).is_err(), "{bad:?}");
         }
         for good in ["team-a", "a.b", "a_b", "x@y", "rooted", "sys1", "A"] {

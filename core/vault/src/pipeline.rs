@@ -23,8 +23,8 @@ use ringfence_barrier::{Keyring, Sealer, Txn};
 use ringfence_base::{Code, Entropy, MountId, Wall};
 use ringfence_logical::engine::Registered;
 use ringfence_logical::path::{Access, Matched};
-use ringfence_logical::{Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step,
-    TokenType,
+use ringfence_logical::{
+    Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step, TokenType,
 };
 use ringfence_policy::acl::{Acl, AclRequest, GrantingPolicy};
 use std::borrow::Cow;
@@ -113,7 +113,7 @@ pub enum Next {
 
 /// Where a call goes.
 struct Place<'c> {
-    router: Rc<Router>,
+    router: Arc<Router>,
     ns: Arc<Namespace>,
     /// Path within the namespace.
     path: &'c str,
@@ -168,12 +168,9 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
         let e = quota::too_many(place.path);
         let ran = match refusal.audit {
             true => context.refuse(pass, txn, stage, &caller, e),
-            false => Ran {
-                next: Next::Answer(Reply::error(&e)),
-                audit: audit::Lines::default(),
-                cause: None,
-                login: None,
-            },
+            false => {
+                Ran { next: Next::Answer(Reply::error(&e)), audit: audit::Lines::default(), cause: None, login: None }
+            }
         };
         return with_headers(ran, metered);
     }

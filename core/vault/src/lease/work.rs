@@ -165,6 +165,7 @@ impl Worker {
     /// A record that does not open. The driver reports it and calls [`Worker::settled`] with `false`.
     pub fn next(&mut self, pass: &mut Pass<'_>, index: &mut SideIndex, txn: &mut Txn<'_>) -> Result<WorkStep, Error> {
         let in_time = index.advance(pass.now, MAX_MOVES);
+        pass.core.caches.borrow_mut().begin_epoch(pass.sealer.borrow().issuer());
         let router = pass.core.caches.borrow_mut().router(txn, &pass.core.vault.settings.ttls)?;
         let Some(desk) = Desk::new(pass, &router) else {
             return Ok(WorkStep::Idle { wake_at: None });
@@ -740,14 +741,15 @@ fn clear_namespace(
     let rest: Vec<Vec<u8>> = tables::OF_NAMESPACE.iter().map(|t| at(*t)).collect();
     let found = clear_prefixes(txn, &rest);
     if found.is_nothing() {
+        Namespace::remove(txn, ns);
         crate::quota::forget_namespace(txn, ns)?;
     }
-    Ok(finish_with(found, txn, &[&tables::namespace(ns), stone_key]))
+    Ok(finish_with(found, txn, &[stone_key]))
 }
 
 /// The worker's own request: engines are called in its context.
 struct Desk {
-    router: Rc<Router>,
+    router: Arc<Router>,
     host: VaultHost,
     mount: MountInfo,
     req: Request,
@@ -755,7 +757,7 @@ struct Desk {
 
 impl Desk {
     /// `None` before there is any mount: then there is nothing to end either.
-    fn new(pass: &Pass<'_>, router: &Rc<Router>) -> Option<Desk> {
+    fn new(pass: &Pass<'_>, router: &Arc<Router>) -> Option<Desk> {
         let mount = router.all().next()?.info.clone();
         let namespace: Arc<Namespace> = router.namespace("")?.clone();
         let call = Call {

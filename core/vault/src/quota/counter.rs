@@ -146,7 +146,10 @@ mod tests {
         let at = |ns: u64| Wall(1_000 * SECOND + ns);
         assert_eq!(c.take(7, 1, &limit, at(0)), Metered { allowed: true, remaining: 1, wait_ns: SECOND });
         assert!(c.take(7, 1, &limit, at(1)).allowed);
-        assert_eq!(c.take(7, 1, &limit, at(SECOND / 2)), Metered { allowed: false, remaining: 0, wait_ns: SECOND / 2 });
+        assert_eq!(
+            c.take(7, 1, &limit, at(SECOND / 2)),
+            Metered { allowed: false, remaining: 0, wait_ns: SECOND / 2 }
+        );
         assert!(c.take(8, 1, &limit, at(SECOND / 2)).allowed, "another group has its own count");
         assert!(c.take(7, 1, &limit, at(SECOND)).allowed, "the next interval");
         let blocking = Limit { block_ns: 10 * SECOND, ..limit };

@@ -194,9 +194,8 @@ fn tokens_of(txn: &Txn<'_>, m: &Routed) -> u64 {
         std::ops::Bound::Included(&[tables::TOKEN]),
         end.as_deref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded),
     );
-    let is_of = |record: &[u8]| {
-        clear_header(record).and_then(|h| Header::decode(h).ok()).is_some_and(|h| h.mount == mount)
-    };
+    let is_of =
+        |record: &[u8]| clear_header(record).and_then(|h| Header::decode(h).ok()).is_some_and(|h| h.mount == mount);
     rows.filter(|(_, record)| is_of(record)).count() as u64
 }
 
@@ -220,7 +219,8 @@ pub fn scope_of(router: &Router, root: &std::sync::Arc<Namespace>, path: &str) -
         Some(bare) => (bare, true),
         None => (trimmed, false),
     };
-    let with_slash = if bare.is_empty() || bare.ends_with('/') || glob { bare.to_owned() } else { format!("{bare}/") };
+    let with_slash =
+        if bare.is_empty() || bare.ends_with('/') || glob { bare.to_owned() } else { format!("{bare}/") };
     let (ns, rest) = router.descend(root, &with_slash);
     let scope = rule::Scope { ns: ns.id, ..rule::Scope::default() };
     if rest.is_empty() {

@@ -284,7 +284,8 @@ impl Table {
         let of_mount = s.routed.and_then(|m| book.by_mount.get(&m.entry.id)).and_then(|rules| {
             let fits = |r: &&Arc<Rule>| {
                 let at = &r.scope;
-                let path = if at.glob { s.inner.starts_with(&at.inner) } else { at.inner.is_empty() || s.inner == at.inner };
+                let path =
+                    if at.glob { s.inner.starts_with(&at.inner) } else { at.inner.is_empty() || s.inner == at.inner };
                 path && (at.role.is_empty() || at.role == s.role)
             };
             // role before path, long before short, exact before open

@@ -74,7 +74,11 @@ pub fn first_records(
 }
 
 /// Mounts what every namespace has; answers the number of its token store.
-pub(super) fn default_mounts(txn: &mut Txn<'_>, rng: &mut dyn Entropy, ns: NsId) -> Result<ringfence_base::MountId, Error> {
+pub(super) fn default_mounts(
+    txn: &mut Txn<'_>,
+    rng: &mut dyn Entropy,
+    ns: NsId,
+) -> Result<ringfence_base::MountId, Error> {
     let mut add = |class, path: &str, kind: &str, description: &str, fill: fn(&mut MountEntry)| {
         let mut entry = fresh(txn, rng, ns, class, path, kind)?;
         if ns != NsId::ROOT {

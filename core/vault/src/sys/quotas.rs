@@ -12,7 +12,8 @@ use ringfence_logical::{Args, Class, Cx, Error, Field, Kind as Type, Outcome, Pa
 use serde_json::json;
 
 const NAME: Field = Field::str("name", "Name of the quota.");
-const AT: Field = Field::str("path", "What it limits: nothing for all, a namespace, a mount, or a path below a mount.");
+const AT: Field =
+    Field::str("path", "What it limits: nothing for all, a namespace, a mount, or a path below a mount.");
 const ROLE: Field = Field::str("role", "Only logins to this role of the auth method at path.");
 const INHERITABLE: Field = Field::bool("inheritable", "It counts in the namespaces below its own too.");
 const RATE: &[Field] = &[
@@ -179,9 +180,10 @@ fn write(cx: &mut Cx<'_, '_>, args: &Args, kind: Kind) -> Outcome {
         }
         Kind::Leases => {
             let max = args.int("max_leases");
-            rule.max_leases = u64::try_from(max).ok().filter(|n| *n > 0).ok_or_else(|| {
-                Error::invalid("'max_leases' is invalid")
-            })?;
+            rule.max_leases = u64::try_from(max)
+                .ok()
+                .filter(|n| *n > 0)
+                .ok_or_else(|| Error::invalid("'max_leases' is invalid"))?;
         }
     }
     no_twin(cx, &rule)?;

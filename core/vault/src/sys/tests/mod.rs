@@ -1,6 +1,7 @@
 //! Tests of the system backend: every request goes through the pipeline of a node in memory.
 
 mod help;
+mod isolation;
 mod mounts;
 mod namespaces;
 mod policies;

@@ -38,7 +38,8 @@ fn policy_in(w: &mut World, ns: &str, name: &str, text: &str) {
     assert_eq!(code, Code::NoContent, "{v}");
 }
 
-const ALL: &str = r#"path "*" { capabilities = ["create", "read", "update", "delete", "list", "patch", "scan", "sudo"] }"#;
+const ALL: &str =
+    r#"path "*" { capabilities = ["create", "read", "update", "delete", "list", "patch", "scan", "sudo"] }"#;
 
 #[test]
 fn make_show_change_list() {
@@ -57,7 +58,8 @@ fn make_show_change_list() {
     let (code, v) = root(&mut w, "a", Update, "sys/namespaces/c", json!({}));
     assert_eq!((code, &v["data"]["path"]), (Code::Ok, &json!("a/c/")));
     make(&mut w, "z");
-    let keys = |w: &mut World, ns: &str, op, q: Value| root(w, ns, op, "sys/namespaces/", q).1["data"]["keys"].clone();
+    let keys =
+        |w: &mut World, ns: &str, op, q: Value| root(w, ns, op, "sys/namespaces/", q).1["data"]["keys"].clone();
     assert_eq!(keys(&mut w, "", List, json!(null)), json!(["a/", "z/"]));
     assert_eq!(keys(&mut w, "a", List, json!(null)), json!(["b/", "c/"]));
     assert_eq!(keys(&mut w, "", Scan, json!(null)), json!(["a/", "a/b/", "a/c/", "z/"]));

@@ -88,7 +88,10 @@ fn a_refusal_says_when_to_come_again() {
     let header = |r: &crate::call::Reply, n: &str| {
         r.headers.iter().find(|(k, _)| *k == n).map(|(_, v)| v.clone()).unwrap_or_default()
     };
-    assert_eq!((header(&reply, "x-ratelimit-limit"), header(&reply, "x-ratelimit-remaining")), ("1".into(), "0".into()));
+    assert_eq!(
+        (header(&reply, "x-ratelimit-limit"), header(&reply, "x-ratelimit-remaining")),
+        ("1".into(), "0".into())
+    );
     assert_eq!(header(&reply, "retry-after"), "");
     let call = w.blank(Read, "lab/none", &root_token, json!(null));
     let reply = w.send(call);
@@ -127,9 +130,13 @@ fn entities_count_for_themselves() {
         v["auth"]["client_token"].as_str().unwrap().to_owned()
     };
     let (a, b) = (login(&mut w, "a"), login(&mut w, "b"));
-    quota(&mut w, "rate-limit/t", json!({
-        "path": "auth/token", "rate": 3, "group_by": "entity_then_ip", "secondary_rate": 1
-    }));
+    quota(
+        &mut w,
+        "rate-limit/t",
+        json!({
+            "path": "auth/token", "rate": 3, "group_by": "entity_then_ip", "secondary_rate": 1
+        }),
+    );
     w.sleep(1);
     for t in [&a, &b] {
         let n = (0..5).filter(|_| w.get("auth/token/lookup-self", t).0 == Code::Ok).count();
