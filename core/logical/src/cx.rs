@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::request::{MountInfo, Request};
 use ringfence_barrier::Txn;
-use ringfence_base::{Entropy, MountId, Wall};
+use ringfence_base::{Entropy, MountId, NsId, Wall};
 use std::any::Any;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,10 @@ pub const MOUNT_DATA: u8 = 0x80;
 
 /// Table number of cubbyholes: `[0x82][mount number, 4 bytes BE][keyed hash of the token][path]`, JSON objects.
 pub const CUBBYHOLE: u8 = 0x82;
+
+/// Table number of the jobs that engines scheduled: `[0x83][mount number, 4 bytes BE][job]`, with a clear header that
+/// holds the due time.
+pub const JOB: u8 = 0x83;
 
 /// Who makes the request, after the token was verified.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +54,11 @@ pub trait Host {
     /// Checks a client address against `a.b.c.d/n` texts; an empty list allows all.
     fn cidr_allows(&self, cidrs: &[String], remote: Option<std::net::IpAddr>) -> bool {
         crate::cx::cidr_allows(cidrs, remote)
+    }
+
+    /// The text of a password policy (HCL) of the mount's namespace; `None` if there is none of this name.
+    fn password_policy(&self, _txn: &mut Txn<'_>, _ns: NsId, _name: &str) -> Result<Option<String>, Error> {
+        Ok(None)
     }
 
     /// A hash keyed by the keyring, under which a secret name (a secret-id, an accessor) may stand in a readable key.
@@ -137,6 +146,20 @@ impl Cx<'_, '_> {
         Ok(keys.into_iter().map(|k| String::from_utf8_lossy(&k[key.len()..]).into_owned()).collect())
     }
 
+    /// Has the engine's [`due`](crate::Engine::due) called for this job at (or soon after) a time, on the active node,
+    /// in a transaction of its own. One time a job: the latest call counts.
+    pub fn schedule(&mut self, job: &str, at: Wall) {
+        self.txn.put(job_key(self.mount.id, job), &job_header(self.mount.id, at), &[]);
+    }
+
+    /// Forgets a job.
+    pub fn unschedule(&mut self, job: &str) {
+        let key = job_key(self.mount.id, job);
+        if self.txn.exists(&key) {
+            self.txn.delete(&key);
+        }
+    }
+
     /// The caller, who must be there.
     pub fn caller(&self) -> Result<&Principal, Error> {
         self.principal.ok_or_else(Error::denied_plain)
@@ -156,6 +179,23 @@ pub fn mount_key(mount: MountId, area: u8, suffix: &[u8]) -> Vec<u8> {
     k.push(area);
     k.extend_from_slice(suffix);
     k
+}
+
+/// The key of a job; an empty name gives the prefix of a mount's jobs.
+pub fn job_key(mount: MountId, job: &str) -> Vec<u8> {
+    let mut k = Vec::with_capacity(5 + job.len());
+    k.push(JOB);
+    k.extend_from_slice(&mount.0.to_be_bytes());
+    k.extend_from_slice(job.as_bytes());
+    k
+}
+
+/// The clear header of a job's record, laid out as that of a lease: due time, no owner, mount.
+pub fn job_header(mount: MountId, at: Wall) -> [u8; 28] {
+    let mut h = [0; 28];
+    h[..8].copy_from_slice(&at.0.to_be_bytes());
+    h[24..].copy_from_slice(&mount.0.to_be_bytes());
+    h
 }
 
 /// The key of a cubbyhole entry; an empty path gives the prefix of a token's whole cubbyhole.

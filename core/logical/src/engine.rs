@@ -61,6 +61,14 @@ pub trait Engine: Send + Sync {
         Ok(Renewal::default())
     }
 
+    /// A job that [`Cx::schedule`](crate::Cx::schedule) named is due. The engine does a bounded piece of work and
+    /// schedules the job again if it is to come again; otherwise it is forgotten. A failure is tried again later and
+    /// later. Work outside goes by [`Step::Intent`](crate::Step::Intent): after a crash the job is due again and finds
+    /// what the intent wrote.
+    fn due(&self, _cx: &mut Cx<'_, '_>, _job: &str) -> Outcome {
+        crate::response::nothing()
+    }
+
     /// The options of a mount of this engine are about to become `new`; the engine refuses, or answers warnings.
     fn reconfigure(
         &self,

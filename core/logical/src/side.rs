@@ -1,8 +1,13 @@
 //! Side operations: what a core must not do itself (slow computation, the outside world). A handler answers
 //! [`Step::Side`]; its transaction ends there. When the result is in, `resume` runs over a new transaction and reads
 //! again what it relied on. A resume may run more than once (a refused transaction is tried again), so it is `Fn`.
+//!
+//! An effect outside that must not be forgotten by a crash begins with [`Step::Intent`]: what the handler wrote is
+//! committed *before* the operation is carried out. Whoever finds the intent later (the lease worker at its due time,
+//! a scheduled job, the next request) finishes the effect or undoes it.
 
 use crate::cx::Cx;
+use crate::sql::SqlAsk;
 use crate::{Error, Response};
 use ringfence_base::Secret;
 
@@ -14,6 +19,14 @@ pub enum Step {
     Done(Option<Response>),
     /// To be finished after a side operation.
     Side {
+        /// What is to be done outside.
+        op: SideOp,
+        /// What goes on afterwards.
+        resume: Resume,
+    },
+    /// As `Side`, but what the transaction holds is committed first. If it is refused the handler runs again and
+    /// nothing is done outside.
+    Intent {
         /// What is to be done outside.
         op: SideOp,
         /// What goes on afterwards.
@@ -45,6 +58,92 @@ pub enum SideOp {
     },
     /// The owner core does it.
     Owner(OwnerOp),
+    /// A computation that would hold a core for more than a millisecond: generating an RSA key, a long batch.
+    Compute(Compute),
+    /// A request to an HTTP server.
+    Http(Box<HttpAsk>),
+    /// Statements for an SQL server; the result is [`SideResult::Json`] or [`SideResult::Failed`] with the server's
+    /// own words.
+    Sql(Box<SqlAsk>),
+}
+
+/// A pure computation with a name for logs. It must need nothing but what it owns.
+pub struct Compute {
+    /// What it is, for logs; never a secret.
+    pub what: &'static str,
+    /// The computation.
+    pub run: Box<dyn Fn() -> SideResult + Send>,
+}
+
+impl Compute {
+    /// The side operation of a named computation.
+    pub fn op(what: &'static str, run: impl Fn() -> SideResult + Send + 'static) -> SideOp {
+        SideOp::Compute(Compute { what, run: Box::new(run) })
+    }
+}
+
+impl std::fmt::Debug for Compute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Compute").field(&self.what).finish()
+    }
+}
+
+/// A request to an HTTP server outside. The server process carries it out with bounds of its own on top of these.
+#[derive(Clone)]
+pub struct HttpAsk {
+    /// `GET`, `POST`.
+    pub method: &'static str,
+    /// `http` or `https`.
+    pub url: String,
+    /// Headers, `authorization` included.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// PEM certificates to trust instead of the machine's.
+    pub ca_pem: Option<String>,
+    /// Whole time, connecting included.
+    pub timeout_ms: u32,
+    /// Bytes of the answer's body beyond which it is refused.
+    pub max_answer_bytes: usize,
+    /// How many redirects to follow.
+    pub redirects: u8,
+    /// Refuse to connect to loopback, private, link-local and other addresses that are not public.
+    pub public_addresses_only: bool,
+}
+
+impl HttpAsk {
+    /// A GET with ten seconds, one MiB, no redirects.
+    pub fn get(url: impl Into<String>) -> HttpAsk {
+        HttpAsk {
+            method: "GET",
+            url: url.into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            ca_pem: None,
+            timeout_ms: 10_000,
+            max_answer_bytes: 1 << 20,
+            redirects: 0,
+            public_addresses_only: false,
+        }
+    }
+}
+
+/// Headers and body may hold credentials.
+impl std::fmt::Debug for HttpAsk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpAsk").field("method", &self.method).field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// What an HTTP server answered.
+#[derive(Clone, Debug)]
+pub struct HttpAnswer {
+    /// 200, 404.
+    pub status: u16,
+    /// Lower-case names.
+    pub headers: Vec<(String, String)>,
+    /// The body, within the bound.
+    pub body: Vec<u8>,
 }
 
 /// An operation that the owner core performs on the machine itself, for a caller whose policies allowed it.
@@ -95,8 +194,34 @@ pub enum SideResult {
     Text(String),
     /// A yes or no (a comparison).
     Verdict(bool),
+    /// What an HTTP server answered. No answer at all is `Failed`.
+    Http(std::sync::Arc<HttpAnswer>),
+    /// What a computation made; the resume knows its type.
+    Value(Computed),
     /// It failed; the reason is for the log.
     Failed(String),
+}
+
+/// A value of any type, shared because a resume may run again.
+#[derive(Clone)]
+pub struct Computed(pub std::sync::Arc<dyn std::any::Any + Send + Sync>);
+
+impl Computed {
+    /// Wraps a value.
+    pub fn of<T: Send + Sync + 'static>(value: T) -> SideResult {
+        SideResult::Value(Computed(std::sync::Arc::new(value)))
+    }
+
+    /// The value, if it is of this type.
+    pub fn get<T: 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl std::fmt::Debug for Computed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Computed")
+    }
 }
 
 /// Carries a side operation out; owner operations go to the owner core instead and are not for this. Called by the server's pool of threads and by the simulator, never on a core.
@@ -109,6 +234,9 @@ pub fn perform(op: &SideOp) -> SideResult {
             }
         }
         SideOp::Owner(op) => SideResult::Failed(format!("{op:?} belongs to the owner core")),
+        SideOp::Compute(c) => (c.run)(),
+        SideOp::Sql(ask) => SideResult::Failed(format!("{ask:?}: nothing here reaches out")),
+        SideOp::Http(ask) => SideResult::Failed(format!("{ask:?}: nothing here reaches out")),
         SideOp::BcryptVerify { password, hash } => {
             SideResult::Verdict(ringfence_crypto::password::verify(password.expose(), hash))
         }
@@ -131,6 +259,7 @@ impl std::fmt::Debug for Step {
         match self {
             Step::Done(r) => f.debug_tuple("Done").field(r).finish(),
             Step::Side { op, .. } => f.debug_struct("Side").field("op", op).finish_non_exhaustive(),
+            Step::Intent { op, .. } => f.debug_struct("Intent").field("op", op).finish_non_exhaustive(),
         }
     }
 }
@@ -140,7 +269,7 @@ impl Step {
     pub fn into_response(self) -> Option<Response> {
         match self {
             Step::Done(r) => r,
-            Step::Side { .. } => None,
+            Step::Side { .. } | Step::Intent { .. } => None,
         }
     }
 }

@@ -134,6 +134,10 @@ enum Waits {
     AuditThenPropose { finished: Box<Finished>, reply: Reply, response: Vec<Line> },
     /// Audit of the request line, then the side operation.
     AuditThenSide { op: SideOp, resume: Resume },
+    /// Audit of the request line, then the proposal of an intent, then its side operation.
+    AuditThenIntent { finished: Box<Finished>, op: SideOp, resume: Resume },
+    /// The log: an intent; then its side operation.
+    CommitIntent { op: SideOp, resume: Resume },
     /// Audit, then the reply.
     AuditThenReply { reply: Reply },
     /// The log, then audit of the response line and the reply.
@@ -334,7 +338,21 @@ impl Shard {
                     Err(e) => self.unwritable(live, e, out),
                 }
             }
-            Next::Side { op, resume } => {
+            Next::Side { op, resume, intent: true } if !txn.is_read_only() => {
+                let finished = match txn.finish(&mut sealer.borrow_mut(), log_now) {
+                    Ok(f) => f,
+                    Err(e) => return self.unwritable(live, e, out),
+                };
+                if ran.audit.request.is_empty() {
+                    live.waits = Waits::CommitIntent { op, resume };
+                    self.propose(ticket, live, finished, out);
+                } else {
+                    live.waits = Waits::AuditThenIntent { finished: Box::new(finished), op, resume };
+                    out.push(ShardOut::Audit(ticket, ran.audit.request));
+                    self.live.insert(ticket, live);
+                }
+            }
+            Next::Side { op, resume, .. } => {
                 drop(txn);
                 if ran.audit.request.is_empty() {
                     self.side(ticket, live, op, resume, out);
@@ -423,6 +441,11 @@ impl Shard {
                 live.request_audited = true;
                 self.side(ticket, live, op, resume, out);
             }
+            Waits::AuditThenIntent { finished, op, resume } => {
+                live.request_audited = true;
+                live.waits = Waits::CommitIntent { op, resume };
+                self.propose(ticket, live, *finished, out);
+            }
             other => {
                 live.waits = other;
                 self.live.insert(ticket, live);
@@ -446,6 +469,14 @@ impl Shard {
                 live.attempts = 0;
                 self.run(ticket, live, now, rng, out);
             }
+            (Settled::Committed(_), Waits::CommitIntent { .. }) if self.sealer.is_none() => {
+                // nothing is done outside; whoever finds the intent undoes it
+                out.push(ShardOut::Reply(live.tag, sealed_reply()));
+            }
+            (Settled::Committed(_), Waits::CommitIntent { op, resume }) => {
+                live.attempts = 0;
+                self.side(ticket, live, op, resume, out);
+            }
             (Settled::Committed(_), Waits::Commit { reply, response }) => {
                 if response.is_empty() {
                     out.push(ShardOut::Reply(live.tag, reply));
@@ -455,16 +486,18 @@ impl Shard {
                     out.push(ShardOut::Audit(ticket, response));
                 }
             }
-            (Settled::Refused, Waits::Commit { .. } | Waits::CommitUse) if live.attempts < MAX_ATTEMPTS => {
+            (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse)
+                if live.attempts < MAX_ATTEMPTS =>
+            {
                 self.run(ticket, live, now, rng, out);
             }
-            (Settled::Refused, Waits::Commit { .. } | Waits::CommitUse) => {
+            (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse) => {
                 out.push(ShardOut::Reply(live.tag, busy("too many conflicting writes; try again")));
             }
-            (Settled::NotDone(why), Waits::Commit { .. } | Waits::CommitUse) => {
+            (Settled::NotDone(why), Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse) => {
                 out.push(ShardOut::Reply(live.tag, not_done(why)));
             }
-            (Settled::Unknown, Waits::Commit { .. } | Waits::CommitUse) => {
+            (Settled::Unknown, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse) => {
                 let e = Error::new(Code::Internal, "the outcome of the write is unknown: leadership was lost");
                 out.push(ShardOut::Reply(live.tag, Reply::error(&e)));
             }
@@ -491,7 +524,12 @@ impl Shard {
             let waiting: Vec<Ticket> = self
                 .live
                 .iter()
-                .filter(|(_, l)| matches!(l.waits, Waits::Side { .. } | Waits::AuditThenSide { .. }))
+                .filter(|(_, l)| {
+                    matches!(
+                        l.waits,
+                        Waits::Side { .. } | Waits::AuditThenSide { .. } | Waits::AuditThenIntent { .. }
+                    )
+                })
                 .map(|(t, _)| *t)
                 .collect();
             for t in waiting {

@@ -4,7 +4,7 @@
 use crate::owner::{Level, Owner, OwnerOut, Purpose};
 use ringfence_barrier::Txn;
 use ringfence_base::{Entropy, Index, Wall};
-use ringfence_logical::SideResult;
+use ringfence_logical::{SideOp, SideResult};
 use ringfence_vault::host::ClusterFacts;
 use ringfence_vault::lease::work::{WorkStep, Worker};
 use ringfence_vault::pipeline::Pass;
@@ -20,6 +20,8 @@ pub struct LeaseWork {
     worker: Worker,
     /// A transaction of the worker's is in the log.
     committing: bool,
+    /// What is to be done outside when it is committed.
+    intent: Option<(u64, SideOp)>,
     /// Nothing to do before this log time, unless something is applied.
     wake_at: Option<Wall>,
     idle: bool,
@@ -92,7 +94,10 @@ impl Owner {
                 self.lease_work.wake_at = wake_at;
             }
             Ok(WorkStep::Side { job, op }) => out.push(OwnerOut::Side(job, op)),
-            Ok(WorkStep::Commit { .. }) => {
+            Ok(step @ (WorkStep::Commit { .. } | WorkStep::Intent { .. })) => {
+                if let WorkStep::Intent { job, op } = step {
+                    self.lease_work.intent = Some((job, op));
+                }
                 let finished = txn.finish(&mut sealer.borrow_mut(), now);
                 match finished {
                     Ok(f) => {
@@ -102,7 +107,7 @@ impl Owner {
                         }
                     }
                     Err(e) => {
-                        self.lease_work.worker.settled(&mut self.index, false);
+                        self.lease_refused();
                         out.push(OwnerOut::Log(Level::Error, format!("lease work cannot be written: {e}")));
                         self.lease_pause(now);
                     }
@@ -117,6 +122,14 @@ impl Owner {
         }
     }
 
+    /// What the worker wanted to commit was not.
+    fn lease_refused(&mut self) {
+        match self.lease_work.intent.take() {
+            Some((job, _)) => self.lease_work.worker.dropped(&mut self.index, job),
+            None => self.lease_work.worker.settled(&mut self.index, false),
+        }
+    }
+
     /// After a failure the worker rests for a second instead of spinning.
     fn lease_pause(&mut self, now: Wall) {
         self.lease_work.idle = true;
@@ -125,12 +138,16 @@ impl Owner {
 
     pub(crate) fn lease_settled(&mut self, applied: bool, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         self.lease_work.committing = false;
-        self.lease_work.worker.settled(&mut self.index, applied);
         self.lease_work.idle = false;
-        if applied {
-            // the next step follows at once; the foreground's writes came in between
-            self.lease_tick(rng, out);
+        if !applied {
+            return self.lease_refused();
         }
+        self.lease_work.worker.settled(&mut self.index, true);
+        if let Some((job, op)) = self.lease_work.intent.take() {
+            out.push(OwnerOut::Side(job, op));
+        }
+        // the next step follows at once; the foreground's writes came in between
+        self.lease_tick(rng, out);
     }
 
     pub(crate) fn lease_side_done(

@@ -102,12 +102,14 @@ pub enum Next {
     Answer(Reply),
     /// Commit the counted use, then run again with `use_counted`.
     CountUse,
-    /// Do this, then run again with `resume`. The transaction is dropped.
+    /// Do this, then run again with `resume`.
     Side {
         /// What is to be done.
         op: SideOp,
         /// What goes on.
         resume: Resume,
+        /// Commit what the transaction holds first; else it is dropped.
+        intent: bool,
     },
 }
 
@@ -480,18 +482,19 @@ impl Context<'_> {
             Ok(step) => step,
             Err(e) => return self.refuse(pass, txn, stage, caller, e),
         };
-        match step {
-            Step::Side { op, resume } => {
-                let audit = self.lines(pass, txn, stage, caller, Told::Nothing);
-                match audit {
-                    Ok(audit) => Ran { next: Next::Side { op, resume }, audit, cause: None, login: None },
+        let (op, resume, intent) = match step {
+            Step::Side { op, resume } => (op, resume, false),
+            Step::Intent { op, resume } => (op, resume, true),
+            Step::Done(response) => {
+                return match self.conclude(pass, txn, stage, caller, response) {
+                    Ok(ran) => ran,
                     Err(e) => self.refuse(pass, txn, stage, caller, e),
-                }
+                };
             }
-            Step::Done(response) => match self.conclude(pass, txn, stage, caller, response) {
-                Ok(ran) => ran,
-                Err(e) => self.refuse(pass, txn, stage, caller, e),
-            },
+        };
+        match self.lines(pass, txn, stage, caller, Told::Nothing) {
+            Ok(audit) => Ran { next: Next::Side { op, resume, intent }, audit, cause: None, login: None },
+            Err(e) => self.refuse(pass, txn, stage, caller, e),
         }
     }
 

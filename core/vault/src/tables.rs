@@ -23,7 +23,8 @@
 //! 0x80 data of mounts        [mount u32][area u8][suffix]      the engine's
 //! 0x81 leases                [mount u32][path/…/id]            LeaseEntry, header: due time, owner
 //! 0x82 cubbyholes            [mount u32][hash of token][path]  JSON
-//! 0x83 mounts of namespaces  [ns u32][mount u32]               nothing: an order of the mount table
+//! 0x83 jobs of engines       [mount u32][name]                 failures, header: due time
+//! 0x84 mounts of namespaces  [ns u32][mount u32]               nothing: an order of the mount table
 //! ```
 
 use ringfence_base::{MountId, NsId};
@@ -57,13 +58,15 @@ pub const LOCKED_USER: u8 = 0x15;
 /// Quotas.
 pub const QUOTA: u8 = 0x17;
 /// The mounts of each namespace.
-pub const MOUNT_OF: u8 = 0x83;
+pub const MOUNT_OF: u8 = 0x84;
 /// Tables whose keys begin with a namespace's number: what is deleted with the namespace, besides tokens and mounts.
 pub const OF_NAMESPACE: &[u8] = &[POLICY, AUDIT, CONFIG, ENTITY, TOKEN_ROLE, CUTOFF];
 /// Leases of secrets.
 pub const LEASE: u8 = 0x81;
 /// Cubbyholes.
 pub const CUBBYHOLE: u8 = 0x82;
+/// Scheduled jobs of engines.
+pub const JOB: u8 = ringfence_logical::cx::JOB;
 
 /// Policy kind byte of ACL policies.
 pub const POLICY_ACL: u8 = b'a';

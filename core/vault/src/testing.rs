@@ -227,7 +227,13 @@ impl World {
             self.rng = rng;
             (self.audit, self.cause) = (ran.audit, ran.cause);
             match ran.next {
-                Next::Side { op, resume: then } => {
+                Next::Side { op, resume: then, intent } => {
+                    if intent {
+                        let finished = txn.finish(&mut self.sealer.borrow_mut(), self.now).unwrap();
+                        if !self.commit(finished) {
+                            continue;
+                        }
+                    }
                     let result = (self.outside)(&op);
                     resume = Some((then, result));
                 }
@@ -327,6 +333,13 @@ impl World {
                     let result = (self.outside)(&op);
                     self.worker.side_done(job, result);
                 }
+                WorkStep::Intent { job, op } => {
+                    let finished = txn.finish(&mut self.sealer.borrow_mut(), self.now).unwrap();
+                    assert!(self.commit(finished));
+                    self.worker.settled(&mut self.index, true);
+                    let result = (self.outside)(&op);
+                    self.worker.side_done(job, result);
+                }
             }
         }
         panic!("the worker finds no end");
@@ -399,6 +412,10 @@ static LAB: Table = Table {
                 Field::seconds("max_ttl", "Longest life."),
             ])
             .read(lab_creds),
+        Path::new("jobs/{name}")
+            .fields(&[Field::str("name", "once, again, broken or outside."), Field::seconds("in", "When.")])
+            .write(lab_job),
+        Path::new("count/{name}").fields(&[Field::str("name", "A record.")]).read(lab_counted),
         Path::new("broken").fields(&[Field::bool("value", "Fail.")]).write(lab_broken),
     ],
 };
@@ -424,6 +441,24 @@ fn lab_creds(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     .inspect(|_| cx.put(AREA, b"made", b"1"))
 }
 
+fn lab_job(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let at = cx.now.plus_seconds(args.seconds("in"));
+    cx.schedule(args.str("name"), at);
+    nothing()
+}
+
+fn lab_counted(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let n: u64 = cx.get_json(AREA, args.str("name").as_bytes())?.unwrap_or(0);
+    Response::data([("count".to_owned(), json!(n))].into_iter().collect()).done()
+}
+
+/// One more in the record of this name.
+fn lab_count(cx: &mut Cx<'_, '_>, name: &str) -> Result<(), Error> {
+    let n: u64 = cx.get_json(AREA, name.as_bytes())?.unwrap_or(0);
+    cx.put_json(AREA, name.as_bytes(), &(n + 1));
+    Ok(())
+}
+
 fn lab_broken(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     match args.bool("value") {
         true => cx.put(AREA, b"broken", b"1"),
@@ -444,6 +479,32 @@ impl Engine for Lab {
             ..Response::default()
         }
         .done()
+    }
+
+    fn due(&self, cx: &mut Cx<'_, '_>, job: &str) -> Outcome {
+        match job {
+            "broken" if cx.exists(AREA, b"broken") => return Err(Error::plain("not now")),
+            "again" => {
+                let at = cx.now.plus_seconds(10);
+                cx.schedule(job, at);
+            }
+            "outside" => {
+                lab_count(cx, "intent")?;
+                return Ok(Step::Intent {
+                    op: SideOp::Owner(OwnerOp::Named("rotate", json!({}))),
+                    resume: Box::new(|cx, result| match result {
+                        SideResult::Json(_) => {
+                            lab_count(cx, "outside")?;
+                            nothing()
+                        }
+                        other => Err(Error::plain(&format!("{other:?}"))),
+                    }),
+                });
+            }
+            _ => {}
+        }
+        lab_count(cx, job)?;
+        nothing()
     }
 
     fn revoke(&self, cx: &mut Cx<'_, '_>, lease: &Lease) -> Outcome {

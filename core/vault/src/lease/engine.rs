@@ -8,7 +8,7 @@ use crate::mount::MountEntry;
 use crate::token::ttl;
 use ringfence_base::{Code, MountId};
 use ringfence_logical::{
-    Cx, Error, Lease, Leased, MountInfo, Operation, Outcome, Request, Response, SideResult, Step, nothing,
+    Cx, Error, Lease, Leased, MountInfo, Operation, Outcome, Request, Response, Resume, SideResult, Step, nothing,
 };
 
 /// Which call of the engine.
@@ -57,14 +57,8 @@ fn renewable(cx: &mut Cx<'_, '_>, id: &str) -> Result<(MountId, String, LeaseEnt
 
 fn after_renew(cx: &mut Cx<'_, '_>, id: String, increment: u64, step: Step) -> Outcome {
     let response = match step {
-        Step::Side { op, resume } => {
-            let resume = Box::new(move |cx: &mut Cx<'_, '_>, result: &SideResult| {
-                let (mount, _, lease) = renewable(cx, &id)?;
-                let step = resumed(cx, mount, &lease, &resume, result)?;
-                after_renew(cx, id.clone(), increment, step)
-            });
-            return Ok(Step::Side { op, resume });
-        }
+        Step::Side { op, resume } => return Ok(Step::Side { op, resume: renew_later(id, increment, resume) }),
+        Step::Intent { op, resume } => return Ok(Step::Intent { op, resume: renew_later(id, increment, resume) }),
         Step::Done(response) => response.unwrap_or_default(),
     };
     let (mount, key_path, mut lease) = renewable(cx, &id)?;
@@ -94,6 +88,14 @@ fn after_renew(cx: &mut Cx<'_, '_>, id: String, increment: u64, step: Step) -> O
     let mut warnings = response.warnings;
     warnings.extend(granted.warnings);
     Response { data: response.data, warnings, leased: Some(leased), ..Response::default() }.done()
+}
+
+fn renew_later(id: String, increment: u64, resume: Resume) -> Resume {
+    Box::new(move |cx, result| {
+        let (mount, _, lease) = renewable(cx, &id)?;
+        let step = resumed(cx, mount, &lease, &resume, result)?;
+        after_renew(cx, id.clone(), increment, step)
+    })
 }
 
 /// Ends the lease with this id: `sys/leases/revoke`. `sync` asks for the engine's work at once; else the lease ends
@@ -126,19 +128,21 @@ fn as_refusal(e: Error) -> Error {
 
 fn after_revoke(cx: &mut Cx<'_, '_>, mount: MountId, key_path: String, step: Step) -> Outcome {
     match step {
-        Step::Side { op, resume } => {
-            let resume = Box::new(move |cx: &mut Cx<'_, '_>, result: &SideResult| {
-                let Some(lease) = super::load(cx.txn, mount, &key_path)? else { return nothing() };
-                let step = resumed(cx, mount, &lease, &resume, result).map_err(as_refusal)?;
-                after_revoke(cx, mount, key_path.clone(), step)
-            });
-            Ok(Step::Side { op, resume })
-        }
+        Step::Side { op, resume } => Ok(Step::Side { op, resume: revoke_later(mount, key_path, resume) }),
+        Step::Intent { op, resume } => Ok(Step::Intent { op, resume: revoke_later(mount, key_path, resume) }),
         Step::Done(_) => {
             forget(cx.txn, mount, &key_path);
             nothing()
         }
     }
+}
+
+fn revoke_later(mount: MountId, key_path: String, resume: Resume) -> Resume {
+    Box::new(move |cx, result| {
+        let Some(lease) = super::load(cx.txn, mount, &key_path)? else { return nothing() };
+        let step = resumed(cx, mount, &lease, &resume, result).map_err(as_refusal)?;
+        after_revoke(cx, mount, key_path.clone(), step)
+    })
 }
 
 /// 204, or 202 for what was only queued.
@@ -156,13 +160,35 @@ pub(super) fn resumed(
     cx: &mut Cx<'_, '_>,
     mount: MountId,
     lease: &LeaseEntry,
-    resume: &ringfence_logical::Resume,
+    resume: &Resume,
     result: &SideResult,
 ) -> Outcome {
     if let SideResult::Refused(e) = result {
         return Err(e.clone());
     }
-    within(cx, mount, lease, Operation::Revoke, |sub, _| resume(sub, result))
+    within(cx, mount, &lease.path, Operation::Revoke, |sub, _| resume(sub, result))
+}
+
+/// Has the engine of a mount do a job that is due. A mount or engine that is gone has nothing to do.
+pub(super) fn job_step(cx: &mut Cx<'_, '_>, mount: MountId, job: &str) -> Outcome {
+    within(cx, mount, job, Operation::Update, |sub, engine| match engine {
+        Some(engine) => engine.due(sub, job),
+        None => nothing(),
+    })
+}
+
+/// Goes on with a job after its side operation.
+pub(super) fn job_resumed(
+    cx: &mut Cx<'_, '_>,
+    mount: MountId,
+    job: &str,
+    resume: &Resume,
+    result: &SideResult,
+) -> Outcome {
+    if let SideResult::Refused(e) = result {
+        return Err(e.clone());
+    }
+    within(cx, mount, job, Operation::Update, |sub, _| resume(sub, result))
 }
 
 fn call(cx: &mut Cx<'_, '_>, mount: MountId, lease: &LeaseEntry, ask: Ask) -> Outcome {
@@ -173,7 +199,7 @@ fn call(cx: &mut Cx<'_, '_>, mount: MountId, lease: &LeaseEntry, ask: Ask) -> Ou
     let internal =
         serde_json::from_str(&lease.internal).map_err(|e| Error::internal(format!("stored lease: {e}")))?;
     let told = Lease { secret: lease.secret.clone(), internal, path: lease.path.clone(), increment };
-    within(cx, mount, lease, op, |sub, registered| match (registered, ask) {
+    within(cx, mount, &lease.path, op, |sub, registered| match (registered, ask) {
         (Some(engine), Ask::Renew(_)) => engine.renew(sub, &told),
         (Some(engine), Ask::Revoke) => engine.revoke(sub, &told),
         (None, Ask::Renew(_)) => Err(Error::invalid("lease not found")),
@@ -187,7 +213,7 @@ fn call(cx: &mut Cx<'_, '_>, mount: MountId, lease: &LeaseEntry, ask: Ask) -> Ou
 fn within(
     cx: &mut Cx<'_, '_>,
     mount: MountId,
-    lease: &LeaseEntry,
+    path: &str,
     op: Operation,
     run: impl FnOnce(&mut Cx<'_, '_>, Option<&dyn ringfence_logical::Engine>) -> Outcome,
 ) -> Outcome {
@@ -201,7 +227,7 @@ fn within(
         }
         _ => cx.mount.clone(),
     };
-    let req = Request { op, path: lease.path.clone(), wrap_ttl: 0, ..cx.req.clone() };
+    let req = Request { op, path: path.to_owned(), wrap_ttl: 0, ..cx.req.clone() };
     let mut sub = Cx {
         txn: &mut *cx.txn,
         mount: &info,

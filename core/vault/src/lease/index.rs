@@ -1,6 +1,6 @@
 //! The side index: what is due and what hangs on whom, kept in memory beside the image on every node.
 //!
-//! It is derived from the keys and clear headers of the token and lease tables, so it needs no key, is never logged
+//! It is derived from the keys and clear headers of the token, lease and job tables, so it needs no key, is never logged
 //! and never checkpointed: each applied batch moves it on, and a restart reads the two tables once. Unsealing and
 //! failover therefore do no lease work, whatever the count.
 //!
@@ -34,10 +34,10 @@ impl SideIndex {
         SideIndex { rows: Rows::default(), wheel: Wheel::new(now), dead: BTreeSet::new() }
     }
 
-    /// Reads both tables of a version.
+    /// Reads the tables of a version that carry due times.
     pub fn rebuild(version: &Version) -> SideIndex {
         let mut index = SideIndex::new(version.log_time());
-        for table in [tables::TOKEN, tables::LEASE] {
+        for table in [tables::TOKEN, tables::LEASE, tables::JOB] {
             for (key, record) in version.scan_prefix(&[table]) {
                 index.put(key, record);
             }
@@ -50,7 +50,7 @@ impl SideIndex {
     /// Follows a batch that was applied to the image.
     pub fn apply(&mut self, batch: &Batch) {
         for op in &batch.ops {
-            if !matches!(op.key().first(), Some(&(tables::TOKEN | tables::LEASE))) {
+            if !matches!(op.key().first(), Some(&(tables::TOKEN | tables::LEASE | tables::JOB))) {
                 continue;
             }
             match op {

@@ -19,6 +19,8 @@ pub mod wheel;
 pub mod work;
 
 #[cfg(test)]
+mod job_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::mount::{Routed, Router};

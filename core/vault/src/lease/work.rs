@@ -7,17 +7,21 @@
 //!         Idle { wake_at }  => wait until then, or until a batch is applied
 //!         Commit { .. }     => commit the txn; when applied, or refused: worker.settled(index, applied)
 //!         Side { job, op }  => drop the txn, do op outside; when done: worker.side_done(job, result)
+//!         Intent { job, op } => commit the txn; when applied: worker.settled(index, true), then as Side;
+//!                               when refused: worker.dropped(index, job)
 //!     }
 //! }
 //! ```
+//!
+//! Jobs that engines scheduled ([`ringfence_logical::Cx::schedule`]) come by the same wheel.
 //!
 //! Nothing of it needs to survive: what is left to do stands in the image (due times, missing owners, tombstones), so
 //! a new owner begins with an empty worker. The pace is the driver's: it calls when it has time.
 //!
 //! Never answers a client, never touches a row without reading its record in the same transaction.
 
-use super::engine::{resumed, revoke_step};
-use super::entry::LeaseEntry;
+use super::engine::{job_resumed, job_step, resumed, revoke_step};
+use super::entry::{Header, LeaseEntry};
 use super::index::SideIndex;
 use super::tombstone::{self, Tombstone};
 use super::{forget, peek_keys, save};
@@ -32,7 +36,7 @@ use crate::token::check;
 use crate::token::mint;
 use ringfence_barrier::Txn;
 use ringfence_base::{MountId, NsId, Reader, Wall};
-use ringfence_logical::cx::MOUNT_DATA;
+use ringfence_logical::cx::{MOUNT_DATA, job_header};
 use ringfence_logical::{Cx, Error, MountInfo, Operation, Outcome, Request, Resume, SideOp, SideResult, Step};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -49,6 +53,11 @@ const MAX_PLACES: u32 = 4096;
 /// Side operations under way at a time: a dead database is not hammered.
 const MAX_JOBS: usize = 16;
 
+/// A job whose intent was committed comes again after this long if nothing is heard of it.
+const JOB_CLAIM_SECONDS: u64 = 120;
+/// A job that fails is tried again after 1, 2, 4 seconds and so on, up to this.
+const JOB_RETRY_MAX_SECONDS: u64 = 3600;
+
 /// What is to be done next.
 #[derive(Debug)]
 pub enum WorkStep {
@@ -64,6 +73,13 @@ pub enum WorkStep {
     },
     /// Do this outside. The transaction is dropped.
     Side {
+        /// Names the work in [`Worker::side_done`].
+        job: u64,
+        /// What is to be done.
+        op: SideOp,
+    },
+    /// Commit what the transaction holds, then do this outside.
+    Intent {
         /// Names the work in [`Worker::side_done`].
         job: u64,
         /// What is to be done.
@@ -86,12 +102,14 @@ pub struct Worker {
     dead_after: Option<Hash>,
 }
 
-/// A lease whose engine waits for the outside.
+/// A lease or scheduled job whose engine waits for the outside.
 struct Job {
     key: Vec<u8>,
     force: bool,
     resume: Resume,
     result: Option<SideResult>,
+    /// The due time that a scheduled job got with its intent.
+    claimed: Option<Wall>,
 }
 
 /// A place in a tombstone's work.
@@ -149,6 +167,8 @@ enum Ended {
     Gone,
     /// The engine goes on after a side operation; the transaction holds writes that must not be kept.
     Side(SideOp, Resume),
+    /// The engine goes on after a side operation, and what the transaction holds is to be committed first.
+    Intent(SideOp, Resume),
     /// The engine failed; the transaction holds writes that must not be kept.
     Failed(Error),
 }
@@ -180,7 +200,7 @@ impl Worker {
         if found.is_nothing() {
             found = self.clear_tombstones(&desk, pass, index, txn)?;
         }
-        if let Found::Step(step @ WorkStep::Commit { .. }) = found {
+        if let Found::Step(step @ (WorkStep::Commit { .. } | WorkStep::Intent { .. })) = found {
             return Ok(step);
         }
         // nothing is committed, so nothing is held
@@ -214,6 +234,14 @@ impl Worker {
         }
     }
 
+    /// The intent before a side operation was refused: nothing is done outside, the row waits for its time again.
+    pub fn dropped(&mut self, index: &mut SideIndex, job: u64) {
+        self.settled(index, false);
+        if let Some(j) = self.jobs.remove(&job) {
+            index.put_back(&j.key);
+        }
+    }
+
     /// The node is no longer the owner: everything in hand is put back.
     pub fn reset(&mut self, index: &mut SideIndex) {
         let next_job = self.next_job;
@@ -237,6 +265,12 @@ impl Worker {
         let Some(job) = self.jobs.remove(&number) else { return Ok(Found::Nothing) };
         let Some(result) = &job.result else { return Ok(Found::Nothing) };
         let (mount, path) = scoped(&job.key[1..])?;
+        if job.key[0] == tables::JOB {
+            let Some(tries) = job_tries(txn, &job.key)? else { return Ok(Found::More) };
+            let outcome = desk.with(pass, txn, |cx| job_resumed(cx, mount, &path, &job.resume, result));
+            self.held.push(job.key.clone());
+            return Ok(Found::Step(self.job_ended(outcome, job.key, tries, job.claimed, pass, txn)?));
+        }
         let Some(lease) = super::load(txn, mount, &path)? else { return Ok(Found::More) };
         let outcome = desk.with(pass, txn, |cx| resumed(cx, mount, &lease, &job.resume, result));
         // back to the wheel if it is still there when the step is settled
@@ -509,6 +543,7 @@ impl Worker {
             txn,
             &[
                 at(MOUNT_DATA),
+                at(tables::JOB),
                 at(tables::CUBBYHOLE),
                 at(tables::LOCKED_USER),
                 own(tombstone::LEASES),
@@ -549,6 +584,9 @@ impl Worker {
             }
             return Ok(None);
         }
+        if key[0] == tables::JOB {
+            return self.run_job(desk, pass, txn, key);
+        }
         let (mount, path) = scoped(&key[1..])?;
         let Some(lease) = super::load(txn, mount, &path)? else { return Ok(None) };
         let holds = match why {
@@ -564,7 +602,16 @@ impl Worker {
             // its engine may want the outside too: it stays due
             return Ok(None);
         }
+        let alone = tally.rows == 0;
         let outcome = desk.with(pass, txn, |cx| revoke_step(cx, mount, &lease));
+        if !alone && matches!(outcome, Ok(Step::Intent { .. })) {
+            // an intent is committed alone: the rows before it and this one stay due and come again
+            txn.discard_writes();
+            *tally = Tally::default();
+            let outcome = desk.with(pass, txn, |cx| revoke_step(cx, mount, &lease));
+            let ended = conclude(outcome, mount, &path, txn);
+            return self.single(ended, key.to_vec(), lease, force, pass, txn).map(Some);
+        }
         match conclude(outcome, mount, &path, txn) {
             Ended::Gone => {
                 tally.add(2);
@@ -576,6 +623,81 @@ impl Worker {
                 Ok(Some(step))
             }
         }
+    }
+
+    /// A scheduled job, in a step of its own. `None` if it is not due after all, or must wait: then it stays due.
+    fn run_job(
+        &mut self,
+        desk: &Desk,
+        pass: &mut Pass<'_>,
+        txn: &mut Txn<'_>,
+        key: &[u8],
+    ) -> Result<Option<WorkStep>, Error> {
+        let Some(tries) = job_tries(txn, key)? else { return Ok(None) };
+        if self.is_busy() || job_due(txn, key)?.is_none_or(|at| at > pass.now) {
+            return Ok(None);
+        }
+        // the rows ended before it in this step stay due and come again
+        txn.discard_writes();
+        let (mount, job) = scoped(&key[1..])?;
+        let outcome = desk.with(pass, txn, |cx| job_step(cx, mount, &job));
+        self.job_ended(outcome, key.to_vec(), tries, None, pass, txn).map(Some)
+    }
+
+    /// What becomes of a job after its engine was asked.
+    fn job_ended(
+        &mut self,
+        outcome: Outcome,
+        key: Vec<u8>,
+        tries: u8,
+        claimed: Option<Wall>,
+        pass: &Pass<'_>,
+        txn: &mut Txn<'_>,
+    ) -> Result<WorkStep, Error> {
+        let (mount, _) = scoped(&key[1..])?;
+        let again_at =
+            |txn: &mut Txn<'_>, at: Wall, tries: u8| txn.put(key.clone(), &job_header(mount, at), &[tries]);
+        match outcome {
+            Ok(Step::Done(_)) => {
+                // not scheduled anew: it is done with
+                let due = job_due(txn, &key)?;
+                if due.is_some_and(|at| at <= pass.now || Some(at) == claimed) {
+                    txn.delete(&key);
+                }
+                Ok(WorkStep::Commit { rows: 1 })
+            }
+            Ok(Step::Side { op, resume }) => {
+                txn.discard_writes();
+                let job = self.begin(key, false, resume);
+                Ok(WorkStep::Side { job, op })
+            }
+            Ok(Step::Intent { op, resume }) => {
+                // a node that takes over finds it due again
+                let claim = pass.now.plus_seconds(JOB_CLAIM_SECONDS);
+                if job_due(txn, &key)?.is_some_and(|at| at <= pass.now) {
+                    again_at(txn, claim, tries);
+                }
+                let job = self.begin(key, false, resume);
+                if let Some(j) = self.jobs.get_mut(&job) {
+                    j.claimed = Some(claim);
+                }
+                Ok(WorkStep::Intent { job, op })
+            }
+            Err(_) => {
+                txn.discard_writes();
+                let wait = JOB_RETRY_MAX_SECONDS.min(1 << tries.min(20));
+                again_at(txn, pass.now.plus_seconds(wait), tries.saturating_add(1));
+                Ok(WorkStep::Commit { rows: 1 })
+            }
+        }
+    }
+
+    /// Files a row that waits for the outside.
+    fn begin(&mut self, key: Vec<u8>, force: bool, resume: Resume) -> u64 {
+        self.next_job += 1;
+        self.held.retain(|k| *k != key);
+        self.jobs.insert(self.next_job, Job { key, force, resume, result: None, claimed: None });
+        self.next_job
     }
 
     /// A lease that needs a step of its own: nothing else of this transaction is kept.
@@ -593,10 +715,12 @@ impl Worker {
             Ended::Gone => Ok(WorkStep::Commit { rows: 1 }),
             Ended::Side(op, resume) => {
                 txn.discard_writes();
-                self.next_job += 1;
-                self.held.retain(|k| *k != key);
-                self.jobs.insert(self.next_job, Job { key, force, resume, result: None });
-                Ok(WorkStep::Side { job: self.next_job, op })
+                let job = self.begin(key, force, resume);
+                Ok(WorkStep::Side { job, op })
+            }
+            Ended::Intent(op, resume) => {
+                let job = self.begin(key, force, resume);
+                Ok(WorkStep::Intent { job, op })
             }
             Ended::Failed(_) if force => {
                 txn.discard_writes();
@@ -640,7 +764,20 @@ fn conclude(outcome: Outcome, mount: MountId, path: &str, txn: &mut Txn<'_>) -> 
             Ended::Gone
         }
         Ok(Step::Side { op, resume }) => Ended::Side(op, resume),
+        Ok(Step::Intent { op, resume }) => Ended::Intent(op, resume),
         Err(e) => Ended::Failed(e),
+    }
+}
+
+/// How often a job failed in a row; `None` if it is gone.
+fn job_tries(txn: &mut Txn<'_>, key: &[u8]) -> Result<Option<u8>, Error> {
+    Ok(txn.get(key)?.map(|p| p.bytes.first().copied().unwrap_or(0)))
+}
+
+fn job_due(txn: &mut Txn<'_>, key: &[u8]) -> Result<Option<Wall>, Error> {
+    match txn.get(key)? {
+        Some(p) => Ok(Some(Header::decode(&p.header)?.due)),
+        None => Ok(None),
     }
 }
 
