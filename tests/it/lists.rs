@@ -48,7 +48,8 @@ fn pages_and_scans_show_everything_once() {
     // accessors, policies, namespaces
     for n in 0..9 {
         s.put("auth/token/create", &s.root, &json!({"display_name": format!("t{n}")}));
-        s.put(&format!("sys/policies/acl/p{n}"), &s.root, &json!({"policy": ""}));
+        let policy = json!({"policy": "path \"x\" { capabilities = [\"read\"] }"});
+        assert_eq!(s.put(&format!("sys/policies/acl/p{n}"), &s.root, &policy).status, 204);
         assert_eq!(s.put(&format!("sys/namespaces/n{n}"), &s.root, &json!({})).status, 200);
     }
     for path in ["auth/token/accessors", "sys/policies/acl", "sys/namespaces"] {

@@ -115,3 +115,68 @@ fn a_deletion_goes_on_after_a_crash() {
     let t = tenant(&s, "a");
     assert_eq!(at(&s, "a", "LIST", "secret/metadata/", &t, None).status, 404);
 }
+
+/// Resident memory of the server, bytes.
+fn resident(s: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", s.pid())).expect("status of the process");
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    kib * 1024
+}
+
+/// Restarts and unseals; answers how long it took from the last key to the first answer that needed the router, and
+/// the memory then.
+fn started(s: &mut Server, ns: &str) -> (Duration, u64) {
+    s.kill();
+    s.start();
+    let begun = Instant::now();
+    s.unseal();
+    let unsealed = begun.elapsed();
+    for _ in 0..16 {
+        assert_eq!(at(s, ns, "GET", "sys/mounts", &s.root, None).status, 200);
+    }
+    (unsealed, resident(s))
+}
+
+/// What many namespaces of five mounts each cost: memory apiece, and time at unseal. How many is told by
+/// `RINGFENCE_NAMESPACES` (10,000). Run it with
+/// `cargo test --release -p ringfence-server --test it what_ten_thousand -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes: it measures"]
+fn what_ten_thousand_namespaces_cost() {
+    let count: usize =
+        std::env::var("RINGFENCE_NAMESPACES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let mut s = Server::ready("ns-many");
+    let (empty_time, empty) = started(&mut s, "");
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for worker in 0..8 {
+            let s = &s;
+            scope.spawn(move || {
+                for n in (worker..count).step_by(8) {
+                    let ns = format!("tenant-{n}");
+                    assert_eq!(s.put(&format!("sys/namespaces/{ns}"), &s.root, &json!({})).status, 200);
+                    for mount in ["secret", "apps", "build"] {
+                        let body = json!({"type": "kv", "options": {"version": "2"}});
+                        let a = at(s, &ns, "PUT", &format!("sys/mounts/{mount}"), &s.root, Some(&body));
+                        assert_eq!(a.status, 204, "{:?}", a.errors());
+                    }
+                    for method in ["userpass", "approle"] {
+                        let path = format!("sys/auth/{method}");
+                        let a = at(s, &ns, "PUT", &path, &s.root, Some(&json!({ "type": method })));
+                        assert_eq!(a.status, 204, "{:?}", a.errors());
+                    }
+                }
+            });
+        }
+    });
+    println!("{count} namespaces of nine mounts (four of them every namespace's) made in {:?}", begun.elapsed());
+    println!("resident while they were made: {} KiB apiece", (resident(&s) - empty) / 1024 / count as u64);
+    let (time, full) = started(&mut s, "tenant-1");
+    println!("unsealed in {time:?}; without namespaces in {empty_time:?}");
+    let apiece = (full - empty) / count as u64;
+    println!("resident after a restart: {apiece} bytes apiece");
+    let begun = Instant::now();
+    assert_eq!(s.put("sys/namespaces/one-more", &s.root, &json!({})).status, 200);
+    println!("one more made in {:?}", begun.elapsed());
+}

@@ -99,3 +99,21 @@ fn cve_2025_5999_a_tenants_policies_end_at_his_door() {
     assert_eq!(at(&s, "mine", "GET", "sys/mounts", &child, None).status, 200);
     assert_eq!(s.get("sys/mounts", &child).status, 403);
 }
+
+#[test]
+fn a_token_has_one_cubbyhole_and_it_dies_with_the_token() {
+    let s = Server::ready("tenants-cubbyhole");
+    let mine = tenant(&s, "mine");
+    let a = s.put("auth/token/create", &s.root, &json!({"policies": ["root"]}));
+    let visitor = a.json()["auth"]["client_token"].as_str().expect("a token").to_owned();
+    let put = |token: &str, value: &str| at(&s, "mine", "PUT", "cubbyhole/x", token, Some(&json!({ "v": value })));
+    assert_eq!((put(&mine, "tenant").status, put(&visitor, "visitor").status), (204, 204));
+    let read = |ns: &str, token: &str| at(&s, ns, "GET", "cubbyhole/x", token, None);
+    assert_eq!(read("mine", &mine).json()["data"]["v"], "tenant");
+    assert_eq!(read("mine", &visitor).json()["data"]["v"], "visitor");
+    assert_eq!(read("", &visitor).json()["data"]["v"], "visitor");
+    assert_eq!(read("mine", &s.root).status, 404);
+    // taking the tenant down takes nothing of the visitor's
+    assert_eq!(s.request("DELETE", "sys/namespaces/mine", &s.root, None).status, 200);
+    assert_eq!(read("", &visitor).json()["data"]["v"], "visitor");
+}

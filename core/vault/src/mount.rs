@@ -337,6 +337,16 @@ impl Router {
         Ok(())
     }
 
+    /// All it holds, for comparisons.
+    #[cfg(test)]
+    pub fn told(&self) -> String {
+        let full: Vec<_> = self.mounts.iter().filter(|(_, m)| !m.is_empty()).collect();
+        format!(
+            "{:#?}",
+            (&self.namespaces, &self.dying, &self.by_ns, &self.by_external, self.locked, full, &self.by_id)
+        )
+    }
+
     fn forget(&mut self, id: NsId) {
         for m in self.mounts.remove(&id).iter().flat_map(|mounts| mounts.values()) {
             // one that moved may have been read at its new place already

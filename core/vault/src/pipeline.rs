@@ -378,6 +378,7 @@ fn resolve_create(
     };
     let Some(exists) = m.path.exists else { return Ok(call.op) };
     let Ok(args) = Args::parse(m.path.fields, &m.captures, Default::default()) else { return Ok(call.op) };
+    let routed = own_cubbyhole(place, caller.holder.as_ref()).unwrap_or(routed);
     let request = request_of(call, place, call.op);
     let host = host_of(pass, call, place);
     let mut cx = Cx {
@@ -390,6 +391,15 @@ fn resolve_create(
         host: &host,
     };
     Ok(if exists(&mut cx, &args)? { Operation::Update } else { Operation::Create })
+}
+
+/// A token has one cubbyhole, that of its own namespace, wherever it asks from: there it dies with the token.
+fn own_cubbyhole<'p>(place: &'p Place<'_>, holder: Option<&Holder>) -> Option<&'p Arc<Routed>> {
+    let (m, home) = (place.routed.as_ref()?, holder?.entry.ns);
+    if m.entry.kind != "cubbyhole" || m.entry.ns == home {
+        return None;
+    }
+    place.router.at(home, mint::CUBBYHOLE_PATH)
 }
 
 /// The ACL of a caller: token policies in the token's namespace and those of its identity.
@@ -511,6 +521,7 @@ impl Context<'_> {
                 format!("no handler for route {:?}. route entry not found.", self.place.path),
             ));
         };
+        let routed = own_cubbyhole(self.place, caller.holder.as_ref()).unwrap_or(routed);
         let op = caller.op.unwrap_or(self.call.op);
         if op == Operation::Help {
             return crate::help::answer(found.engine, found.matched.as_ref()).done();

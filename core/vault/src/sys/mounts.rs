@@ -340,7 +340,8 @@ pub(super) fn is_reserved(path: &str) -> bool {
     RESERVED.iter().any(|r| path.starts_with(r))
 }
 
-/// Refuses a path that nests with a mount. Reads the whole table: a mount that commits first makes this one try again.
+/// Refuses a path that nests with a mount or a child namespace. Rests on the mounts of the namespace and on all
+/// namespaces: one that commits first makes this one try again.
 pub(super) fn check_free(
     txn: &mut Txn<'_>,
     router: &Router,
@@ -348,7 +349,7 @@ pub(super) fn check_free(
     class: Class,
     path: &str,
 ) -> Result<(), Error> {
-    txn.guard_prefix(&[tables::MOUNT]);
+    txn.guard_prefix(&tables::mounts_of(ns));
     txn.guard_prefix(&[tables::NAMESPACE]);
     if let Some(m) = router.conflict(ns, &full(class, path)) {
         return Err(Error::invalid(format!("path is already in use at {}", m.entry.path)));

@@ -177,7 +177,7 @@ fn create(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         return Err(Error::invalid(format!("path is already in use at {}", m.info.path)));
     }
     // two that are made at once must not both see the place free; and the parent must still stand
-    cx.txn.guard_prefix(&[tables::MOUNT]);
+    cx.txn.guard_prefix(&tables::mounts_of(parent.id));
     cx.txn.guard(&tables::namespace(parent.id));
     let mut ns = Namespace::fresh(cx.txn, cx.rng, path.clone(), |id| h.router.is_external_id_taken(id))?;
     ns.custom_metadata = checked(metadata.unwrap_or_default())?;

@@ -6,6 +6,7 @@ mod mounts;
 mod namespaces;
 mod policies;
 mod quotas;
+mod router;
 mod settings;
 mod status;
 
