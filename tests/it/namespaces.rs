@@ -144,8 +144,7 @@ fn started(s: &mut Server, ns: &str) -> (Duration, u64) {
 #[test]
 #[ignore = "takes minutes: it measures"]
 fn what_ten_thousand_namespaces_cost() {
-    let count: usize =
-        std::env::var("RINGFENCE_NAMESPACES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let count: usize = std::env::var("RINGFENCE_NAMESPACES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
     let mut s = Server::ready("ns-many");
     let (empty_time, empty) = started(&mut s, "");
     let begun = Instant::now();

@@ -60,3 +60,17 @@ fn lease_counts_are_right_after_a_crash() {
     assert_eq!(login(&s).status, 200);
     assert_eq!(login(&s).status, 429);
 }
+
+/// Bodies were taken in and parsed before anybody asked how many a client may send (CVE-2025-6203, CVE-2025-12044).
+#[test]
+fn cve_2025_12044_who_is_over_his_limit_has_his_body_left_unread() {
+    let s = Server::ready("quota-body");
+    quota(&s, "rate-limit/policies", &json!({"path": "sys/", "rate": 1, "interval": "1h", "block_interval": "1h"}));
+    while s.get("sys/mounts", &s.root).status != 429 {}
+    // neither too large nor malformed is what he hears
+    let giant = vec![b'['; 1 << 20];
+    for body in [&b"{not json"[..], &giant] {
+        let a = s.request("PUT", "sys/policies/acl/x", &s.root, Some(body));
+        assert_eq!(a.status, 429, "{:?}", a.errors());
+    }
+}

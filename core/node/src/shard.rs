@@ -234,6 +234,25 @@ impl Shard {
         self.run(ticket, live, now, rng, out);
     }
 
+    /// Whether a rate limit refuses a call as things stand: asked before its body is taken in.
+    pub fn is_over_limit(&self, call: &Call, now: Now, rng: &mut dyn Entropy) -> bool {
+        let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return false };
+        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
+        if !pipeline::limits_rates(&self.core, &txn) {
+            return false;
+        }
+        let mut pass = Pass {
+            core: &self.core,
+            keyring: &keys.keyring,
+            sealer,
+            cluster: &self.cluster,
+            now: self.cell.clock.now(now),
+            wall: now.wall,
+            rng,
+        };
+        pipeline::is_over_limit(&mut pass, &mut txn, &Rc::new(call.clone()))
+    }
+
     /// Whether a call would be let through as things stand: asked before its body is taken in.
     pub fn would_admit(&self, call: &Call, now: Now, rng: &mut dyn Entropy) -> bool {
         let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return false };

@@ -196,7 +196,24 @@ fn meter(
     place: &Place<'_>,
     found: Option<&Found<'_>>,
 ) -> Result<Option<quota::Said>, Error> {
-    quota::meter(pass, txn, &place.router, call, place.path, &subject_of(call, place, found), stage.again)
+    let ask = if stage.again { quota::Ask::Again } else { quota::Ask::Count };
+    quota::meter(pass, txn, &place.router, call, place.path, &subject_of(call, place, found), ask)
+}
+
+/// Whether a rate limit would refuse a call whose body is not there yet: asked before the body is taken in and read,
+/// so that who is over his limit costs no more than his head (CVE-2025-6203, CVE-2025-12044). It counts nothing.
+pub fn is_over_limit(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>) -> bool {
+    let core = pass.core.clone();
+    let Ok(place) = locate(pass, txn, call) else { return false };
+    let found = find(&core, &place);
+    let subject = subject_of(call, &place, found.as_ref());
+    let said = quota::meter(pass, txn, &place.router, call, place.path, &subject, quota::Ask::Would);
+    matches!(said, Ok(Some(said)) if !said.allowed)
+}
+
+/// Whether there is any rate limit at all.
+pub fn limits_rates(core: &CoreState, txn: &Txn<'_>) -> bool {
+    core.caches.borrow_mut().quotas.table(txn).is_ok_and(|t| !t.is_empty(quota::Kind::Rate))
 }
 
 /// What a call is to the quotas.

@@ -93,12 +93,15 @@ impl Counters {
         }
     }
 
-    /// What a group has left, without counting: for an answer whose request was counted before.
+    /// What a group has left, without counting; `allowed` says whether one more would be.
     pub fn peek(&self, key: u64, quota: u64, limit: &Limit, now: Wall) -> Metered {
-        let seen = self.slot(key.max(1), quota, now).window.load(Ordering::Relaxed);
+        let slot = self.slot(key.max(1), quota, now);
+        let seen = slot.window.load(Ordering::Relaxed);
         let (number, wait_ns) = window(limit, now);
         let used = if seen >> COUNT_BITS == number { seen & COUNT_MAX } else { 0 };
-        Metered { allowed: true, remaining: limit.requests.saturating_sub(used), wait_ns }
+        let remaining = limit.requests.saturating_sub(used);
+        let allowed = remaining > 0 && slot.blocked_until.load(Ordering::Relaxed) <= now.0;
+        Metered { allowed, remaining, wait_ns }
     }
 
     fn slot(&self, key: u64, quota: u64, now: Wall) -> &Slot {
@@ -145,7 +148,8 @@ mod tests {
         let limit = Limit { requests: 2, interval_ns: SECOND, block_ns: 0 };
         let at = |ns: u64| Wall(1_000 * SECOND + ns);
         assert_eq!(c.take(7, 1, &limit, at(0)), Metered { allowed: true, remaining: 1, wait_ns: SECOND });
-        assert!(c.take(7, 1, &limit, at(1)).allowed);
+        assert!(c.peek(7, 1, &limit, at(1)).allowed && c.take(7, 1, &limit, at(1)).allowed);
+        assert!(!c.peek(7, 1, &limit, at(1)).allowed);
         assert_eq!(
             c.take(7, 1, &limit, at(SECOND / 2)),
             Metered { allowed: false, remaining: 0, wait_ns: SECOND / 2 }

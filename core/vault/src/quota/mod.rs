@@ -47,8 +47,18 @@ pub struct Said {
     pub audit: bool,
 }
 
-/// Counts a request against the rate limit that speaks for it; `None` if none does. `again`: the call was counted in
-/// an earlier run.
+/// What to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Count it.
+    Count,
+    /// It was counted in an earlier run: say what is left.
+    Again,
+    /// Say whether it would be within the limit.
+    Would,
+}
+
+/// Counts a request against the rate limit that speaks for it; `None` if none does.
 pub fn meter(
     pass: &mut Pass<'_>,
     txn: &mut Txn<'_>,
@@ -56,7 +66,7 @@ pub fn meter(
     call: &Call,
     path: &str,
     subject: &Subject<'_>,
-    again: bool,
+    ask: Ask,
 ) -> Result<Option<Said>, Error> {
     let table = pass.core.caches.borrow_mut().quotas.table(txn)?;
     if table.is_empty(Kind::Rate) || table.exempts(subject.ns, path) {
@@ -76,9 +86,10 @@ pub fn meter(
     let quota = number(rule.id.clone());
     let key = number(format!("{}/{group}", rule.id));
     let counters = &pass.core.vault.rates;
-    let metered = match again {
-        true => counters.peek(key, quota, &limit, pass.now),
-        false => counters.take(key, quota, &limit, pass.now),
+    let metered = match ask {
+        Ask::Count => counters.take(key, quota, &limit, pass.now),
+        Ask::Again => Metered { allowed: true, ..counters.peek(key, quota, &limit, pass.now) },
+        Ask::Would => counters.peek(key, quota, &limit, pass.now),
     };
     let headers = headers(&metered, &limit, table.settings.headers);
     Ok(Some(Said { allowed: metered.allowed, headers, audit: table.settings.audit }))

@@ -285,7 +285,7 @@ fn ghsa_8w8f_unlocking_the_unlocked_is_a_plain_refusal() {
 
 /// Leases outlived their namespace (CVE-2026-45808 and its like), and so did tokens and secrets.
 #[test]
-fn a_deleted_namespace_leaves_nothing_behind() {
+fn cve_2026_45808_a_deleted_namespace_leaves_nothing_behind() {
     let mut w = World::new();
     // whatever counts for ever is drawn once before the comparison
     make(&mut w, "before");
