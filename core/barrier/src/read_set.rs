@@ -53,7 +53,8 @@ impl ReadSet {
     }
 }
 
-/// The hash of a key in a [`ReadSet`]: eight bytes a step, each multiplied to 128 bits and folded. Fixed for all
+/// The hash of a key in a [`ReadSet`]: eight bytes a step, each multiplied to 128 bits and folded; the upper byte is the
+/// key's first, its table, so that what was read of a table that stands still need not be looked up. Fixed for all
 /// processes; it needs speed and spread, not secrecy.
 #[inline]
 pub fn key_hash(key: &[u8]) -> u64 {
@@ -70,7 +71,20 @@ pub fn key_hash(key: &[u8]) -> u64 {
     }
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    fold(fold(h ^ u64::from_le_bytes(last), B) ^ A, B)
+    let h = fold(fold(h ^ u64::from_le_bytes(last), B) ^ A, B);
+    h >> 8 | (table_of(key) as u64) << 56
+}
+
+/// The table of a key, which is its first byte; the empty key counts to the first.
+#[inline]
+pub(crate) fn table_of(key: &[u8]) -> usize {
+    key.first().map_or(0, |&byte| usize::from(byte))
+}
+
+/// The table of the key that has this [`key_hash`].
+#[inline]
+pub(crate) fn table_of_hash(hash: u64) -> usize {
+    (hash >> 56) as usize
 }
 
 #[cfg(test)]
@@ -87,6 +101,7 @@ mod tests {
         }
         assert_eq!(seen.len(), 40_000);
         assert_ne!(key_hash(b""), key_hash(b"\0"), "length counts");
+        assert_eq!((table_of_hash(key_hash(b"")), table_of_hash(key_hash(b"\x81x"))), (0, 0x81));
     }
 
     #[test]

@@ -25,10 +25,15 @@ pub(crate) struct State {
     pub(crate) log_time: Wall,
 }
 
+/// Marks kept back until a publication; more are written at once, so that looking for one stays cheap.
+const MAX_CHANGED: usize = 32;
+
 /// The replicated map at the owner.
 pub struct Image {
     state: State,
     scratch: Vec<u8>,
+    /// Tables and mounts changed since the last publication, and when: a group commit touches few of them many times.
+    changed: Vec<(u8, Option<MountId>, Index)>,
 }
 
 impl Default for Image {
@@ -46,7 +51,7 @@ impl Image {
     /// An image of records that all may have changed at `index`.
     pub(crate) fn over(records: Tree, index: Index, log_time: Wall) -> Image {
         let state = State { records, marks: Tree::new(), floor: index, index, log_time };
-        Image { state, scratch: Vec::new() }
+        Image { state, scratch: Vec::new(), changed: Vec::new() }
     }
 
     /// Loads strictly ascending entries, many times faster than putting them.
@@ -81,12 +86,32 @@ impl Image {
             }
             marked = scope;
             if let Some((table, mount)) = scope {
-                self.mark(table, None, index);
+                self.note_change(table, None, index);
                 if mount.is_some() {
-                    self.mark(table, mount, index);
+                    self.note_change(table, mount, index);
                 }
             }
         }
+    }
+
+    /// Remembers a mark for the next publication.
+    fn note_change(&mut self, table: u8, mount: Option<MountId>, index: Index) {
+        // newest last: those of one request are looked for again at once
+        match self.changed.iter_mut().rev().find(|(t, m, _)| (*t, *m) == (table, mount)) {
+            Some((_, _, at)) => *at = index,
+            None => self.changed.push((table, mount, index)),
+        }
+        if self.changed.len() >= MAX_CHANGED {
+            self.mark_changed();
+        }
+    }
+
+    fn mark_changed(&mut self) {
+        let mut changed = std::mem::take(&mut self.changed);
+        for (table, mount, index) in changed.drain(..) {
+            self.mark(table, mount, index);
+        }
+        self.changed = changed;
     }
 
     /// Notes that the log reached `index` without a change (an entry of raft's own). Log time never goes back.
@@ -98,6 +123,7 @@ impl Image {
 
     /// Seals the current nodes against in-place edits and hands them out. O(1).
     pub fn publish(&mut self) -> Version {
+        self.mark_changed();
         Version::new(self.state.clone())
     }
 

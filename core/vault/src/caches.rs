@@ -194,11 +194,10 @@ impl Caches {
         }
     }
 
-    /// Forgets everything: the core was sealed.
+    /// Forgets everything, what the cores share included: the core was sealed, or it learnt what never came to be.
     pub fn clear(&mut self) {
-        let shared = self.shared.clone();
-        shared.clear();
-        *self = Caches::sharing(shared);
+        self.shared.clear();
+        *self = Caches { epoch: self.epoch, ..Caches::sharing(self.shared.clone()) };
     }
 
     /// Forgets everything: the image goes on under another issuer, and may be another image.
