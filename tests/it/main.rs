@@ -11,6 +11,7 @@ mod listen;
 mod lists;
 mod namespaces;
 mod quotas;
+mod seen;
 mod server;
 mod start;
 mod tenants;

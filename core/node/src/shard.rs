@@ -18,7 +18,7 @@ use crate::control;
 use crate::tip::{TipCall, TipDone, TipLine};
 use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
 use ringfence_base::{Code, Entropy, Index, Now};
-use ringfence_logical::{Error, OwnerOp, Resume, SideOp, SideResult};
+use ringfence_logical::{Error, Operation, OwnerOp, Resume, SideOp, SideResult};
 use ringfence_store::Batch;
 use ringfence_vault::audit::Line;
 use ringfence_vault::call::{Call, Reply};
@@ -150,8 +150,10 @@ enum Waits {
     AuditThenIntent { finished: Box<Finished>, op: SideOp, resume: Resume },
     /// The log: an intent; then its side operation.
     CommitIntent { op: SideOp, resume: Resume },
-    /// Audit, then the reply.
+    /// Audit, then the reply of a call that wrote nothing.
     AuditThenReply { reply: Reply },
+    /// Audit of the response line, then the reply of what is committed.
+    AuditThenAcknowledge { reply: Reply },
     /// The log, then audit of the response line and the reply.
     Commit { reply: Reply, response: Vec<Line> },
     /// The log: a use is being counted.
@@ -341,7 +343,6 @@ impl Shard {
             return;
         };
         let log_now = self.cell.clock.now(now);
-        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
         let mut pass = Pass {
             core: &self.core,
             keyring: &keys.keyring,
@@ -357,7 +358,16 @@ impl Shard {
             again: live.attempts > 1,
             resume: live.resume.as_ref().map(|(f, r)| (f, r)),
         };
-        let ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        // what a read relies on is asked by nobody, unless it turns out to write
+        let reads_only = live.attempts == 1 && matches!(live.call.op, Operation::Read | Operation::List);
+        let view = &self.cell.version;
+        let mut txn =
+            if reads_only { Txn::reading(view, Some(&keys.keyring)) } else { Txn::new(view, Some(&keys.keyring)) };
+        let mut ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        if reads_only && !txn.is_read_only() {
+            txn = Txn::new(view, Some(&keys.keyring));
+            ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        }
         if let Some(cause) = ran.cause {
             out.push(ShardOut::Fault(live.call.id.clone(), cause));
         }
@@ -518,7 +528,9 @@ impl Shard {
             return;
         }
         match std::mem::replace(&mut live.waits, Waits::Run) {
-            Waits::AuditThenReply { reply } => out.push(ShardOut::Reply(live.tag, reply)),
+            Waits::AuditThenReply { reply } | Waits::AuditThenAcknowledge { reply } => {
+                out.push(ShardOut::Reply(live.tag, reply));
+            }
             Waits::AuditThenPropose { finished, reply, response } => {
                 live.request_audited = true;
                 live.waits = Waits::Commit { reply, response };
@@ -568,7 +580,7 @@ impl Shard {
                 if response.is_empty() {
                     out.push(ShardOut::Reply(live.tag, reply));
                 } else {
-                    live.waits = Waits::AuditThenReply { reply };
+                    live.waits = Waits::AuditThenAcknowledge { reply };
                     self.live.insert(ticket, live);
                     out.push(ShardOut::Audit(ticket, response));
                 }
@@ -585,6 +597,13 @@ impl Shard {
             }
             (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip) => {
                 out.push(ShardOut::Reply(live.tag, busy("too many conflicting writes; try again")));
+            }
+            // the owner was sealed before the proposal reached it
+            (
+                Settled::NotDone(NotDone::NotActive),
+                Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip,
+            ) if self.cell.keys.is_none() => {
+                out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
             }
             (
                 Settled::NotDone(why),
@@ -603,7 +622,8 @@ impl Shard {
         }
     }
 
-    /// Drops the keyring and answers every call that waits for a side operation: its resume may not run any more.
+    /// Drops the keyring and answers every call whose fate is decided here: no resume may run any more, nothing may be
+    /// proposed, and what was read is not told any more. What the log has, and what it has committed, is waited for.
     fn withdraw(&mut self, sequence: u64, out: &mut Vec<ShardOut>) {
         if self.cell.sequence <= sequence || self.cell.keys.is_none() {
             self.sealer = None;
@@ -616,17 +636,8 @@ impl Shard {
                 facts: self.cell.facts.clone(),
             };
             self.cell = Arc::new(sealed);
-            let waiting: Vec<Ticket> = self
-                .live
-                .iter()
-                .filter(|(_, l)| {
-                    matches!(
-                        l.waits,
-                        Waits::Side { .. } | Waits::AuditThenSide { .. } | Waits::AuditThenIntent { .. }
-                    )
-                })
-                .map(|(t, _)| *t)
-                .collect();
+            let waiting: Vec<Ticket> =
+                self.live.iter().filter(|(_, l)| !l.is_decided_elsewhere()).map(|(t, _)| *t).collect();
             for t in waiting {
                 // the call that seals waits for the owner itself and is answered by it
                 if let Some(l) = self.live.get(&t)
@@ -655,6 +666,19 @@ impl Live {
             losses: 0,
             waits,
         })
+    }
+
+    /// Somebody else decides what it is answered: the log, the owner, or what is committed already.
+    fn is_decided_elsewhere(&self) -> bool {
+        matches!(
+            self.waits,
+            Waits::Commit { .. }
+                | Waits::CommitIntent { .. }
+                | Waits::CommitUse
+                | Waits::Tip
+                | Waits::AuditThenAcknowledge { .. }
+                | Waits::Control
+        )
     }
 }
 

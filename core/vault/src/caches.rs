@@ -2,6 +2,7 @@
 //! message: each cache remembers the index up to which its tables had not changed, and is rebuilt when they have.
 
 use crate::identity::Identity;
+use crate::known::KnownCallers;
 use crate::mount::{Router, SharedRouter, SystemTtls};
 use crate::policies;
 use crate::tables;
@@ -33,6 +34,8 @@ pub struct Caches {
     identities: BTreeMap<NsId, BTreeMap<String, Identity>>,
     /// Compiled quotas.
     pub quotas: crate::quota::Cache,
+    /// Verified callers.
+    pub known: KnownCallers,
     /// Audit devices and their salts.
     pub audit: crate::audit::Devices,
 }

@@ -126,11 +126,10 @@ impl Core {
         })
     }
 
-    /// Serves a call to its end.
-    pub async fn call(self: &Rc<Self>, call: Call) -> Reply {
+    /// Serves a call, which is whole since `now`, to its end.
+    pub async fn call(self: &Rc<Self>, call: Call, now: Now) -> Reply {
         let tag = self.next_tag.get();
         self.next_tag.set(tag + 1);
-        let now = rt::now();
         {
             let _guard = AbortOnPanic;
             let mut shard = self.shard.borrow_mut();
