@@ -326,7 +326,7 @@ fn start(
     found: Option<Found>,
     banner: &[String],
 ) -> Result<i32, String> {
-    let vault = Arc::new(Vault { registry: ringfence_node::registry(), settings: plan.settings.clone() });
+    let vault = Arc::new(Vault::new(ringfence_node::registry(), plan.settings.clone()));
     let stopping = Arc::new(AtomicBool::new(false));
     let pool = Arc::new(Pool::new("side", 4));
     let metrics = Metrics::new(plan.cores as usize);

@@ -3,7 +3,7 @@
 
 use crate::identity::Identity;
 use crate::known::KnownCallers;
-use crate::mount::{Router, SystemTtls};
+use crate::mount::{Router, SharedRouter, SystemTtls};
 use crate::policies;
 use crate::tables;
 use ringfence_barrier::Txn;
@@ -20,7 +20,11 @@ const MAX_ACLS: usize = 10_000;
 /// The caches of one core.
 #[derive(Default)]
 pub struct Caches {
-    router: Option<Rc<Router>>,
+    /// Shared by the cores of the process.
+    shared: Arc<SharedRouter>,
+    /// Number of the issuer that the image is written under; see [`SharedRouter::newest`].
+    epoch: u32,
+    router: Option<Arc<Router>>,
     policies_at: Index,
     policies: BTreeMap<(NsId, String), Option<Arc<Policy>>>,
     /// By namespace and policies; sets with a templated policy are in `templated`.
@@ -28,6 +32,8 @@ pub struct Caches {
     templated: BTreeMap<TemplatedKey, Rc<Acl>>,
     identities_at: Index,
     identities: BTreeMap<NsId, BTreeMap<String, Identity>>,
+    /// Compiled quotas.
+    pub quotas: crate::quota::Cache,
     /// Verified callers.
     pub known: KnownCallers,
     /// Audit devices and their salts.
@@ -52,17 +58,33 @@ struct TemplatedKey {
 }
 
 impl Caches {
-    /// The router of this view.
-    pub fn router(&mut self, txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Rc<Router>, Error> {
+    /// Empty caches of a core that shares its router.
+    pub fn sharing(shared: Arc<SharedRouter>) -> Caches {
+        Caches { shared, ..Caches::default() }
+    }
+
+    /// The router of this view: the one at hand, one that another core has built, or the newest older one brought up
+    /// to date.
+    pub fn router(&mut self, txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Arc<Router>, Error> {
         let stamp = Router::stamp(txn);
         if let Some(r) = &self.router
             && r.built_at == stamp
         {
             return Ok(r.clone());
         }
-        let r = Rc::new(Router::build(txn, system)?);
-        self.router = Some(r.clone());
-        Ok(r)
+        let known = [self.router.take(), self.shared.newest(self.epoch)];
+        let newest = known.into_iter().flatten().filter(|r| r.built_at <= stamp).max_by_key(|r| r.built_at);
+        let router = match newest {
+            Some(r) if r.built_at == stamp => r,
+            Some(mut r) => {
+                Arc::make_mut(&mut r).refresh(txn, system)?;
+                r
+            }
+            None => Arc::new(Router::build(txn, system)?),
+        };
+        self.shared.offer(self.epoch, &router);
+        self.router = Some(router.clone());
+        Ok(router)
     }
 
     /// A parsed policy, `None` if there is no such policy.
@@ -175,8 +197,16 @@ impl Caches {
         }
     }
 
-    /// Forgets everything: the core was sealed.
+    /// Forgets everything, what the cores share included: the core was sealed, or it learnt what never came to be.
     pub fn clear(&mut self) {
-        *self = Caches::default();
+        self.shared.clear();
+        *self = Caches { epoch: self.epoch, ..Caches::sharing(self.shared.clone()) };
+    }
+
+    /// Forgets everything: the image goes on under another issuer, and may be another image.
+    pub fn begin_epoch(&mut self, issuer: u32) {
+        if self.epoch != issuer {
+            *self = Caches { epoch: issuer, ..Caches::sharing(self.shared.clone()) };
+        }
     }
 }

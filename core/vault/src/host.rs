@@ -4,7 +4,7 @@
 use crate::caches::Caches;
 use crate::call::Call;
 use crate::identity::Identity;
-use crate::mount::{Router, SystemTtls, UserLockout};
+use crate::mount::{Router, SharedRouter, SystemTtls, UserLockout};
 use crate::namespace::Namespace;
 use ringfence_barrier::{HashKind, Keyring, Sealer, Txn};
 use ringfence_base::{NsId, Wall};
@@ -69,6 +69,17 @@ pub struct Vault {
     pub registry: Registry,
     /// Settings.
     pub settings: Settings,
+    /// Requests counted by rate limits: atomics that all cores share.
+    pub rates: crate::quota::Counters,
+    /// The newest router.
+    pub router: Arc<SharedRouter>,
+}
+
+impl Vault {
+    /// The shared part of a process.
+    pub fn new(registry: Registry, settings: Settings) -> Vault {
+        Vault { registry, settings, rates: crate::quota::Counters::default(), router: Arc::default() }
+    }
 }
 
 /// One core's part: caches that are valid while the tables they came from stand still.
@@ -84,7 +95,8 @@ pub struct CoreState {
 impl CoreState {
     /// A core with empty caches.
     pub fn new(vault: Arc<Vault>) -> Rc<CoreState> {
-        Rc::new(CoreState { vault, caches: RefCell::new(Caches::default()), memo: Memo::default() })
+        let caches = RefCell::new(Caches::sharing(vault.router.clone()));
+        Rc::new(CoreState { vault, caches, memo: Memo::default() })
     }
 }
 
@@ -93,7 +105,7 @@ pub struct VaultHost {
     /// The core.
     pub core: Rc<CoreState>,
     /// The router of this view.
-    pub router: Rc<Router>,
+    pub router: Arc<Router>,
     /// The keyring (keyed hashes, batch tokens).
     pub keyring: Arc<Keyring>,
     /// This core's licence to mint batch tokens.

@@ -19,10 +19,12 @@
 //! 0x13 tombstones            [kind u8][subject]                index, progress
 //! 0x14 batch-token cut-offs  [ns u32][kind u8][subject]        index
 //! 0x15 locked users          [mount u32][hash of name]         until when
+//! 0x17 quotas                [kind u8][name]                   Rule, or the settings of all
 //! 0x80 data of mounts        [mount u32][area u8][suffix]      the engine's
 //! 0x81 leases                [mount u32][path/…/id]            LeaseEntry, header: due time, owner
 //! 0x82 cubbyholes            [mount u32][hash of token][path]  JSON
 //! 0x83 jobs of engines       [mount u32][name]                 failures, header: due time
+//! 0x84 mounts of namespaces  [ns u32][mount u32]               nothing: an order of the mount table
 //! ```
 
 use ringfence_base::{MountId, NsId};
@@ -53,6 +55,12 @@ pub const TOMBSTONE: u8 = 0x13;
 pub const CUTOFF: u8 = 0x14;
 /// Locked users.
 pub const LOCKED_USER: u8 = 0x15;
+/// Quotas.
+pub const QUOTA: u8 = 0x17;
+/// The mounts of each namespace.
+pub const MOUNT_OF: u8 = 0x84;
+/// Tables whose keys begin with a namespace's number: what is deleted with the namespace, besides tokens and mounts.
+pub const OF_NAMESPACE: &[u8] = &[POLICY, AUDIT, CONFIG, ENTITY, TOKEN_ROLE, CUTOFF];
 /// Leases of secrets.
 pub const LEASE: u8 = 0x81;
 /// Cubbyholes.
@@ -81,6 +89,21 @@ fn key(table: u8, scope: u32, parts: &[&[u8]]) -> Vec<u8> {
 /// Key of a mount.
 pub fn mount(id: MountId) -> Vec<u8> {
     key(MOUNT, id.0, &[])
+}
+
+/// Key that puts a mount into its namespace.
+pub fn mount_of(ns: NsId, id: MountId) -> Vec<u8> {
+    key(MOUNT_OF, ns.0, &[&id.0.to_be_bytes()])
+}
+
+/// Prefix of the mounts of a namespace.
+pub fn mounts_of(ns: NsId) -> Vec<u8> {
+    key(MOUNT_OF, ns.0, &[])
+}
+
+/// Key of a quota; an empty name gives the prefix of the kind.
+pub fn quota(kind: u8, name: &str) -> Vec<u8> {
+    [&[QUOTA, kind][..], name.as_bytes()].concat()
 }
 
 /// Key of a policy; an empty name gives the prefix of the kind.

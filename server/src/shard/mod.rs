@@ -196,6 +196,14 @@ impl Core {
         shard.would_admit(call, rt::now(), &mut *self.rng.borrow_mut())
     }
 
+    /// Whether a rate limit refuses a call, before its body is taken in.
+    pub fn is_over_limit(&self, call: &Call) -> bool {
+        let _guard = AbortOnPanic;
+        let mut shard = self.shard.borrow_mut();
+        self.observe(&mut shard);
+        shard.is_over_limit(call, rt::now(), &mut *self.rng.borrow_mut())
+    }
+
     /// What only the process can tell, by name.
     pub fn fact(&self, name: &str, argument: &serde_json::Value) -> SideResult {
         (self.facts)(name, argument)

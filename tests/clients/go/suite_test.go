@@ -395,3 +395,27 @@ func TestLogical(t *testing.T) {
 	defer status.Body.Close()
 	same(t, status.StatusCode, http.StatusOK)
 }
+
+func TestNamespaces(t *testing.T) {
+	r, ns := root(t), name("tenant")
+	made := must[*api.Secret](t)(r.Logical().Write("sys/namespaces/"+ns, data{"custom_metadata": data{"team": "x"}}))
+	same(t, made.Data["path"], ns+"/")
+	inside := r.WithNamespace(ns)
+	ok(t, inside.Sys().Mount("kept", &api.MountInput{Type: "kv", Options: map[string]string{"version": "2"}}))
+	must[*api.KVSecret](t)(inside.KVv2("kept").Put(context.Background(), "a", data{"b": "c"}))
+	same(t, must[*api.KVSecret](t)(r.WithNamespace("/"+ns+"/").KVv2("kept").Get(context.Background(), "a")).Data, data{"b": "c"})
+	ok(t, inside.Sys().PutPolicy("p", `path "kept/*" { capabilities = ["read"] }`))
+	auth := must[*api.Secret](t)(inside.Auth().Token().Create(&api.TokenCreateRequest{Policies: []string{"p"}})).Auth
+	tenant := client(t, auth.ClientToken).WithNamespace(ns)
+	same(t, must[*api.KVSecret](t)(tenant.KVv2("kept").Get(context.Background(), "a")).Data, data{"b": "c"})
+	_, err := client(t, auth.ClientToken).Logical().Read("sys/mounts")
+	refused(t, err, http.StatusForbidden, "permission denied")
+	// the client takes a 404 to a read for an absent secret
+	_, err = r.WithNamespace("none").Sys().CapabilitiesSelf("x")
+	refused(t, err, http.StatusNotFound, "namespace not found")
+	// an accessor leads to its namespace from everywhere, for who may
+	same(t, must[*api.Secret](t)(r.Auth().Token().LookupAccessor(auth.Accessor)).Data["namespace_path"], ns+"/")
+	must[*api.Secret](t)(r.Logical().Delete("sys/namespaces/" + ns))
+	_, err = tenant.Sys().CapabilitiesSelf("x")
+	refused(t, err, http.StatusNotFound, "namespace not found")
+}

@@ -792,5 +792,39 @@ class Ceremony(Case):
         self.assertEqual(second.auth.token.lookup_self()["data"]["policies"], ["root"])
 
 
+class Tenants(Case):
+    def test_a_namespace_has_a_life_of_its_own(self):
+        ns = name("tenant")
+        self.root.sys.create_namespace(ns)
+        self.assertIn(f"{ns}/", self.root.sys.list_namespaces()["data"]["keys"])
+        inside = hvac.Client(url=ADDRESS, token=ROOT, namespace=ns, timeout=PATIENCE_S)
+        inside.sys.enable_secrets_engine("kv", "kept", options={"version": "2"})
+        inside.sys.enable_auth_method("userpass")
+        inside.sys.create_or_update_policy("all", 'path "kept/*" { capabilities = ["create", "update", "read"] }')
+        inside.auth.userpass.create_or_update_user("bob", "p", policies="all")
+        bob = hvac.Client(url=ADDRESS, namespace=ns, timeout=PATIENCE_S)
+        bob.auth.userpass.login("bob", "p")
+        bob.secrets.kv.v2.create_or_update_secret("a", {"b": "c"}, mount_point="kept")
+        read = bob.secrets.kv.v2.read_secret_version("a", mount_point="kept", raise_on_deleted_version=True)
+        self.assertEqual(read["data"]["data"], {"b": "c"})
+        self.assertEqual(bob.auth.token.lookup_self()["data"]["namespace_path"], f"{ns}/")
+        outside = client(bob.token)
+        self.refused(errors.Forbidden, "permission denied", outside.auth.token.lookup_self)
+        self.refused(errors.InvalidRequest, "unavailable in namespaces", inside.sys.seal)
+        self.root.sys.delete_namespace(ns)
+        self.assertRaises((errors.Forbidden, errors.InvalidPath), bob.auth.token.lookup_self)
+
+    def test_a_quota_refuses_and_says_so(self):
+        mount, quota = self.engine(options={"version": "1"}), name("quota")
+        self.root.sys.create_or_update_quota(quota, rate=2, path=mount, interval="1h")
+        self.addCleanup(self.root.sys.delete_quota, quota)
+        self.assertEqual(self.root.sys.read_quota(quota)["data"]["path"], f"{mount}/")
+        self.assertIn(quota, self.root.sys.list_quotas()["data"]["keys"])
+        # an hour may end within the test
+        with self.assertRaisesRegex(errors.RateLimitExceeded, "rate limit quota exceeded"):
+            for _ in range(5):
+                self.root.secrets.kv.v1.create_or_update_secret("a", {"b": "c"}, mount_point=mount)
+
+
 if __name__ == "__main__":
     unittest.main()

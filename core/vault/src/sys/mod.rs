@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod plugins;
 pub mod policies;
+pub mod quotas;
 pub mod raft;
 pub mod raw;
 pub mod remount;
@@ -40,7 +41,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Topics in the order in which their paths are tried.
-const TOPICS: [&[Path]; 18] = [
+const TOPICS: [&[Path]; 19] = [
     mounts::PATHS,
     remount::PATHS,
     policies::PATHS,
@@ -56,6 +57,7 @@ const TOPICS: [&[Path]; 18] = [
     plugins::PATHS,
     lockouts::PATHS,
     namespaces::PATHS,
+    quotas::PATHS,
     raw::PATHS,
     crate::help::PATHS,
     &[],
