@@ -10,6 +10,7 @@ pub mod host;
 pub mod identity;
 pub mod lease;
 pub mod lockout;
+pub mod mfa;
 pub mod mount;
 pub mod namespace;
 pub mod pipeline;
