@@ -144,6 +144,8 @@ pub enum IndexKind {
     EntityName = b'n' as isize,
     /// Id of an entity alias.
     EntityAlias = b'a' as isize,
+    /// Id of an entity that was merged into another.
+    Merged = b'm' as isize,
     /// Hash of a group's name.
     GroupName = b'N' as isize,
     /// Id of a group alias.

@@ -238,6 +238,9 @@ pub fn forget(cx: &mut Cx<'_, '_>, e: &Entity) -> Result<(), Error> {
         model::leave(cx.txn, &group, ENTITY_MEMBER, &member);
     }
     crate::mfa::records::forget_entity(cx.txn, e.ns, &e.id)?;
+    for merged in &e.merged {
+        cx.txn.delete(&tables::identity_index(e.ns, IndexKind::Merged, merged.as_bytes()));
+    }
     model::free_name(cx.txn, &keyring, e.ns, IndexKind::EntityName, &e.name);
     cx.txn.delete(&tables::entity(e.ns, &e.id));
     Ok(())

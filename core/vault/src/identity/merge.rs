@@ -144,7 +144,10 @@ fn absorb(cx: &mut Cx<'_, '_>, to: &mut Entity, from: &Entity, keep: &[String], 
             model::join(cx.txn, &group, ENTITY_MEMBER, &to.as_ref(), by);
         }
     }
-    to.merged.push(from.id.clone());
-    to.merged.extend(from.merged.iter().cloned());
+    // tokens of the source are the target's from now on
+    for id in std::iter::once(&from.id).chain(&from.merged) {
+        model::link_merged(cx.txn, to.ns, id, &to.id);
+        to.merged.push(id.clone());
+    }
     Ok(())
 }

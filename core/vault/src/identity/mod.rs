@@ -26,7 +26,7 @@ mod view;
 mod tests;
 
 pub use login::{of_login, refresh_groups};
-pub use model::{Entity, EntityAlias, Group, load, save};
+pub use model::{Entity, EntityAlias, Group, find, load, save};
 pub use resolve::{Identity, Template, stamp};
 
 use ringfence_logical::path::Table;

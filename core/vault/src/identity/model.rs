@@ -178,6 +178,22 @@ pub fn load(txn: &mut Txn<'_>, ns: NsId, id: &str) -> Result<Option<Entity>, Err
     read(txn, &tables::entity(ns, id), "entity")
 }
 
+/// Reads the entity that a token names: itself, or the one that it was merged into since.
+pub fn find(txn: &mut Txn<'_>, ns: NsId, id: &str) -> Result<Option<Entity>, Error> {
+    if let Some(e) = load(txn, ns, id)? {
+        return Ok(Some(e));
+    }
+    match led_to(txn, &tables::identity_index(ns, IndexKind::Merged, id.as_bytes()))? {
+        Some(into) => load(txn, ns, &into),
+        None => Ok(None),
+    }
+}
+
+/// Lets the id of an entity that was merged lead to the one it became.
+pub fn link_merged(txn: &mut Txn<'_>, ns: NsId, from: &str, into: &str) {
+    txn.put(tables::identity_index(ns, IndexKind::Merged, from.as_bytes()), &[], into.as_bytes());
+}
+
 /// Writes an entity's record.
 pub fn save(txn: &mut Txn<'_>, e: &Entity) {
     let bytes = serde_json::to_vec(e).expect("an entity always serialises");

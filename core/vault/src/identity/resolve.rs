@@ -3,7 +3,7 @@
 
 use super::model::{self, Entity, Group, Ref};
 use crate::namespace::Namespace;
-use crate::tables;
+use crate::tables::{self, IndexKind};
 use ringfence_barrier::Txn;
 use ringfence_base::{Index, MountId, NsId};
 use ringfence_logical::Error;
@@ -17,6 +17,8 @@ use std::rc::Rc;
 pub struct Identity {
     /// Entity, or empty.
     pub entity_id: String,
+    /// The id that the token names: another one if that entity was merged into this.
+    asked: String,
     /// Namespace of the entity.
     pub ns: NsId,
     /// Policies from entity and groups of its own namespace, sorted.
@@ -88,7 +90,7 @@ impl Identity {
         if entity_id.is_empty() {
             return Ok(Some(Identity::default()));
         }
-        let Some(e) = model::load(txn, ns, entity_id)?.filter(|e| !e.disabled) else { return Ok(None) };
+        let Some(e) = model::find(txn, ns, entity_id)?.filter(|e| !e.disabled) else { return Ok(None) };
         let groups = Memberships::of(txn, &e.as_ref())?;
         let mut by_ns: BTreeMap<NsId, Vec<String>> = BTreeMap::new();
         by_ns.entry(ns).or_default().extend(e.policies);
@@ -109,7 +111,8 @@ impl Identity {
             }
         }
         let refs = groups.all().map(Group::as_ref).collect();
-        Ok(Some(Identity { entity_id: e.id, ns, policies, external: external.into(), groups: refs }))
+        let asked = entity_id.to_owned();
+        Ok(Some(Identity { entity_id: e.id, asked, ns, policies, external: external.into(), groups: refs }))
     }
 
     /// Puts everything that [`Identity::of`] read into the read set: for an identity that was remembered.
@@ -118,6 +121,10 @@ impl Identity {
             return;
         }
         txn.guard(&tables::entity(self.ns, &self.entity_id));
+        if self.asked != self.entity_id {
+            txn.guard(&tables::entity(self.ns, &self.asked));
+            txn.guard(&tables::identity_index(self.ns, IndexKind::Merged, self.asked.as_bytes()));
+        }
         txn.guard_prefix(&tables::groups_of(self.ns, &self.entity_id));
         for group in self.groups.iter() {
             txn.guard(&tables::group(group.ns, &group.id));

@@ -442,7 +442,8 @@ fn lookups() {
 #[test]
 fn merging_moves_aliases_and_memberships() {
     let mut w = world(&["ops"]);
-    let from = login(&mut w, "ann", json!({}))["entity_id"].as_str().unwrap().to_owned();
+    let first = login(&mut w, "ann", json!({}));
+    let from = first["entity_id"].as_str().unwrap().to_owned();
     let group = json!({"name": "g", "policies": "p-ops", "member_entity_ids": from});
     write(&mut w, "identity/group", group);
     let to = id(&write(&mut w, "identity/entity", json!({"name": "to"})));
@@ -468,6 +469,14 @@ fn merging_moves_aliases_and_memberships() {
     let root = w.root.clone();
     assert_eq!(w.get(&format!("identity/entity/id/{from}"), &root).0, Code::NotFound);
     assert_eq!(w.rows(tables::MEMBER), 1);
+    // a token of the source is the target's, remembered or not, and dies with it
+    let old = token_of(&first);
+    assert!(may(&mut w, "ops", &old) && may(&mut w, "ops", &old));
+    let last = id(&write(&mut w, "identity/entity", json!({"name": "last"})));
+    write(&mut w, "identity/entity/merge", json!({"to_entity_id": last, "from_entity_ids": [to]}));
+    assert!(may(&mut w, "ops", &old));
+    assert_eq!(w.delete(&format!("identity/entity/id/{last}"), &root).0, Code::NoContent);
+    assert_eq!(w.get("auth/token/lookup-self", &old).0, Code::Denied);
 }
 
 /// Fault class of CVE-2024-9180: editing or merging entities must not lend anybody what nobody granted him. Merging needs

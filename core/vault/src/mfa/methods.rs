@@ -219,11 +219,11 @@ fn named(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Method, Error> {
 
 fn generate(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let entity = cx.caller()?.entity_id.clone();
-    if entity.is_empty() || identity::load(cx.txn, cx.mount.ns, &entity)?.is_none() {
+    let Some(entity) = identity::find(cx.txn, cx.mount.ns, &entity)? else {
         return Err(Error::invalid("no entity associated with the request's token"));
-    }
+    };
     let m = named(cx, args)?;
-    make(cx, &m, &entity)
+    make(cx, &m, &entity.id)
 }
 
 fn admin_generate(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {

@@ -45,9 +45,10 @@ fn sign(cx: &mut Cx<'_, '_>, name: &str, key: &Key) -> Outcome {
         )));
     }
     let id = cx.caller()?.entity_id.clone();
-    let Some(entity) = identity::load(cx.txn, cx.mount.ns, &id)? else {
+    let Some(entity) = identity::find(cx.txn, cx.mount.ns, &id)? else {
         return Err(Error::invalid("no entity associated with the request's token"));
     };
+    let id = entity.id.clone();
     let who = Template::of(cx.txn, entity)?;
     let mut claims = template::fill(&role.template, &who, cx.now).map_err(Error::invalid)?;
     let now = cx.now.seconds();
@@ -97,7 +98,7 @@ fn judge(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Result<(), &'static str>, E
         return Ok(Err("error validating claims: audience"));
     }
     let subject = text("sub").to_owned();
-    match identity::load(cx.txn, cx.mount.ns, &subject)? {
+    match identity::find(cx.txn, cx.mount.ns, &subject)? {
         Some(e) if !e.disabled => Ok(Ok(())),
         Some(_) => Ok(Err("entity is disabled")),
         None => Ok(Err("entity was not found")),
