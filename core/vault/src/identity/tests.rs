@@ -113,7 +113,7 @@ fn cve_2025_5999_root_never_comes_by_identity() {
             assert_eq!(text, "policies cannot contain root", "{path} {spelling:?}");
         }
         for path in [format!("identity/entity/id/{entity}"), format!("identity/group/id/{group}")] {
-            assert_eq!(refused(&mut w, &path, json!({"policies": [spelling]})), "policies cannot contain root");
+            assert_eq!(refused(&mut w, &path, json!({"policies": spelling})), "policies cannot contain root");
         }
     }
     // even a record that says so does not make a root token

@@ -60,10 +60,10 @@ pub const PATHS: &[Path] = &[
         .read(read)
         .write(update)
         .delete(delete),
-    Path::new("mfa/method/{method_id:any}").fields(&[METHOD_ID]).help("Read a method of any type.", "").read(read),
     other("mfa/method/duo"),
     other("mfa/method/okta"),
     other("mfa/method/pingid"),
+    Path::new("mfa/method/{method_id:any}").fields(&[METHOD_ID]).help("Read a method of any type.", "").read(read),
     Path::new("mfa/method/{type:any}/{method_id:any}")
         .fields(&[TYPE, METHOD_ID])
         .help("Methods of an outside service are not served.", "")
