@@ -18,5 +18,6 @@ mod ports;
 mod reload;
 pub mod rt;
 pub mod shard;
+mod sql;
 pub mod telemetry;
 pub mod tls;

@@ -2,6 +2,8 @@
 
 mod audit;
 mod crash;
+mod database;
+mod databases;
 mod harness;
 mod hostile;
 mod identity;

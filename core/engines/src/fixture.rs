@@ -8,7 +8,8 @@ use ringfence_crypto::Provider;
 use ringfence_logical::path::Matcher;
 use ringfence_logical::side::perform;
 use ringfence_logical::{
-    Args, Cx, Engine, Error, Host, MountInfo, Operation, Principal, Request, Response, Step, TokenType,
+    Args, Cx, Engine, Error, Host, MountInfo, Operation, Principal, Request, Response, SideOp, SideResult, Step,
+    TokenType,
 };
 use ringfence_store::Image;
 use serde_json::{Map, Value, json};
@@ -35,7 +36,12 @@ pub struct World {
     pub error_texts: Vec<String>,
     /// What the side operations were, in order.
     pub side_ops: Vec<String>,
+    /// Answers side operations in place of the real world; `None` from it means: as usual.
+    pub outside: Outside,
 }
+
+/// Stands in for the outside.
+pub type Outside = Box<dyn FnMut(&SideOp) -> Option<SideResult>>;
 
 struct FakeHost<'k> {
     keyring: &'k Keyring,
@@ -102,6 +108,7 @@ impl World {
             writes: 0,
             error_texts: Vec::new(),
             side_ops: Vec::new(),
+            outside: Box::new(|_| None),
         }
     }
 
@@ -174,19 +181,29 @@ impl World {
         let handler = m.path.handler(op).ok_or_else(Error::unsupported_operation)?;
         let (declared, captures) = (m.path, m.captures.clone());
         let args = Args::parse(declared.fields, &captures, raw)?;
-        let mut step = self.transaction(op, path, |cx| handler(cx, &args))?;
+        let step = self.transaction(op, path, |cx| handler(cx, &args))?;
+        let mut r = self.finish(op, path, step)?;
+        if let (Some(r), false) = (&mut r, declared.free_form) {
+            r.warnings.extend(args.warnings());
+        }
+        Ok(r)
+    }
+
+    /// Has the engine do a job that is due, to its end.
+    pub fn due(&mut self, job: &str) -> Result<(), Error> {
+        let step = self.with_engine(|engine, cx| engine.due(cx, job))?;
+        self.finish(Operation::Update, job, step).map(|_| ())
+    }
+
+    /// Carries out what a step asks for until it is done.
+    pub fn finish(&mut self, op: Operation, path: &str, mut step: Step) -> Result<Option<Response>, Error> {
         loop {
             match step {
-                Step::Done(mut r) => {
-                    if let (Some(r), false) = (&mut r, declared.free_form) {
-                        r.warnings.extend(args.warnings());
-                    }
-                    return Ok(r);
-                }
+                Step::Done(r) => return Ok(r),
                 // the transaction was committed with what it held, an intent's included
                 Step::Side { op: side, resume } | Step::Intent { op: side, resume } => {
                     self.side_ops.push(format!("{side:?}"));
-                    let result = perform(&side);
+                    let result = (self.outside)(&side).unwrap_or_else(|| perform(&side));
                     step = self.transaction(op, path, |cx| resume(cx, &result))?;
                 }
             }
@@ -261,6 +278,20 @@ impl World {
             out.extend_from_slice(value);
         }
         out
+    }
+
+    /// Jobs that are scheduled, with their times.
+    pub fn jobs(&mut self) -> Vec<(String, Wall)> {
+        let prefix = ringfence_logical::cx::job_key(self.mount.id, "");
+        let version = self.image.publish();
+        let mut txn = Txn::new(&version, Some(&self.keyring));
+        let rows = txn.scan(&prefix, None, usize::MAX).unwrap();
+        rows.into_iter()
+            .map(|(k, p)| {
+                let due = u64::from_be_bytes(p.header[..8].try_into().unwrap());
+                (String::from_utf8_lossy(&k[prefix.len()..]).into_owned(), Wall(due))
+            })
+            .collect()
     }
 
     /// How many records the image holds.

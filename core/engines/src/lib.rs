@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod cidr;
 pub mod cubbyhole;
+pub mod database;
 pub mod kv1;
 pub mod kv2;
 pub mod page;
@@ -24,6 +25,7 @@ pub fn registry() -> Registry {
     r.add("kv", Box::new(kv1::Kv1))
         .add("kv-v2", Box::new(kv2::Kv2))
         .add("cubbyhole", Box::new(cubbyhole::Cubbyhole))
+        .add("database", Box::new(database::Database))
         .add("userpass", Box::new(auth::userpass::Userpass))
         .add("approle", Box::new(auth::approle::Approle));
     r

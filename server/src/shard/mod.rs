@@ -10,14 +10,15 @@ pub use published::Published;
 use crate::audit::Sinks;
 use crate::rt::channel::{self, Answer, Sender};
 use crate::rt::{self, OsEntropy, Pool};
+use crate::sql;
 use crate::telemetry::metrics::CoreMetrics;
 use crate::telemetry::{self, Level};
 use ringfence_base::Now;
 use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Error, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
-    perform,
+    Call, Code, Error, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideOp, SideResult, Ticket,
+    Vault, perform,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -242,7 +243,10 @@ impl Core {
                     ShardOut::Side(ticket, op) => {
                         let (core, pool) = (self.clone(), self.pool.clone());
                         rt::spawn_local(async move {
-                            let result = pool.run(move || perform(&op)).await;
+                            let result = match op {
+                                SideOp::Sql(ask) => sql::run(*ask).await,
+                                op => pool.run(move || perform(&op)).await,
+                            };
                             core.step(ShardIn::SideDone(ticket, result));
                             core.dispatch(None);
                         });

@@ -4,9 +4,10 @@ use super::{AbortOnPanic, Published, ToOwner, ToShard};
 use crate::disk::{DirExecutor, Directory, Done, Executor, MemoryExecutor};
 use crate::rt::channel::{Inlet, Sender};
 use crate::rt::{self, OsEntropy, Pool};
+use crate::sql;
 use crate::telemetry::metrics::{self, Gauge, Metrics};
 use crate::telemetry::{self, Level};
-use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideResult, perform, snapshot};
+use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideOp, SideResult, perform, snapshot};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -209,7 +210,10 @@ impl OwnerCore {
             OwnerOut::Side(job, op) => {
                 let (pool, itself) = (self.pool.clone(), self.itself.clone());
                 rt::spawn_local(async move {
-                    let result = pool.run(move || perform(&op)).await;
+                    let result = match op {
+                        SideOp::Sql(ask) => sql::run(*ask).await,
+                        op => pool.run(move || perform(&op)).await,
+                    };
                     let _ = itself.try_send(ToOwner::LeaseSideDone(job, result));
                 });
             }
