@@ -701,3 +701,68 @@ fn identity_tokens() {
     let (_, v) = w.get("identity/oidc/token/none", &token);
     assert_eq!(error_of(&v), "role \"none\" not found");
 }
+
+/// Nested groups against a naive model: which edges are refused as cycles, and what an entity inherits.
+mod nested {
+    use super::{World, id, json, read, write};
+    use proptest::prelude::*;
+    use ringfence_base::Code;
+    use std::collections::BTreeSet;
+
+    const GROUPS: usize = 5;
+
+    /// Everything above a group, itself included.
+    fn above(members: &[BTreeSet<usize>], at: usize) -> BTreeSet<usize> {
+        let mut found = BTreeSet::from([at]);
+        while let Some(more) = (0..GROUPS).find(|g| !found.contains(g) && !members[*g].is_disjoint(&found)) {
+            found.insert(more);
+        }
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn as_a_naive_model_says(
+            steps in prop::collection::vec((0..GROUPS, prop::collection::btree_set(0..GROUPS, 0..3)), 1..12),
+            direct in prop::collection::btree_set(0..GROUPS, 0..3),
+        ) {
+            let mut w = World::new();
+            let root = w.root.clone();
+            let entity = id(&write(&mut w, "identity/entity", json!({"name": "e"})));
+            let ids: Vec<String> = (0..GROUPS)
+                .map(|g| {
+                    let members = if direct.contains(&g) { vec![entity.clone()] } else { vec![] };
+                    let body = json!({"name": format!("g{g}"), "policies": format!("p{g}"), "member_entity_ids": members});
+                    id(&write(&mut w, "identity/group", body))
+                })
+                .collect();
+            let mut members: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); GROUPS];
+            for (group, wanted) in steps {
+                let list: Vec<&String> = wanted.iter().map(|m| &ids[*m]).collect();
+                let path = format!("identity/group/id/{}", ids[group]);
+                let (code, _) = w.post(&path, &root, json!({"member_group_ids": list}));
+                let cyclic = !above(&members, group).is_disjoint(&wanted);
+                prop_assert_eq!(code, if cyclic { Code::Invalid } else { Code::NoContent });
+                if !cyclic {
+                    members[group] = wanted;
+                }
+            }
+            let mut all = BTreeSet::new();
+            for g in &direct {
+                all.extend(above(&members, *g));
+            }
+            let page = read(&mut w, &format!("identity/entity/id/{entity}"));
+            let shown = |field: &str| -> BTreeSet<String> {
+                page[field].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+            };
+            let named = |set: &BTreeSet<usize>| set.iter().map(|g| ids[*g].clone()).collect::<BTreeSet<_>>();
+            prop_assert_eq!(shown("group_ids"), named(&all));
+            prop_assert_eq!(shown("direct_group_ids"), named(&direct));
+            let policies = w.write(|txn, _| {
+                super::super::Identity::of(txn, ringfence_base::NsId::ROOT, &entity).unwrap().unwrap().policies
+            });
+            prop_assert_eq!(policies, all.iter().map(|g| format!("p{g}")).collect::<Vec<_>>());
+        }
+    }
+}
