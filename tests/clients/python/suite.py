@@ -460,7 +460,7 @@ class Identity(Case):
         mount, accessor, user, entity = self.person()
         rule = name("rule")
         method = self.root.write("identity/mfa/method/totp", issuer="ringfence", algorithm="SHA256", digits=8,
-                                 period=3600)["data"]["method_id"]
+                                 period=120)["data"]["method_id"]
         made = self.root.write("identity/mfa/method/totp/admin-generate", method_id=method, entity_id=entity)["data"]
         self.root.write(f"identity/mfa/login-enforcement/{rule}", mfa_method_ids=[method],
                         auth_method_accessors=[accessor])
