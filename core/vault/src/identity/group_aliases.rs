@@ -123,7 +123,8 @@ fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     Response::json(shown).done()
 }
 
-/// The memberships that logins by this alias made end at the next login of each member at that mount.
+/// The memberships that logins by this alias made count no more from the next request on; their rows go at the next login
+/// of each member at that mount.
 fn delete(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     if let Some(mut g) = find(cx, args.str("id"))?
         && let Some(a) = g.alias.take()

@@ -1,7 +1,7 @@
 //! What an entity means at this very request: its policies, the groups it is in, and the values that templates may
 //! name. Read anew whenever entities, groups or memberships changed; everything it rests on is in the read set.
 
-use super::model::{self, Entity, Group, Ref};
+use super::model::{self, BY_HAND, Entity, Group, Ref};
 use crate::namespace::Namespace;
 use crate::tables::{self, IndexKind};
 use ringfence_barrier::Txn;
@@ -55,18 +55,23 @@ impl Memberships {
     pub fn of(txn: &mut Txn<'_>, member: &Ref) -> Result<Memberships, Error> {
         let mut found = Memberships::default();
         let mut seen = BTreeSet::new();
-        let mut next: Vec<(Ref, bool)> = Vec::new();
-        for (group, _) in model::groups_of(txn, member)? {
-            next.push((group, true));
+        let mut next: Vec<(Ref, MountId, bool)> = Vec::new();
+        for (group, by) in model::groups_of(txn, member)? {
+            next.push((group, by, true));
         }
-        while let Some((at, direct)) = next.pop() {
-            if !seen.insert(at.clone()) {
+        while let Some((at, by, direct)) = next.pop() {
+            if seen.contains(&at) {
                 continue;
             }
             // a row may outlive its group for a moment
             let Some(group) = model::load_group(txn, at.ns, &at.id)? else { continue };
-            for (parent, _) in model::groups_of(txn, &at)? {
-                next.insert(0, (parent, false));
+            // what a login decided holds while the group has an alias at that mount
+            if by != BY_HAND && group.alias.as_ref().is_none_or(|a| a.mount != by) {
+                continue;
+            }
+            seen.insert(at.clone());
+            for (parent, by) in model::groups_of(txn, &at)? {
+                next.insert(0, (parent, by, false));
             }
             match direct {
                 true => found.direct.push(group),

@@ -293,6 +293,12 @@ fn external_groups_follow_logins_and_renewals() {
     // a login without the group ends the membership for the tokens made before, too
     login(&mut w, "ann", json!({}));
     assert!(!may(&mut w, "ops", &token));
+    // nor does it outlive the alias that it rests on
+    login(&mut w, "ann", json!({"groups": "ops-team"}));
+    assert!(may(&mut w, "ops", &token));
+    let root = w.root.clone();
+    assert_eq!(w.delete(&format!("identity/group-alias/id/{}", id(&alias)), &root).0, Code::NoContent);
+    assert!(!may(&mut w, "ops", &token));
     // memberships by hand are none of a login's business
     let hand = json!({"name": "hand", "policies": "p-ops", "member_entity_ids": auth["entity_id"]});
     write(&mut w, "identity/group", hand);
