@@ -1,6 +1,7 @@
 //! Black-box tests: the real binary, driven over HTTP and by its own command line, and the house rules as a program.
 
 mod audit;
+mod contention;
 mod crash;
 mod database;
 mod databases;
@@ -9,6 +10,7 @@ mod hostile;
 mod identity;
 mod listen;
 mod mfa;
+mod seen;
 mod server;
 mod start;
 mod tidy;

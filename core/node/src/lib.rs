@@ -13,12 +13,14 @@ pub mod seal;
 pub mod shard;
 pub mod snapshot;
 pub mod status;
+pub mod tip;
 pub mod work;
 
 pub use cell::{Cell, Facts};
-pub use checkpoint::{FileFault, FileOp};
+pub use checkpoint::{FileFault, FileOp, Packed};
 pub use owner::{Found, Gauges, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use shard::{Settled, Shard, ShardIn, ShardOut, Ticket};
+pub use tip::{TipCall, TipDone};
 
 // what the edge needs of the floors below; `server` imports nothing else of `core/`
 pub use ringfence_base::{Code, limit};
