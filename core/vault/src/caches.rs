@@ -114,17 +114,31 @@ impl Caches {
         for name in names {
             txn.guard(&tables::policy(ns, tables::POLICY_ACL, name));
         }
-        if let Some(acl) = self.acls.get(&ns).and_then(|of_ns| of_ns.get(names))
+        for external in identity.external.iter() {
+            for name in &external.policies {
+                txn.guard(&tables::policy(external.ns, tables::POLICY_ACL, name));
+            }
+        }
+        if identity.external.is_empty()
+            && let Some(acl) = self.acls.get(&ns).and_then(|of_ns| of_ns.get(names))
             && still_valid(acl, now)
         {
             return Ok(acl.clone());
         }
-        let mut templated = false;
+        // what other namespaces lend is of this identity only, as a template's values are
+        let mut templated = !identity.external.is_empty();
         let mut parsed = Vec::with_capacity(names.len());
         for name in names {
             if let Some(p) = self.policy(txn, ns, name)? {
                 templated |= p.is_templated();
-                parsed.push(p);
+                parsed.push((ns_path, p));
+            }
+        }
+        for external in identity.external.iter() {
+            for name in &external.policies {
+                if let Some(p) = self.policy(txn, external.ns, name)? {
+                    parsed.push((external.path.as_str(), p));
+                }
             }
         }
         let key = templated.then(|| TemplatedKey {
@@ -142,7 +156,7 @@ impl Caches {
         let root = names.iter().any(|n| n == "root");
         let acl = Rc::new(match root {
             true => Acl::root(),
-            false => Acl::compile(parsed.iter().map(|p| (ns_path, &**p)), template.as_source(), now),
+            false => Acl::compile(parsed.iter().map(|(path, p)| (*path, &**p)), template.as_source(), now),
         });
         match key {
             Some(k) => {
@@ -162,7 +176,8 @@ impl Caches {
         Ok(acl)
     }
 
-    /// The identity of a token's entity, as [`Identity::of`] reads it; the entity is in the read set either way.
+    /// The identity of a token's entity, as [`Identity::of`] reads it; what it rests on is in the read set either
+    /// way.
     pub fn identity(&mut self, txn: &mut Txn<'_>, ns: NsId, entity_id: &str) -> Result<Option<Identity>, Error> {
         if entity_id.is_empty() {
             return Ok(Some(Identity::default()));
@@ -174,7 +189,7 @@ impl Caches {
         }
         let of_ns = self.identities.entry(ns).or_default();
         if let Some(known) = of_ns.get(entity_id) {
-            txn.guard(&tables::entity(ns, entity_id));
+            known.guard(txn);
             return Ok(Some(known.clone()));
         }
         let found = Identity::of(txn, ns, entity_id)?;

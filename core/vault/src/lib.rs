@@ -13,6 +13,7 @@ mod known;
 pub mod lease;
 pub mod list_filter;
 pub mod lockout;
+pub mod mfa;
 pub mod mount;
 pub mod namespace;
 pub mod namespace_reroute;

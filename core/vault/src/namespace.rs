@@ -198,3 +198,17 @@ mod tests {
         }
     }
 }
+
+/// A namespace and those above it, nearest first.
+pub fn lineage(router: &crate::mount::Router, ns: NsId, path: &str) -> Vec<NsId> {
+    let mut out = vec![ns];
+    let mut path = path;
+    while !path.is_empty() {
+        path = match path.trim_end_matches('/').rfind('/') {
+            Some(slash) => &path[..=slash],
+            None => "",
+        };
+        out.extend(router.namespace(path).map(|n| n.id));
+    }
+    out
+}

@@ -762,7 +762,9 @@ impl Context<'_> {
 
     /// A refusal: nothing the handler wrote stays; the lines are written all the same.
     fn refuse(&self, pass: &mut Pass<'_>, txn: &mut Txn<'_>, stage: &Stage<'_>, caller: &Caller, e: Error) -> Ran {
-        txn.discard_writes();
+        if !e.keeps_writes {
+            txn.discard_writes();
+        }
         let mut cause = e.cause.clone();
         if let Err(again) = self.revoke_spent(pass, txn, caller) {
             cause = again.cause.or(cause);

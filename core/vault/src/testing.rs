@@ -543,6 +543,8 @@ static DOOR: Table = Table {
             Field::seconds("period", "Period."),
             Field::int("num_uses", "Uses."),
             Field::new("meta", Kind::KvPairs, "Metadata."),
+            Field::str("alias", "Name of the alias, if not the name."),
+            Field::list("groups", "External groups."),
         ])
         .login()
         .write(door_login)],
@@ -554,7 +556,11 @@ fn door_login(_: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         display_name: name.clone(),
         policies: args.list("policies"),
         metadata: args.opt_pairs("meta").unwrap_or_default(),
-        alias: Some(Alias { name, ..Alias::default() }),
+        alias: Some(Alias {
+            name: args.opt_str("alias").map_or(name, str::to_owned),
+            metadata: args.opt_pairs("meta").unwrap_or_default(),
+        }),
+        group_aliases: args.list("groups").into_iter().map(|name| Alias { name, ..Alias::default() }).collect(),
         ttl: args.seconds("ttl"),
         max_ttl: args.seconds("max_ttl"),
         period: args.seconds("period"),

@@ -15,6 +15,8 @@ import unittest
 import warnings
 
 import hvac
+import jwt
+import pyotp
 from hvac import exceptions as errors
 
 ADDRESS = os.environ["VAULT_ADDR"]
@@ -365,6 +367,116 @@ class Userpass(Case):
         self.root.sys.disable_auth_method(mount)
         with self.assertRaises(errors.Forbidden):
             user.auth.token.lookup_self()
+
+
+class Identity(Case):
+    def person(self):
+        """A user with an entity: mount, accessor, a client that logged in, id of the entity."""
+        mount = self.method("userpass")
+        self.root.auth.userpass.create_or_update_user("ann", "pw", mount_point=mount)
+        user = client(None)
+        entity = user.auth.userpass.login("ann", "pw", mount_point=mount)["auth"]["entity_id"]
+        self.addCleanup(self.root.secrets.identity.delete_entity, entity)
+        return mount, self.root.sys.list_auth_methods()["data"][f"{mount}/"]["accessor"], user, entity
+
+    def test_entities_and_aliases(self):
+        store = self.root.secrets.identity
+        _, accessor, _, _ = self.person()
+        who = name("entity")
+        made = store.create_or_update_entity(name=who, metadata={"team": "blue"}, policies=["a"])["data"]
+        self.assertEqual(store.create_or_update_entity_by_name(name=who, metadata={"team": "red"}).status_code, 204)
+        page = store.read_entity(entity_id=made["id"])["data"]
+        self.assertEqual((page["name"], page["metadata"], page["policies"]), (who, {"team": "red"}, ["a"]))
+        self.assertIn(who, store.list_entities_by_name()["data"]["keys"])
+        self.assertIn(made["id"], store.list_entities()["data"]["keys"])
+        alias = store.create_or_update_entity_alias(name="bob", canonical_id=made["id"], mount_accessor=accessor)["data"]
+        found = store.lookup_entity(alias_name="bob", alias_mount_accessor=accessor)["data"]
+        self.assertEqual((found["id"], found["aliases"][0]["id"]), (made["id"], alias["id"]))
+        self.assertEqual(store.read_entity_alias(alias_id=alias["id"])["data"]["mount_type"], "userpass")
+        self.assertIn(alias["id"], store.list_entity_aliases()["data"]["keys"])
+        self.assertEqual(store.lookup_entity(name="nobody").status_code, 204)
+        self.refused(errors.InvalidRequest, "policies cannot contain root",
+                     store.create_or_update_entity, name=who, policies=["Root "])
+        store.delete_entity_alias(alias_id=alias["id"])
+        store.delete_entity_by_name(name=who)
+        with self.assertRaises(errors.InvalidPath):
+            store.read_entity_by_name(name=who)
+
+    def test_merging(self):
+        store = self.root.secrets.identity
+        _, _, _, entity = self.person()
+        to = store.create_or_update_entity(name=name("to"))["data"]["id"]
+        self.addCleanup(store.delete_entity, to)
+        store.merge_entities(from_entity_ids=[entity], to_entity_id=to)
+        self.assertEqual(store.read_entity(entity_id=to)["data"]["merged_entity_ids"], [entity])
+
+    def test_groups(self):
+        store = self.root.secrets.identity
+        _, accessor, user, entity = self.person()
+        policy = self.policy('path "identity/group/name/*" { capabilities = ["read"] }')
+        inner, outer, outside = name("in"), name("out"), name("ext")
+        group = store.create_or_update_group(name=inner, member_entity_ids=[entity])["data"]["id"]
+        store.create_or_update_group(name=outer, member_group_ids=[group], policies=[policy])
+        mine = user.secrets.identity
+        self.assertEqual(mine.read_group_by_name(name=inner)["data"]["member_entity_ids"], [entity])
+        self.assertEqual(mine.read_group_by_name(name=outer)["data"]["member_group_ids"], [group])
+        self.assertEqual(user.auth.token.lookup_self()["data"]["identity_policies"], [policy])
+        self.assertEqual(store.lookup_group(name=inner)["data"]["id"], group)
+        store.update_group(group_id=group, name=inner, member_entity_ids=[])
+        with self.assertRaises(errors.Forbidden):
+            mine.read_group_by_name(name=inner)
+        external = store.create_or_update_group(name=outside, group_type="external")["data"]["id"]
+        alias = store.create_or_update_group_alias(name="x", mount_accessor=accessor, canonical_id=external)["data"]["id"]
+        self.assertEqual(store.read_group_alias(alias_id=alias)["data"]["canonical_id"], external)
+        self.assertIn(alias, store.list_group_aliases()["data"]["keys"])
+        for one in (inner, outer, outside):
+            store.delete_group_by_name(name=one)
+
+    def test_identity_tokens(self):
+        store = self.root.secrets.identity
+        _, _, user, entity = self.person()
+        policy = self.policy('path "identity/oidc/token/*" { capabilities = ["read"] }')
+        store.update_entity(entity_id=entity, policies=[policy], metadata={"team": "blue"})
+        published = f"{ADDRESS}/v1/identity/oidc/.well-known/keys"
+        for algorithm in ("RS256", "ES384", "EdDSA"):
+            key, role = name("key"), name("role")
+            store.create_named_key(name=key, algorithm=algorithm, allowed_client_ids=["*"])
+            store.create_or_update_role(name=role, key=key, client_id=role, ttl="1h",
+                                        template='{"team": {{identity.entity.metadata.team}}}')
+            token = user.secrets.identity.generate_signed_id_token(name=role)["data"]["token"]
+            public = jwt.PyJWKClient(published).get_signing_key_from_jwt(token).key
+            claims = jwt.decode(token, public, algorithms=[algorithm], audience=role)
+            self.assertEqual((claims["sub"], claims["team"], claims["namespace"]), (entity, "blue", "root"))
+            self.assertTrue(store.introspect_signed_id_token(token=token, client_id=role)["active"])
+            store.rotate_named_key(name=key, verification_ttl="1h")
+            jwt.decode(token, jwt.PyJWKClient(published).get_signing_key_from_jwt(token).key,
+                       algorithms=[algorithm], audience=role)
+            self.refused(errors.InvalidRequest, "currently referenced by these roles", store.delete_named_key, name=key)
+            store.delete_role(name=role)
+            store.delete_named_key(name=key)
+        self.assertTrue(store.read_well_known_configurations()["jwks_uri"].endswith("/keys"))
+
+    def test_a_second_factor(self):
+        mount, accessor, user, entity = self.person()
+        rule = name("rule")
+        method = self.root.write("identity/mfa/method/totp", issuer="ringfence", algorithm="SHA256", digits=8,
+                                 period=120)["data"]["method_id"]
+        made = self.root.write("identity/mfa/method/totp/admin-generate", method_id=method, entity_id=entity)["data"]
+        self.root.write(f"identity/mfa/login-enforcement/{rule}", mfa_method_ids=[method],
+                        auth_method_accessors=[accessor])
+        codes = pyotp.parse_uri(made["url"])
+        login = client(None).auth.userpass.login("ann", "pw", mount_point=mount, use_token=False)["auth"]
+        self.assertEqual(login["client_token"], "")
+        request = login["mfa_requirement"]["mfa_request_id"]
+        code = codes.now()
+        validate = client(None).write
+        self.refused(errors.Forbidden, "failed to satisfy enforcement", validate, "sys/mfa/validate",
+                     mfa_request_id=request, mfa_payload={method: [" " + code]})
+        auth = validate("sys/mfa/validate", mfa_request_id=request, mfa_payload={method: [code]})["auth"]
+        self.assertEqual(auth["entity_id"], entity)
+        self.assertTrue(client(auth["client_token"]).is_authenticated())
+        self.root.delete(f"identity/mfa/login-enforcement/{rule}")
+        self.root.delete(f"identity/mfa/method/totp/{method}")
 
 
 class Approle(Case):

@@ -31,7 +31,7 @@ use crate::identity;
 use crate::mount::{MountEntry, Router};
 use crate::namespace::Namespace;
 use crate::pipeline::Pass;
-use crate::tables::{self, Hash};
+use crate::tables::{self, Hash, IndexKind};
 use crate::token::check;
 use crate::token::mint;
 use ringfence_barrier::Txn;
@@ -816,11 +816,26 @@ fn forget_aliases(txn: &mut Txn<'_>, mount: MountId) -> Result<Found, Error> {
     for (key, plain) in txn.scan(&prefix, None, MAX_ROWS)? {
         let id = String::from_utf8_lossy(&plain.bytes).into_owned();
         if let Some(mut e) = identity::load(txn, entry.ns, &id)? {
+            for alias in e.aliases.iter().filter(|a| a.mount == mount) {
+                txn.delete(&tables::identity_index(entry.ns, IndexKind::EntityAlias, alias.id.as_bytes()));
+            }
             e.aliases.retain(|a| a.mount != mount);
             identity::save(txn, &e);
         }
         txn.delete(&key);
-        tally.add(2);
+        tally.add(3);
+    }
+    let prefix = [&[tables::GROUP_ALIAS][..], &mount.0.to_be_bytes()].concat();
+    for (key, plain) in txn.scan(&prefix, None, MAX_ROWS)? {
+        let id = String::from_utf8_lossy(&plain.bytes).into_owned();
+        if let Some(mut g) = identity::model::load_group(txn, entry.ns, &id)?
+            && let Some(alias) = g.alias.take()
+        {
+            txn.delete(&tables::identity_index(entry.ns, IndexKind::GroupAlias, alias.id.as_bytes()));
+            identity::model::save_group(txn, &g);
+        }
+        txn.delete(&key);
+        tally.add(3);
     }
     Ok(tally.found())
 }
@@ -875,7 +890,8 @@ fn clear_namespace(
     if tally.rows > 0 {
         return Ok(tally.found());
     }
-    let rest: Vec<Vec<u8>> = tables::OF_NAMESPACE.iter().map(|t| at(*t)).collect();
+    let mut rest: Vec<Vec<u8>> = tables::OF_NAMESPACE.iter().map(|t| at(*t)).collect();
+    rest.extend(tables::IDENTITY_BY_NAMESPACE.map(at));
     let found = clear_prefixes(txn, &rest);
     if found.is_nothing() {
         Namespace::remove(txn, ns);

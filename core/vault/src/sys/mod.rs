@@ -27,6 +27,7 @@ pub mod wrapping;
 #[cfg(test)]
 mod tests;
 
+use crate::identity::IdentityStore;
 use crate::tables;
 use crate::token::TokenStore;
 pub use bootstrap::{FirstRecords, cluster_facts, first_records, note_version};
@@ -60,7 +61,7 @@ const TOPICS: [&[Path]; 19] = [
     quotas::PATHS,
     raw::PATHS,
     crate::help::PATHS,
-    &[],
+    crate::mfa::validate::PATHS,
 ];
 
 const COUNT: usize = {
@@ -107,7 +108,10 @@ impl Engine for SystemBackend {
 
 /// Adds this floor's own engines: the system backend and the token store.
 pub fn register(registry: &mut Registry) {
-    registry.add("system", Box::new(SystemBackend)).add("token", Box::new(TokenStore));
+    registry
+        .add("system", Box::new(SystemBackend))
+        .add("token", Box::new(TokenStore))
+        .add("identity", Box::new(IdentityStore));
 }
 
 /// Reads a record of the configuration table.
