@@ -2,13 +2,16 @@
 //! handlers over one transaction; none knows of another, of the vault floor, of a socket or of a clock.
 //!
 //! The vault floor takes [`registry`] and calls what its router finds there. Shared by the engines of this crate are
-//! only the fields that every auth method has ([`tokenutil`]), address ranges ([`cidr`]) and list pages ([`page`]).
+//! only the fields that every auth method has ([`tokenutil`]), address ranges ([`cidr`]), list pages ([`page`]), the
+//! signed tokens of others ([`jose`]) and questions to the outside world ([`outside`]).
 
 pub mod auth;
 pub mod cidr;
 pub mod cubbyhole;
+pub mod jose;
 pub mod kv1;
 pub mod kv2;
+pub mod outside;
 pub mod page;
 pub mod tokenutil;
 
@@ -25,7 +28,9 @@ pub fn registry() -> Registry {
         .add("kv-v2", Box::new(kv2::Kv2))
         .add("cubbyhole", Box::new(cubbyhole::Cubbyhole))
         .add("userpass", Box::new(auth::userpass::Userpass))
-        .add("approle", Box::new(auth::approle::Approle));
+        .add("approle", Box::new(auth::approle::Approle))
+        .add("jwt", Box::new(auth::jwt::Jwt))
+        .add("oidc", Box::new(auth::jwt::Jwt));
     r
 }
 
@@ -59,6 +64,8 @@ mod tests {
             (Class::Secret, "cubbyhole", None, "cubbyhole"),
             (Class::Auth, "userpass", None, "userpass"),
             (Class::Auth, "approle", None, "approle"),
+            (Class::Auth, "jwt", None, "jwt"),
+            (Class::Auth, "oidc", None, "oidc"),
         ] {
             assert_eq!(r.find(class, kind, version).map(|e| e.name), Some(name));
         }

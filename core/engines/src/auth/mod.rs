@@ -1,4 +1,5 @@
 //! Auth methods: they prove who a client is and say what its token may be; the vault floor makes the token.
 
 pub mod approle;
+pub mod jwt;
 pub mod userpass;
