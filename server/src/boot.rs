@@ -8,8 +8,9 @@ use crate::disk::Directory;
 use crate::facts::Facts;
 use crate::ports;
 use crate::reload::{self, Reloader};
-use crate::rt::{self, DriverWish, MemoryLock, Options, Pool, channel};
+use crate::rt::{self, DriverWish, MemoryLock, Options, channel};
 use crate::shard::{Core, OwnerCore, Published, Storage, ToOwner, ToShard};
+use crate::side::Threads;
 use crate::telemetry::metrics::{Metrics, Naming};
 use crate::telemetry::{self, Level};
 use ringfence_node::{Found, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
@@ -313,7 +314,7 @@ fn start(
 ) -> Result<i32, String> {
     let vault = Arc::new(Vault { registry: ringfence_node::registry(), settings: plan.settings.clone() });
     let stopping = Arc::new(AtomicBool::new(false));
-    let pool = Arc::new(Pool::new("side", 4));
+    let threads = Threads::new();
     let metrics = Metrics::new(plan.cores as usize);
     metrics.set_naming(Naming::of(&plan.config.telemetry));
     let (to_owner, owner_inlet) = channel::unbounded::<ToOwner>();
@@ -332,7 +333,7 @@ fn start(
     let reloader = Arc::new(Reloader::new(args.clone(), env.clone(), listeners.clone(), to_shards.clone()));
     let ca_file = plan.dev_tls.as_ref().map(DevTls::ca_file);
     let shared =
-        Shared { vault, stopping, pool, to_owner, to_shards: to_shards.clone(), listeners, metrics, reloader };
+        Shared { vault, stopping, threads, to_owner, to_shards: to_shards.clone(), listeners, metrics, reloader };
 
     let (started_tx, started_rx) = mpsc::channel::<Result<Arc<Published>, String>>();
     let (ready_tx, ready_rx) = mpsc::channel::<()>();
@@ -359,7 +360,7 @@ fn start(
             published.clone(),
             core0.to_shards.clone(),
             core0.to_owner.clone(),
-            core0.pool.clone(),
+            core0.threads.clone(),
             core0.metrics.clone(),
         );
         let (core, gate) = match core0.core(ShardId(0), published.clone(), first_inlet) {
@@ -429,7 +430,7 @@ struct Shared {
     metrics: Metrics,
     vault: Arc<Vault>,
     stopping: Arc<AtomicBool>,
-    pool: Arc<Pool>,
+    threads: Arc<Threads>,
     to_owner: channel::Sender<ToOwner>,
     to_shards: Vec<channel::Sender<ToShard>>,
     listeners: Vec<Listener>,
@@ -450,7 +451,7 @@ impl Shared {
             self.vault.clone(),
             published,
             self.to_owner.clone(),
-            self.pool.clone(),
+            self.threads.clone(),
             Rc::new(move |name, argument| facts.answer(name, argument)),
             self.metrics.core(id.0 as usize),
         );

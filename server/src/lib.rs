@@ -18,5 +18,6 @@ mod ports;
 mod reload;
 pub mod rt;
 pub mod shard;
+pub mod side;
 pub mod telemetry;
 pub mod tls;

@@ -29,6 +29,8 @@ pub fn registry() -> Registry {
         .add("cubbyhole", Box::new(cubbyhole::Cubbyhole))
         .add("userpass", Box::new(auth::userpass::Userpass))
         .add("approle", Box::new(auth::approle::Approle))
+        .add("kubernetes", Box::new(auth::kubernetes::Kubernetes))
+        .add("cert", Box::new(auth::cert::Cert))
         .add("jwt", Box::new(auth::jwt::Jwt))
         .add("oidc", Box::new(auth::jwt::Jwt));
     r
@@ -64,6 +66,8 @@ mod tests {
             (Class::Secret, "cubbyhole", None, "cubbyhole"),
             (Class::Auth, "userpass", None, "userpass"),
             (Class::Auth, "approle", None, "approle"),
+            (Class::Auth, "kubernetes", None, "kubernetes"),
+            (Class::Auth, "cert", None, "cert"),
             (Class::Auth, "jwt", None, "jwt"),
             (Class::Auth, "oidc", None, "oidc"),
         ] {

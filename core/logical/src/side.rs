@@ -112,6 +112,8 @@ pub struct HttpAsk {
     /// The server may give the answer (or the failure) that the same question got so many seconds ago at most;
     /// 0 = never.
     pub fresh_s: u32,
+    /// How often to ask again if there is no answer, or one that says that the server failed.
+    pub retries: u8,
 }
 
 impl HttpAsk {
@@ -130,6 +132,7 @@ impl HttpAsk {
             ca_file: None,
             bearer_file: None,
             fresh_s: 0,
+            retries: 0,
         }
     }
 

@@ -25,7 +25,7 @@ pub use ringfence_base::{Code, limit};
 pub use ringfence_crypto::Provider;
 pub use ringfence_logical::args::parse_bool;
 pub use ringfence_logical::side::perform;
-pub use ringfence_logical::{Error, Map, Operation, OwnerOp, Raw, SideOp, SideResult};
+pub use ringfence_logical::{Error, HttpAnswer, HttpAsk, Map, Operation, OwnerOp, Raw, SideOp, SideResult};
 pub use ringfence_policy::hcl;
 pub use ringfence_raft as raft;
 pub use ringfence_store as store;

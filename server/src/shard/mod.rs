@@ -9,7 +9,8 @@ pub use published::Published;
 
 use crate::audit::Sinks;
 use crate::rt::channel::{self, Answer, Sender};
-use crate::rt::{self, OsEntropy, Pool};
+use crate::rt::{self, OsEntropy};
+use crate::side::Threads;
 use crate::telemetry::metrics::CoreMetrics;
 use crate::telemetry::{self, Level};
 use ringfence_base::Now;
@@ -17,7 +18,6 @@ use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
     Call, Code, Error, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
-    perform,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ pub struct Core {
     published: Arc<Published>,
     owner: Sender<ToOwner>,
     sinks: Sinks,
-    pool: Arc<Pool>,
+    threads: Arc<Threads>,
     facts: FactsOf,
     /// What this core counts.
     pub metrics: CoreMetrics,
@@ -99,7 +99,7 @@ impl Core {
         vault: Arc<Vault>,
         published: Arc<Published>,
         owner: Sender<ToOwner>,
-        pool: Arc<Pool>,
+        threads: Arc<Threads>,
         facts: FactsOf,
         metrics: CoreMetrics,
     ) -> Rc<Core> {
@@ -115,7 +115,7 @@ impl Core {
             published,
             owner,
             sinks: Sinks::new(),
-            pool,
+            threads,
             facts,
             metrics,
         })
@@ -240,9 +240,9 @@ impl Core {
                     ShardOut::Control(ticket, call) => self.to_owner(ToOwner::Control(self.id, ticket, call)),
                     ShardOut::Withdrawn(sequence) => self.to_owner(ToOwner::Withdrawn(self.id, sequence)),
                     ShardOut::Side(ticket, op) => {
-                        let (core, pool) = (self.clone(), self.pool.clone());
+                        let core = self.clone();
                         rt::spawn_local(async move {
-                            let result = pool.run(move || perform(&op)).await;
+                            let result = core.threads.perform(op).await;
                             core.step(ShardIn::SideDone(ticket, result));
                             core.dispatch(None);
                         });
