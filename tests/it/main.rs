@@ -6,5 +6,6 @@ mod harness;
 mod hostile;
 mod listen;
 mod server;
+mod signin;
 mod start;
 mod tidy;

@@ -309,7 +309,7 @@ pub fn holds(haystack: &[u8], needle: &str) -> bool {
 pub mod signer {
     use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
     use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::rsa::{KeySize, PublicKeyComponents};
+    use aws_lc_rs::rsa::KeySize;
     use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
     use aws_lc_rs::{hmac, rsa};
     use base64::Engine as _;
@@ -386,8 +386,11 @@ pub mod signer {
             let text = |b: &[u8]| URL_SAFE_NO_PAD.encode(b);
             let mut jwk = match &self.pair {
                 Pair::Rsa(pair) => {
-                    let parts = PublicKeyComponents::<Vec<u8>>::from(pair.public_key());
-                    json!({"kty": "RSA", "n": text(&parts.n), "e": text(&parts.e)})
+                    use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
+                    let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+                    let spki = SubjectPublicKeyInfo::from_der(der.as_ref()).unwrap().1;
+                    let Ok(x509_parser::public_key::PublicKey::RSA(key)) = spki.parsed() else { panic!("an RSA key") };
+                    json!({"kty": "RSA", "n": text(key.modulus), "e": text(key.exponent)})
                 }
                 Pair::Ec(pair, curve) => {
                     let point = &pair.public_key().as_ref()[1..];
