@@ -200,7 +200,7 @@ fn service_accounts_log_in_by_token_review() {
 
 /// The user and the provider in one: whoever authorises is let back at once.
 #[test]
-fn the_browser_comes_back_to_the_command_line() {
+fn the_code_flow_through_a_provider() {
     let mut s = Server::ready("oidc");
     let signer = Arc::new(Signer::new("op"));
     let nonces = Arc::new(Mutex::new(String::new()));
@@ -232,42 +232,30 @@ fn the_browser_comes_back_to_the_command_line() {
         &s.root,
         &json!({"user_claim": "sub", "allowed_redirect_uris": "http://localhost:8250/oidc/callback", "token_policies": "web"}),
     ));
-    let callback_port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-    let mut cli = Command::new(binary())
-        .args(["login", "-method=oidc", "-token-only", "skip_browser=true", &format!("port={callback_port}")])
-        .env("VAULT_ADDR", format!("http://127.0.0.1:{}", s.port))
-        .env("HOME", &s.scratch.0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command line runs");
-    let mut told = BufReader::new(cli.stderr.take().expect("its errors"));
-    let mut url = String::new();
-    while !url.contains("/auth?") {
-        url.clear();
-        assert!(told.read_line(&mut url).expect("a line") > 0, "no address was told");
-    }
-    let query: Vec<(String, String)> = url.trim().split_once('?').expect("a query").1.split('&')
-        .filter_map(|p| p.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let of = |name: &str| query.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()).unwrap_or_default();
+    let begun = good(s.put(
+        "auth/oidc/oidc/auth_url",
+        "",
+        &json!({"redirect_uri": "http://localhost:8251/oidc/callback", "client_nonce": "mine"}),
+    ));
+    let url = begun["data"]["auth_url"].as_str().expect("a URL").to_owned();
+    assert!(url.starts_with(&format!("{provider}/auth?")), "{url}");
+    let of = |name: &str| {
+        let all = url.split_once('?').expect("a query").1.split('&').filter_map(|p| p.split_once('='));
+        all.filter(|(k, _)| *k == name).map(|(_, v)| v.to_owned()).next().unwrap_or_default()
+    };
     *nonces.lock().expect("nonce") = of("nonce");
-    assert_eq!(of("redirect_uri"), format!("http%3A%2F%2Flocalhost%3A{callback_port}%2Foidc%2Fcallback"));
-    let mut browser = std::net::TcpStream::connect(("127.0.0.1", callback_port)).expect("the callback");
-    write!(browser, "GET /oidc/callback?code=c0de&state={} HTTP/1.1\r\nHost: localhost\r\n\r\n", of("state")).expect("sent");
-    let mut page = String::new();
-    let _ = browser.read_to_string(&mut page);
-    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
-    let out = cli.wait_with_output().expect("it ends");
-    let token = String::from_utf8_lossy(&out.stdout).trim().to_owned();
-    assert!(out.status.success() && token.starts_with("hvs."), "{token}");
+    let back = |s: &Server, nonce: &str| {
+        s.get(&format!("auth/oidc/oidc/callback?code=c0de&state={}&client_nonce={nonce}", of("state")), "")
+    };
+    refused(&back(&s, "other"), 400, "Vault login failed. invalid client_nonce");
+    let token = good(back(&s, "mine"))["auth"]["client_token"].as_str().expect("a token").to_owned();
     assert_eq!(good(s.get("auth/token/lookup-self", &token))["data"]["display_name"], "oidc-alice");
     // the state is spent, also after a restart
+    refused(&back(&s, "mine"), 400, "Vault login failed. Expired or missing OAuth state.");
     s.kill();
     s.start();
     s.unseal();
-    let again = s.get(&format!("auth/oidc/oidc/callback?code=c0de&state={}", of("state")), "");
-    assert_eq!(again.status, 400, "{:?}", again.errors());
+    refused(&back(&s, "mine"), 400, "Vault login failed. Expired or missing OAuth state.");
 }
 
 /// A development server with TLS, and the command line against it.
