@@ -6,8 +6,9 @@
 //! engine's, every bare append as long as what a write adds to the log. The data directory is below the target
 //! directory, on the real disk.
 //!
-//! `cargo bench -p ringfence-benches --bench http [-- [--quick] [--secrets N] [--rounds N] [--only reads|writes|logins]
-//! [--server PATH]]`; with a path, that binary is measured instead of this build.
+//! `cargo bench -p ringfence-benches --bench http [-- [--quick] [--secrets N] [--rounds N] [--only reads|writes|logins|checkpoint]
+//! [--connections N] [--server PATH]]`; with a path, that binary is measured instead of this build; `--connections` picks
+//! one row of the writes.
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -29,6 +30,9 @@ const SERVER_CPU: usize = 0;
 const LOAD_CPU: usize = 1;
 const CONNECTIONS: usize = 64;
 const WRITERS: [usize; 5] = [1, 4, 16, 64, 256];
+/// Log between two checkpoints where those are measured, and how long that is tried.
+const CHECKPOINT_LOG_BYTES: &str = "50000000";
+const CHECKPOINTS_FOR: Duration = Duration::from_secs(60);
 /// Zero-filled file of the bare appends, written round and round.
 const LOG_BYTES: u64 = 64 << 20;
 
@@ -50,6 +54,7 @@ fn main() {
         span: Duration::from_millis(if quick { 300 } else { 800 }),
         secrets: number("--secrets", 100_000),
         only: after("--only"),
+        writers: after("--connections").and_then(|n| n.parse().ok()).map_or(WRITERS.to_vec(), |n| vec![n]),
         server: after("--server"),
     };
     pin(LOAD_CPU);
@@ -67,6 +72,8 @@ struct Plan {
     span: Duration,
     secrets: u64,
     only: Option<String>,
+    /// Connections that write: all of [`WRITERS`], or these.
+    writers: Vec<usize>,
     server: Option<String>,
 }
 
@@ -143,6 +150,10 @@ impl Bench {
         if wants("logins") {
             self.logins();
         }
+        // fills the log for longer than the others take together
+        if self.plan.only.as_deref() == Some("checkpoint") {
+            self.checkpoints();
+        }
     }
 
     fn reads(&self) {
@@ -184,7 +195,7 @@ impl Bench {
         let bare = self.bare("write", &answer, Some(self.append_bytes));
         println!("\nDurable writes; one flush of a block takes {flush_us} us (median)");
         let mut rows = Vec::new();
-        for connections in WRITERS {
+        for &connections in &self.plan.writers {
             let (mut plain, mut served) =
                 (Load::connect(bare.addr, connections), Load::connect(self.server.addr, connections));
             let mut pair = [
@@ -198,7 +209,7 @@ impl Bench {
             rows.extend(pair);
         }
         table(&rows);
-        for (i, connections) in WRITERS.iter().enumerate() {
+        for (i, connections) in self.plan.writers.iter().enumerate() {
             let (bare, own) = (rows[2 * i].median(), rows[2 * i + 1].median());
             println!(
                 "{connections} connections: write / bare append: {:.2}{}; p99 {:.1} flush times",
@@ -207,6 +218,53 @@ impl Bench {
                 own.p99_us / f64::from(flush_us),
             );
         }
+    }
+
+    /// Writes while checkpoints come and go: short spans, told apart by what the checkpoint's directory shows at both of
+    /// their ends.
+    fn checkpoints(&self) {
+        let mut rows = [Row::new("writes, no checkpoint"), Row::new("writes beside a checkpoint")];
+        let mut load = Load::connect(self.server.addr, CONNECTIONS);
+        let mut next = self.writes(self.plan.secrets);
+        let (span, began) = (Duration::from_millis(100), Instant::now());
+        let enough = if self.plan.rounds > 3 { 60 } else { 20 };
+        let mut whole = 0u64;
+        while rows.iter().any(|row| row.samples.len() < enough) && began.elapsed() < CHECKPOINTS_FOR {
+            let before = self.checkpoint_runs();
+            let outcome = load.run(&mut next, Duration::ZERO, span, self.server.child.id());
+            if before == self.checkpoint_runs() {
+                rows[usize::from(before)].add(outcome);
+            }
+            whole = whole.max(self.checkpoint_files().iter().map(|(_, _, bytes)| bytes).sum());
+        }
+        println!("\nAt most {} MB of chunks, {CONNECTIONS} connections, spans of {span:?}", whole / 1_000_000);
+        println!("spans: {} without, {} with a checkpoint", rows[0].samples.len(), rows[1].samples.len());
+        if rows.iter().any(|row| row.samples.is_empty()) {
+            println!("too few spans of one kind: more --secrets make longer checkpoints");
+            return;
+        }
+        table(&rows);
+        let ratio = rows[1].median().per_second / rows[0].median().per_second;
+        println!("writes beside a checkpoint / without: {ratio:.2} (at least 0.67)");
+    }
+
+    /// Whether a chunk is younger than the manifest: the manifest is written last.
+    fn checkpoint_runs(&self) -> bool {
+        let files = self.checkpoint_files();
+        let manifest = files.iter().find(|(name, ..)| name == "manifest").map(|(_, at, _)| *at);
+        let chunk = files.iter().filter(|(name, ..)| name != "manifest").map(|(_, at, _)| *at).max();
+        chunk.is_some() && manifest < chunk
+    }
+
+    /// Name, time of the last write and size of the files of the checkpoint.
+    fn checkpoint_files(&self) -> Vec<(String, std::time::SystemTime, u64)> {
+        let Ok(entries) = std::fs::read_dir(self.dir.join("data/checkpoint")) else { return Vec::new() };
+        // a file may be renamed or removed while we look
+        let facts = |e: std::fs::DirEntry| {
+            let m = e.metadata().ok()?;
+            Some((e.file_name().into_string().ok()?, m.modified().ok()?, m.len()))
+        };
+        entries.flatten().filter_map(facts).collect()
     }
 
     fn logins(&self) {
@@ -335,7 +393,11 @@ struct Server {
 impl Server {
     /// Starts a server; a bare one says its port itself.
     fn spawn(program: &str, role: &[&str], port: Option<u16>) -> Server {
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        if std::env::args().any(|a| a == "checkpoint") {
+            command.env("RINGFENCE_CHECKPOINT_LOG_BYTES", CHECKPOINT_LOG_BYTES);
+        }
+        let mut child = command
             .args(role)
             .env("RINGFENCE_CORES", "1")
             .stdin(Stdio::null())

@@ -24,6 +24,9 @@ use std::time::Duration;
 /// After the signal to stop, calls under way may take this long.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// The least log between two checkpoints; below it a node would do little else.
+const MIN_CHECKPOINT_LOG_BYTES: u64 = 1 << 20;
+
 /// Everything that a core is started with.
 struct Plan {
     config: Config,
@@ -193,6 +196,7 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
         cluster_name: config.cluster_name.clone(),
         segment_bytes: if dev { 16 << 20 } else { 64 << 20 },
         memory_limit_bytes: memory_limit(env),
+        checkpoint_log_bytes: checkpoint_log_bytes(env),
         ..OwnerConfig::default()
     };
     Ok(Plan { config, settings, listeners, owner, cores, driver, dev_tls, warnings })
@@ -225,6 +229,12 @@ fn memory_limit(env: &BTreeMap<String, String>) -> u64 {
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     });
     total_kib.map_or(u64::MAX, |kib| kib * 1024 / 3 * 2)
+}
+
+/// Log after which a checkpoint is made: more is a longer start after a crash, less is more writing.
+fn checkpoint_log_bytes(env: &BTreeMap<String, String>) -> u64 {
+    let wished = env.get("RINGFENCE_CHECKPOINT_LOG_BYTES").and_then(|v| v.parse().ok());
+    wished.map_or(OwnerConfig::default().checkpoint_log_bytes, |n: u64| n.max(MIN_CHECKPOINT_LOG_BYTES))
 }
 
 fn default_api_addr(listeners: &[Listener]) -> String {

@@ -19,5 +19,6 @@ mod reload;
 pub mod rt;
 pub mod shard;
 pub mod side;
+mod sql;
 pub mod telemetry;
 pub mod tls;

@@ -36,7 +36,8 @@ fn serve(answer: impl Fn(&str, &Asked) -> (u16, String) + Send + Sync + 'static)
                 let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
                 let mut head = String::new();
                 while reader.read_line(&mut head).is_ok_and(|n| n > 2) {}
-                let length = head.to_lowercase().split("content-length: ").nth(1).and_then(|t| t.lines().next()?.parse().ok());
+                let length =
+                    head.to_lowercase().split("content-length: ").nth(1).and_then(|t| t.lines().next()?.parse().ok());
                 let mut body = String::new();
                 let _ = reader.take(length.unwrap_or(0)).read_to_string(&mut body);
                 let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -104,7 +105,11 @@ fn tokens_of_an_issuer_become_service_and_batch_tokens() {
     assert_eq!(bad.status, 400);
     assert!(bad.errors()[0].as_str().expect("a text").starts_with("error checking jwks URL: "), "{}", bad.errors());
     good(s.put("auth/jwt/config", &s.root, &json!({"jwks_url": format!("{issuer}/keys"), "default_role": "ci"})));
-    good(s.put("sys/policies/acl/ci", &s.root, &json!({"policy": "path \"sys/mounts\" { capabilities = [\"read\"] }"})));
+    good(s.put(
+        "sys/policies/acl/ci",
+        &s.root,
+        &json!({"policy": "path \"sys/mounts\" { capabilities = [\"read\"] }"}),
+    ));
     let role = |kind: &str| {
         json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": "vault", "token_policies": "ci",
             "groups_claim": "groups", "token_type": kind, "token_ttl": "10m", "token_bound_cidrs": "127.0.0.0/8"})
@@ -169,7 +174,11 @@ fn service_accounts_log_in_by_token_review() {
     });
     good(s.put("sys/auth/kubernetes", &s.root, &json!({"type": "kubernetes"})));
     refused(&s.put("auth/kubernetes/config", &s.root, &json!({})), 400, "no host provided");
-    good(s.put("auth/kubernetes/config", &s.root, &json!({"kubernetes_host": api, "token_reviewer_jwt": "reviewer-token"})));
+    good(s.put(
+        "auth/kubernetes/config",
+        &s.root,
+        &json!({"kubernetes_host": api, "token_reviewer_jwt": "reviewer-token"}),
+    ));
     good(s.put(
         "auth/kubernetes/role/web",
         &s.root,
@@ -180,7 +189,8 @@ fn service_accounts_log_in_by_token_review() {
         json!({"iss": "x", "aud": ["vault"], "exp": now() + 600,
             "kubernetes.io": {"namespace": "prod", "serviceaccount": {"name": name, "uid": "u1"}}})
     };
-    let login = |name: &str| s.put("auth/kubernetes/login", "", &json!({"role": "web", "jwt": signer.token(&claims(name))}));
+    let login =
+        |name: &str| s.put("auth/kubernetes/login", "", &json!({"role": "web", "jwt": signer.token(&claims(name))}));
     let auth = good(login("web"))["auth"].clone();
     assert_eq!((&auth["token_type"], &auth["metadata"]["service_account_uid"]), (&json!("batch"), &json!("u1")));
     let before = asked.load(Ordering::SeqCst);
@@ -205,7 +215,8 @@ fn the_code_flow_through_a_provider() {
     let signer = Arc::new(Signer::new("op"));
     let nonces = Arc::new(Mutex::new(String::new()));
     let (sg, n) = (signer.clone(), nonces.clone());
-    let (provider, _) = serve(move |own, a| match a.path.as_str() {
+    let (provider, _) = serve(move |own, a| {
+        match a.path.as_str() {
         "/.well-known/openid-configuration" => (
             200,
             json!({"issuer": own, "authorization_endpoint": format!("{own}/auth"), "token_endpoint": format!("{own}/token"),
@@ -219,6 +230,7 @@ fn the_code_flow_through_a_provider() {
             (200, json!({"id_token": sg.token(&claims), "access_token": "at"}).to_string())
         }
         _ => (400, json!({"error": "invalid_grant"}).to_string()),
+    }
     });
     good(s.put("sys/auth/oidc", &s.root, &json!({"type": "oidc"})));
     good(s.put(
@@ -307,7 +319,10 @@ impl Tls {
             .stdin(Stdio::null())
             .output()
             .expect("the command line runs");
-        (out.status.code().unwrap_or(-1), [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat())
+        (
+            out.status.code().unwrap_or(-1),
+            [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat(),
+        )
     }
 
     fn file(&self, name: &str, text: &str) -> String {
@@ -354,7 +369,13 @@ fn clients_log_in_by_their_certificates() {
     let ca = s.file("ca.pem", &ours.2);
     let ok = |(code, text): (i32, String)| assert_eq!(code, 0, "{text}");
     ok(s.cli(&["auth", "enable", "cert"]));
-    ok(s.cli(&["write", "auth/cert/certs/web", &format!("certificate=@{ca}"), "allowed_common_names=we*", "token_type=batch"]));
+    ok(s.cli(&[
+        "write",
+        "auth/cert/certs/web",
+        &format!("certificate=@{ca}"),
+        "allowed_common_names=we*",
+        "token_type=batch",
+    ]));
     let (code, token) = s.login(Some(&web));
     assert!(code == 0 && token.starts_with("hvb."), "{token}");
     let refused = |(code, text): (i32, String), why: &str| assert!(code == 2 && text.contains(why), "{code} {text}");
@@ -393,7 +414,8 @@ fn a_lockout_is_not_passed_by_case_or_spaces() {
     let s = Server::ready("lockout-names");
     good(s.put("sys/auth/userpass", &s.root, &json!({"type": "userpass"})));
     good(s.put("auth/userpass/users/bob", &s.root, &json!({"password": "hunter2"})));
-    let login = |name: &str, word: &str| s.put(&format!("auth/userpass/login/{name}"), "", &json!({"password": word}));
+    let login =
+        |name: &str, word: &str| s.put(&format!("auth/userpass/login/{name}"), "", &json!({"password": word}));
     for name in ["bob", "Bob", "BOB", "bOb", "boB"] {
         refused(&login(name, "wrong"), 400, "invalid username or password");
     }
@@ -477,5 +499,10 @@ fn passwords_and_tools() {
         assert_eq!(good(hash(algorithm, json!({"input": "YWJj"})))["data"]["sum"], sum);
     }
     refused(&hash("/md5", json!({"input": "YWJj"})), 400, "unsupported algorithm md5");
-    assert!(hash("", json!({"input": "*"})).errors()[0].as_str().expect("a text").starts_with("unable to decode input as base64: "));
+    assert!(
+        hash("", json!({"input": "*"})).errors()[0]
+            .as_str()
+            .expect("a text")
+            .starts_with("unable to decode input as base64: ")
+    );
 }

@@ -50,7 +50,7 @@ pub use read_set::{ReadSet, key_hash};
 pub use record::{MAX_HEADER_BYTES, RECORD_OVERHEAD_BYTES};
 pub use rekey::{Rekey, RekeyParams, RekeyStatus, RekeyStep, RekeyVerifyStatus, RekeyVerifyStep, ShareBackup};
 pub use seal::{KeyRecords, SealConfig, SealError, SealKind, ShareRule, Shares, Unsealed, parse_share};
-pub use tip::Tip;
+pub use tip::{Overlay, Tip};
 pub use token::{Minter, TOKEN_OVERHEAD_BYTES};
 pub use txn::{BarrierError, Finished, Plain, Txn};
 pub use unseal::{Unseal, UnsealStep};

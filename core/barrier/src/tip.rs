@@ -5,46 +5,87 @@
 
 use crate::view::{Entries, View, bounds};
 use ringfence_base::{Index, MountId, Wall};
-use ringfence_store::{Batch, MOUNT_TABLES, Op};
+use ringfence_store::{Batch, Key, MOUNT_TABLES, Op};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// A view over the latest Version and the batches that are proposed but not applied to it. Built when needed; it
-/// borrows everything.
-pub struct Tip<'a> {
-    base: &'a dyn View,
-    /// Latest write in flight by key: at which index, and the record or its deletion.
-    overlay: BTreeMap<&'a [u8], (Index, Option<&'a [u8]>)>,
+/// The writes in flight by key, kept from one run to the next: a run pays for the batches that came since the last one,
+/// not for all that are in flight.
+#[derive(Debug, Default)]
+pub struct Overlay {
+    /// Latest write by key: at which index, and the record or its deletion. What a view contains by now may still
+    /// stand here, and older than it does there.
+    latest: BTreeMap<Key, (Index, Option<Vec<u8>>)>,
     index: Index,
     log_time: Wall,
+    /// Keys at which the overlay looks for what the view contains by now.
+    prune_at: usize,
+}
+
+/// Keys below which an overlay is not searched for what may go.
+const PRUNE_AT: usize = 1024;
+
+impl Overlay {
+    /// Index of the newest batch laid.
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// Lays a batch over those before it. Batches come in the order of their indexes; those that every later view
+    /// contains may be left out.
+    pub fn lay(&mut self, index: Index, batch: &Batch) {
+        ringfence_base::invariant!(index >= self.index, "batches are laid in the order of their indexes");
+        (self.index, self.log_time) = (index, batch.log_time);
+        for op in &batch.ops {
+            match op {
+                Op::Put { key, value } => self.latest.insert(key.clone(), (index, Some(value.clone()))),
+                Op::Delete { key } => self.latest.insert(key.clone(), (index, None)),
+            };
+        }
+    }
+
+    /// Forgets what a view of this index contains.
+    pub fn prune(&mut self, shown: Index) {
+        if shown >= self.index {
+            self.latest.clear();
+        } else if self.latest.len() >= self.prune_at.max(PRUNE_AT) {
+            self.latest.retain(|_, (index, _)| *index > shown);
+            self.prune_at = 2 * self.latest.len();
+        }
+    }
+}
+
+/// A view over the latest Version and the batches that are proposed but not applied to it. It borrows both.
+pub struct Tip<'a> {
+    base: &'a dyn View,
+    overlay: &'a Overlay,
 }
 
 impl<'a> Tip<'a> {
-    /// Lays batches over a view, oldest first. Those that the view already contains are skipped.
-    pub fn new(base: &'a dyn View, in_flight: impl IntoIterator<Item = (Index, &'a Batch)>) -> Tip<'a> {
-        let mut tip = Tip { base, overlay: BTreeMap::new(), index: base.index(), log_time: base.log_time() };
-        for (index, batch) in in_flight {
-            if index <= base.index() {
-                continue;
-            }
-            (tip.index, tip.log_time) = (index, batch.log_time);
-            for op in &batch.ops {
-                let (key, value) = match op {
-                    Op::Put { key, value } => (key, Some(&value[..])),
-                    Op::Delete { key } => (key, None),
-                };
-                tip.overlay.insert(key, (index, value));
-            }
-        }
-        tip
+    /// The tip over a view. The overlay holds every batch in flight over it.
+    pub fn new(base: &'a dyn View, overlay: &'a Overlay) -> Tip<'a> {
+        Tip { base, overlay }
+    }
+
+    /// Writes in flight between two bounds.
+    fn in_flight<'v>(
+        &'v self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = (&'v [u8], Index, Option<&'v [u8]>)> + use<'v, 'a> {
+        let shown = self.base.index();
+        let latest = self.overlay.latest.range::<[u8], _>((from, to));
+        latest
+            .filter(move |(_, (index, _))| *index > shown)
+            .map(|(key, (index, value))| (&key[..], *index, value.as_deref()))
     }
 }
 
 impl View for Tip<'_> {
     fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        match self.overlay.get(key) {
-            Some(&(_, value)) => value,
-            None => self.base.get(key),
+        match self.overlay.latest.get(key) {
+            Some((index, value)) if *index > self.base.index() => value.as_deref(),
+            _ => self.base.get(key),
         }
     }
 
@@ -52,16 +93,16 @@ impl View for Tip<'_> {
         if is_empty_range(from, to) {
             return Box::new(std::iter::empty());
         }
-        let over = self.overlay.range::<[u8], _>((from, to)).map(|(&key, &(_, value))| (key, value));
+        let over = self.in_flight(from, to).map(|(key, _, value)| (key, value));
         Box::new(Merge { base: self.base.scan(from, to), over, base_ends: [None, None], over_ends: [None, None] })
     }
 
     fn index(&self) -> Index {
-        self.index
+        self.base.index().max(self.overlay.index)
     }
 
     fn log_time(&self) -> Wall {
-        self.log_time
+        if self.overlay.index > self.base.index() { self.overlay.log_time } else { self.base.log_time() }
     }
 
     fn changed(&self, table: u8, mount: Option<MountId>) -> Index {
@@ -70,8 +111,9 @@ impl View for Tip<'_> {
             prefix.extend_from_slice(&mount.0.to_be_bytes());
         }
         let end = crate::prefix_end(&prefix);
-        let in_flight = self.overlay.range::<[u8], _>(bounds(&prefix, end.as_deref())).map(|(_, &(index, _))| index);
-        in_flight.max().unwrap_or_default().max(self.base.changed(table, mount))
+        let (from, to) = bounds(&prefix, end.as_deref());
+        let newest = self.in_flight(from, to).map(|(_, index, _)| index).max();
+        newest.unwrap_or_default().max(self.base.changed(table, mount))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::keyring::Keyring;
 use crate::record::Record;
-use crate::{BarrierError, Finished, Issuer, KEYRING, OpenError, Plain, Sealer, Tip, Txn, View, issuer_key};
+use crate::{BarrierError, Finished, Issuer, KEYRING, OpenError, Overlay, Plain, Sealer, Tip, Txn, View, issuer_key};
 use proptest::prelude::*;
 use ringfence_base::entropy::SeededEntropy;
 use ringfence_base::{Index, MountId, Wall};
@@ -339,6 +339,8 @@ proptest! {
         from in 0u8..14,
         to in 0u8..14,
         ends in proptest::collection::vec(any::<bool>(), 0..16),
+        laid in proptest::collection::vec(any::<bool>(), 12),
+        prune in any::<bool>(),
     ) {
         let k = |n: u8| vec![0x90, 0, 0, 0, n % 3, n];
         let batches: Vec<Batch> = writes.iter().enumerate().map(|(i, ops)| Batch {
@@ -358,7 +360,17 @@ proptest! {
         // entries are published whole: two batches an index
         let applied = (applied / 2 * 2).min(indexed.len());
         let (base, whole) = (image(applied), image(indexed.len()));
-        let tip = Tip::new(&base, indexed.iter().copied());
+        // of what the view contains, any batches may have been laid in their time; all that are in flight are
+        let mut overlay = Overlay::default();
+        for (n, (i, b)) in indexed.iter().enumerate() {
+            if n >= applied || laid.get(n).is_some_and(|laid| *laid) {
+                overlay.lay(*i, b);
+            }
+        }
+        if prune {
+            overlay.prune(base.index());
+        }
+        let tip = Tip::new(&base, &overlay);
         prop_assert_eq!((tip.index(), tip.log_time()), (whole.index(), whole.log_time()));
         for n in 0..12 {
             prop_assert_eq!(tip.get(&k(n)), View::get(&whole, &k(n)));

@@ -1,10 +1,11 @@
 //! The window: what was written lately, so that the owner can refuse a Txn whose reads have been overtaken.
 //!
-//! The owner notes every batch as it proposes it and asks about every Txn before. Points are answered from a hash
-//! table (one probe a key read); ranges by walking the notes newer than the Txn's read index, of which there are few.
+//! The owner notes every batch as it proposes it and asks about every Txn before. Most reads are of tables that stand
+//! still, and end there. Else points are answered from a hash table, and ranges by walking the notes newer than the
+//! Txn's read index, of which there are few.
 //! The window is bounded: a Txn that read before its floor is told to read again.
 
-use crate::read_set::{ReadSet, key_hash};
+use crate::read_set::{ReadSet, key_hash, table_of, table_of_hash};
 use ringfence_base::Index;
 use ringfence_store::Batch;
 use std::collections::VecDeque;
@@ -32,36 +33,38 @@ pub struct Window {
     ops: usize,
     max_ops: usize,
     latest: Latest,
+    /// Index of the last write by table, which is a key's first byte. Never too low; after a rollback perhaps too high.
+    tables: [Index; 256],
 }
 
-/// The keys of one batch, end to end in one buffer.
+/// The keys of one batch in one buffer, each after its length: one allocation, as notes live long and are many.
 #[derive(Debug)]
 struct Note {
     index: Index,
-    bytes: Vec<u8>,
-    ends: Vec<u32>,
+    ops: u32,
+    bytes: Box<[u8]>,
 }
+
+/// Bytes of a key's length in a note.
+const LENGTH: usize = 4;
 
 impl Note {
     fn of(index: Index, batch: &Batch) -> Note {
-        let mut note = Note {
-            index,
-            bytes: Vec::with_capacity(batch.ops.iter().map(|op| op.key().len()).sum()),
-            ends: Vec::with_capacity(batch.ops.len()),
-        };
+        let mut bytes = Vec::with_capacity(batch.ops.iter().map(|op| LENGTH + op.key().len()).sum());
         for op in &batch.ops {
-            note.bytes.extend_from_slice(op.key());
-            note.ends.push(note.bytes.len() as u32);
+            bytes.extend_from_slice(&(op.key().len() as u32).to_le_bytes());
+            bytes.extend_from_slice(op.key());
         }
-        note
+        Note { index, ops: batch.ops.len() as u32, bytes: bytes.into_boxed_slice() }
     }
 
     fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().map(move |&end| {
-            let key = &self.bytes[start..end as usize];
-            start = end as usize;
-            key
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || {
+            let (length, tail) = rest.split_first_chunk::<LENGTH>()?;
+            let (key, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
+            rest = tail;
+            Some(key)
         })
     }
 }
@@ -73,7 +76,7 @@ impl Window {
     /// A window that begins at an index and remembers at most `max_ops` writes.
     pub fn new(floor: Index, max_ops: usize) -> Window {
         let latest = Latest::with_room_for(max_ops);
-        Window { floor, top: floor, notes: VecDeque::new(), ops: 0, max_ops, latest }
+        Window { floor, top: floor, notes: VecDeque::new(), ops: 0, max_ops, latest, tables: [Index(0); 256] }
     }
 
     /// The last index noted.
@@ -98,17 +101,16 @@ impl Window {
             return;
         }
         let note = Note::of(index, batch);
-        self.ops += note.ends.len();
+        self.ops += note.ops as usize;
         self.notes.push_back(note);
         while self.ops > self.max_ops {
             let old = self.notes.pop_front().expect("there are ops, so there are notes");
-            self.ops -= old.ends.len();
+            self.ops -= old.ops as usize;
             self.floor = old.index;
         }
-        if self.latest.used + batch.ops.len() > self.latest.room() {
-            self.rebuild();
-        } else if let Some(note) = self.notes.back() {
-            note.keys().for_each(|key| self.latest.put(key_hash(key), index));
+        for op in &batch.ops {
+            self.tables[table_of(op.key())] = index;
+            self.latest.put(key_hash(op.key()), index);
         }
     }
 
@@ -123,24 +125,47 @@ impl Window {
         if read_index < self.floor {
             return Verdict::TooOld;
         }
-        let overtaken = reads.points().iter().any(|&hash| self.latest.find(hash) > read_index)
-            || !reads.ranges().is_empty()
-                && self
-                    .notes
-                    .iter()
-                    .rev()
-                    .take_while(|note| note.index > read_index)
-                    .any(|note| note.keys().any(|key| reads.covers(key)));
-        if overtaken { Verdict::Conflict } else { Verdict::Clean }
+        match self.overtaken_at(reads, read_index) {
+            Some(_) => Verdict::Conflict,
+            None => Verdict::Clean,
+        }
+    }
+
+    /// The newest write that touches what was read at `read_index`: a run over a view without it would lose again.
+    pub fn overtaken_at(&self, reads: &ReadSet, read_index: Index) -> Option<Index> {
+        let moved = |hash: &&u64| self.tables[table_of_hash(**hash)] > read_index;
+        let point = reads.points().iter().filter(moved).map(|&hash| self.latest.find(hash)).max();
+        let range = match self.table_moved(reads, read_index) {
+            false => None,
+            true => {
+                let mut newer = self.notes.iter().rev().take_while(|note| note.index > read_index);
+                newer.find(|note| note.keys().any(|key| reads.covers(key))).map(|note| note.index)
+            }
+        };
+        point.max(range).filter(|&at| at > read_index)
+    }
+
+    /// Whether a table that a range touches was written after `read_index`.
+    fn table_moved(&self, reads: &ReadSet, read_index: Index) -> bool {
+        reads.ranges().iter().any(|(from, to)| {
+            let last = to.as_ref().map_or(255, |to| table_of(to));
+            self.tables[table_of(from)..=last].iter().any(|&at| at > read_index)
+        })
+    }
+
+    /// The log went on to `index` by an entry that writes nothing: what reads there has missed nothing.
+    pub fn pass(&mut self, index: Index) {
+        self.top = self.top.max(index);
     }
 
     /// Forgets batches above `index`: they were proposed and lost.
     pub fn rollback(&mut self, index: Index) {
         while self.notes.back().is_some_and(|note| note.index > index) {
-            self.ops -= self.notes.pop_back().expect("seen just now").ends.len();
+            self.ops -= self.notes.pop_back().expect("seen just now").ops as usize;
         }
         self.top = self.top.min(index);
         self.floor = self.floor.min(self.top);
+        // the marks of tables may stay too high: that costs a walk, never a conflict
         self.rebuild();
     }
 
@@ -160,28 +185,60 @@ impl Window {
     }
 }
 
-/// Hash of a key -> index of its latest write. Open addressing, linear probing; stale entries stay until a rebuild,
-/// which is harmless because their index is below the floor.
+/// Hash of a key -> index of its latest write, in two generations: when the younger has taken in as many writes as the
+/// window remembers, all of the older stand below the floor, and it is emptied to become the younger. So no note pays
+/// for more than the clearing of one table, and nothing is ever built anew while the node works.
 #[derive(Debug)]
 struct Latest {
-    /// (hash, index); index 0 is empty: the log begins at 1.
-    slots: Vec<(u64, u64)>,
-    used: usize,
+    young: Slots,
+    old: Slots,
+    max_ops: usize,
 }
 
 impl Latest {
-    fn with_room_for(ops: usize) -> Latest {
-        // twice the live entries before a rebuild, and never more than half full
-        Latest { slots: vec![(0, 0); (ops.max(16) * 4).next_power_of_two()], used: 0 }
+    fn with_room_for(max_ops: usize) -> Latest {
+        Latest { young: Slots::with_room_for(max_ops), old: Slots::with_room_for(max_ops), max_ops }
     }
 
-    fn room(&self) -> usize {
-        self.slots.len() / 2
+    fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+    }
+
+    fn put(&mut self, hash: u64, index: Index) {
+        if self.young.puts >= self.max_ops {
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        }
+        self.young.put(hash, index);
+    }
+
+    fn find(&self, hash: u64) -> Index {
+        // a key of both generations was last written in the younger
+        match self.young.find(hash) {
+            Index(0) => self.old.find(hash),
+            at => at,
+        }
+    }
+}
+
+/// Open addressing, linear probing; never more than half full.
+#[derive(Debug)]
+struct Slots {
+    /// (hash, index); index 0 is empty: the log begins at 1.
+    slots: Vec<(u64, u64)>,
+    /// Writes taken in since it was emptied; the slots in use are no more.
+    puts: usize,
+}
+
+impl Slots {
+    fn with_room_for(puts: usize) -> Slots {
+        Slots { slots: vec![(0, 0); (puts.max(16) * 2).next_power_of_two()], puts: 0 }
     }
 
     fn clear(&mut self) {
         self.slots.fill((0, 0));
-        self.used = 0;
+        self.puts = 0;
     }
 
     fn slot(&self, hash: u64) -> usize {
@@ -195,8 +252,8 @@ impl Latest {
 
     fn put(&mut self, hash: u64, index: Index) {
         let at = self.slot(hash);
-        self.used += usize::from(self.slots[at].1 == 0);
         self.slots[at] = (hash, index.0);
+        self.puts += 1;
     }
 
     fn find(&self, hash: u64) -> Index {
@@ -230,11 +287,13 @@ mod tests {
     }
 
     impl Model {
-        fn overtaken(&self, points: &[u8], ranges: &[(u8, u8)], read_index: u64) -> bool {
+        fn overtaken_at(&self, points: &[u8], ranges: &[(u8, u8)], read_index: u64) -> Option<Index> {
             self.writes
                 .iter()
                 .filter(|(at, _)| *at > read_index)
-                .any(|(_, key)| points.contains(key) || ranges.iter().any(|(a, b)| a <= key && key < b))
+                .filter(|(_, key)| points.contains(key) || ranges.iter().any(|(a, b)| a <= key && key < b))
+                .map(|(at, _)| Index(*at))
+                .max()
         }
     }
 
@@ -279,14 +338,20 @@ mod tests {
                         let read_index = model.top.saturating_sub(back);
                         let set = reads(&points, &ranges);
                         match window.conflicts(&set, Index(read_index)) {
-                            Verdict::Clean => prop_assert!(!model.overtaken(&points, &ranges, read_index)),
-                            Verdict::Conflict => prop_assert!(model.overtaken(&points, &ranges, read_index)),
+                            Verdict::Clean => {
+                                prop_assert_eq!(model.overtaken_at(&points, &ranges, read_index), None);
+                            }
+                            Verdict::Conflict => {
+                                let at = model.overtaken_at(&points, &ranges, read_index);
+                                prop_assert!(at.is_some());
+                                prop_assert_eq!(window.overtaken_at(&set, Index(read_index)), at);
+                            }
                             Verdict::TooOld => prop_assert!(read_index < window.floor().0 && !set.is_empty()),
                         }
                     }
                 }
                 prop_assert!(window.ops <= max_ops && window.floor <= window.top);
-                prop_assert_eq!(window.ops, window.notes.iter().map(|n| n.ends.len()).sum::<usize>());
+                prop_assert_eq!(window.ops, window.notes.iter().map(|n| n.ops as usize).sum::<usize>());
             }
         }
     }
@@ -303,6 +368,17 @@ mod tests {
         assert_eq!(window.conflicts(&reads(&[9], &[]), Index(0)), Verdict::TooOld);
         assert_eq!(window.conflicts(&reads(&[9], &[]), Index(1)), Verdict::Clean);
         assert_eq!(window.conflicts(&reads(&[2], &[]), Index(1)), Verdict::Conflict);
+    }
+
+    #[test]
+    fn an_entry_that_writes_nothing_overtakes_nobody() {
+        let mut window = Window::new(Index(5), 100);
+        window.note(Index(6), &batch(&[1]));
+        window.pass(Index(8));
+        assert_eq!(window.conflicts(&reads(&[1], &[]), Index(8)), Verdict::Clean);
+        assert_eq!(window.conflicts(&reads(&[1], &[]), Index(5)), Verdict::Conflict);
+        window.pass(Index(7));
+        assert_eq!(window.top(), Index(8), "the window never goes back");
     }
 
     #[test]

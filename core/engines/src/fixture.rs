@@ -36,16 +36,21 @@ pub struct World {
     pub error_texts: Vec<String>,
     /// What the side operations were, in order.
     pub side_ops: Vec<String>,
+    /// Answers side operations in place of the real world; `None` from it means: as usual.
+    pub outside: Outside,
     /// The client's certificates, leaf first.
     pub peer_certificates: Vec<Vec<u8>>,
-    /// The outside world: answers HTTP questions.
-    pub outside: Outside,
+    /// Answers HTTP questions.
+    pub web: Web,
     /// The questions that it got.
     pub asked: Vec<HttpAsk>,
 }
 
+/// Stands in for the outside.
+pub type Outside = Box<dyn FnMut(&SideOp) -> Option<SideResult>>;
+
 /// Answers HTTP questions; an error is no answer at all.
-pub type Outside = Box<dyn FnMut(&HttpAsk) -> Result<(u16, Value), String>>;
+pub type Web = Box<dyn FnMut(&HttpAsk) -> Result<(u16, Value), String>>;
 
 struct FakeHost<'k> {
     keyring: &'k Keyring,
@@ -112,8 +117,9 @@ impl World {
             writes: 0,
             error_texts: Vec::new(),
             side_ops: Vec::new(),
+            outside: Box::new(|_| None),
             peer_certificates: Vec::new(),
-            outside: Box::new(|ask| Err(format!("nobody is at {}", ask.url))),
+            web: Box::new(|ask| Err(format!("nobody is at {}", ask.url))),
             asked: Vec::new(),
         }
     }
@@ -187,21 +193,31 @@ impl World {
         let handler = m.path.handler(op).ok_or_else(Error::unsupported_operation)?;
         let (declared, captures) = (m.path, m.captures.clone());
         let args = Args::parse(declared.fields, &captures, raw)?;
-        let mut step = self.transaction(op, path, |cx| handler(cx, &args))?;
+        let step = self.transaction(op, path, |cx| handler(cx, &args))?;
+        let mut r = self.finish(op, path, step)?;
+        if let (Some(r), false) = (&mut r, declared.free_form) {
+            r.warnings.extend(args.warnings());
+        }
+        Ok(r)
+    }
+
+    /// Has the engine do a job that is due, to its end.
+    pub fn due(&mut self, job: &str) -> Result<(), Error> {
+        let step = self.with_engine(|engine, cx| engine.due(cx, job))?;
+        self.finish(Operation::Update, job, step).map(|_| ())
+    }
+
+    /// Carries out what a step asks for until it is done.
+    pub fn finish(&mut self, op: Operation, path: &str, mut step: Step) -> Result<Option<Response>, Error> {
         loop {
             match step {
-                Step::Done(mut r) => {
-                    if let (Some(r), false) = (&mut r, declared.free_form) {
-                        r.warnings.extend(args.warnings());
-                    }
-                    return Ok(r);
-                }
+                Step::Done(r) => return Ok(r),
                 // the transaction was committed with what it held, an intent's included
                 Step::Side { op: side, resume } | Step::Intent { op: side, resume } => {
                     self.side_ops.push(format!("{side:?}"));
                     let result = match &side {
                         SideOp::Http(ask) => self.answer(ask),
-                        other => perform(other),
+                        other => (self.outside)(other).unwrap_or_else(|| perform(other)),
                     };
                     step = self.transaction(op, path, |cx| resume(cx, &result))?;
                 }
@@ -211,7 +227,7 @@ impl World {
 
     fn answer(&mut self, ask: &HttpAsk) -> SideResult {
         self.asked.push(ask.clone());
-        match (self.outside)(ask) {
+        match (self.web)(ask) {
             // bytes that are no JSON stand as a text with a mark
             Ok((status, body)) => {
                 let body = match body.as_str().and_then(|t| t.strip_prefix("hex:")) {
@@ -292,6 +308,20 @@ impl World {
             out.extend_from_slice(value);
         }
         out
+    }
+
+    /// Jobs that are scheduled, with their times.
+    pub fn jobs(&mut self) -> Vec<(String, Wall)> {
+        let prefix = ringfence_logical::cx::job_key(self.mount.id, "");
+        let version = self.image.publish();
+        let mut txn = Txn::new(&version, Some(&self.keyring));
+        let rows = txn.scan(&prefix, None, usize::MAX).unwrap();
+        rows.into_iter()
+            .map(|(k, p)| {
+                let due = u64::from_be_bytes(p.header[..8].try_into().unwrap());
+                (String::from_utf8_lossy(&k[prefix.len()..]).into_owned(), Wall(due))
+            })
+            .collect()
     }
 
     /// How many records the image holds.
@@ -389,7 +419,9 @@ pub mod signer {
                     use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
                     let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
                     let spki = SubjectPublicKeyInfo::from_der(der.as_ref()).unwrap().1;
-                    let Ok(x509_parser::public_key::PublicKey::RSA(key)) = spki.parsed() else { panic!("an RSA key") };
+                    let Ok(x509_parser::public_key::PublicKey::RSA(key)) = spki.parsed() else {
+                        panic!("an RSA key")
+                    };
                     json!({"kty": "RSA", "n": text(key.modulus), "e": text(key.exponent)})
                 }
                 Pair::Ec(pair, curve) => {

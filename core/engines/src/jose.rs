@@ -78,7 +78,10 @@ impl<'t> Token<'t> {
     /// keys that have another name are not tried at all if the token names one.
     pub fn verify(&self, keys: &[Key]) -> Option<&Map> {
         let named = |k: &&Key| self.key_id.is_empty() || k.id.is_empty() || k.id == self.key_id;
-        keys.iter().filter(named).any(|k| k.verifies(&self.algorithm, self.signed, &self.signature)).then_some(&self.claims)
+        keys.iter()
+            .filter(named)
+            .any(|k| k.verifies(&self.algorithm, self.signed, &self.signature))
+            .then_some(&self.claims)
     }
 }
 
@@ -105,7 +108,8 @@ impl Key {
     /// A key of a key set (RFC 7517 4, RFC 7518 6). `None` if it is of no kind that signs what we check.
     pub fn from_jwk(jwk: &Value) -> Option<Key> {
         let text = |name: &str| jwk[name].as_str().unwrap_or_default();
-        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name).trim_end_matches('=')).ok().filter(|b| !b.is_empty());
+        let bytes =
+            |name: &str| URL_SAFE_NO_PAD.decode(text(name).trim_end_matches('=')).ok().filter(|b| !b.is_empty());
         if !matches!(text("use"), "" | "sig") {
             return None;
         }

@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod cidr;
 pub mod cubbyhole;
+pub mod database;
 pub mod jose;
 pub mod kv1;
 pub mod kv2;
@@ -27,6 +28,7 @@ pub fn registry() -> Registry {
     r.add("kv", Box::new(kv1::Kv1))
         .add("kv-v2", Box::new(kv2::Kv2))
         .add("cubbyhole", Box::new(cubbyhole::Cubbyhole))
+        .add("database", Box::new(database::Database))
         .add("userpass", Box::new(auth::userpass::Userpass))
         .add("approle", Box::new(auth::approle::Approle))
         .add("kubernetes", Box::new(auth::kubernetes::Kubernetes))

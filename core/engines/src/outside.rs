@@ -5,8 +5,8 @@
 //! transaction, reading again all that it relies on. So nothing survives a question but the answer to it, and what a
 //! client sees rests on one version of the image. A question must come out the same in each run: nothing random in it.
 
-pub use ringfence_logical::{HttpAnswer, HttpAsk};
 use ringfence_logical::{Cx, Error, Outcome, Response, SideOp, SideResult, Step};
+pub use ringfence_logical::{HttpAnswer, HttpAsk};
 use std::sync::Arc;
 
 /// Most questions of one request.

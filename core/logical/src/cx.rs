@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::request::{MountInfo, Request};
 use ringfence_barrier::Txn;
-use ringfence_base::{Entropy, MountId, Wall};
+use ringfence_base::{Entropy, MountId, NsId, Wall};
 use std::any::Any;
 use std::collections::BTreeMap;
 
@@ -54,6 +54,11 @@ pub trait Host {
     /// Checks a client address against `a.b.c.d/n` texts; an empty list allows all.
     fn cidr_allows(&self, cidrs: &[String], remote: Option<std::net::IpAddr>) -> bool {
         crate::cx::cidr_allows(cidrs, remote)
+    }
+
+    /// The text of a password policy (HCL) of the mount's namespace; `None` if there is none of this name.
+    fn password_policy(&self, _txn: &mut Txn<'_>, _ns: NsId, _name: &str) -> Result<Option<String>, Error> {
+        Ok(None)
     }
 
     /// A hash keyed by the keyring, under which a secret name (a secret-id, an accessor) may stand in a readable key.

@@ -14,6 +14,7 @@ pub mod path;
 pub mod request;
 pub mod response;
 pub mod side;
+pub mod sql;
 
 pub use args::Args;
 pub use cx::{Cx, Host, Principal};
@@ -25,6 +26,7 @@ pub use request::{MountInfo, Request, TokenType};
 pub use response::{Alias, Auth, Data, Issued, LeaseTerms, Leased, Raw, Response, nothing};
 pub use ringfence_policy::op::Operation;
 pub use side::{Compute, Computed, HttpAnswer, HttpAsk, OwnerOp, Resume, SideOp, SideResult, Step};
+pub use sql::{SqlAsk, SqlKind, SqlTarget, SqlTls};
 
 /// A JSON object; keys come out sorted, as Go prints maps.
 pub type Map = serde_json::Map<String, serde_json::Value>;

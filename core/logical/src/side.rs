@@ -7,6 +7,7 @@
 //! a scheduled job, the next request) finishes the effect or undoes it.
 
 use crate::cx::Cx;
+use crate::sql::SqlAsk;
 use crate::{Error, Response};
 use ringfence_base::Secret;
 
@@ -61,6 +62,9 @@ pub enum SideOp {
     Compute(Compute),
     /// A request to an HTTP server.
     Http(Box<HttpAsk>),
+    /// Statements for an SQL server; the result is [`SideResult::Json`] or [`SideResult::Failed`] with the server's
+    /// own words.
+    Sql(Box<SqlAsk>),
 }
 
 /// A pure computation with a name for logs. It must need nothing but what it owns.
@@ -261,6 +265,7 @@ pub fn perform(op: &SideOp) -> SideResult {
         }
         SideOp::Owner(op) => SideResult::Failed(format!("{op:?} belongs to the owner core")),
         SideOp::Compute(c) => (c.run)(),
+        SideOp::Sql(ask) => SideResult::Failed(format!("{ask:?}: nothing here reaches out")),
         SideOp::Http(ask) => SideResult::Failed(format!("{ask:?}: nothing here reaches out")),
         SideOp::BcryptVerify { password, hash } => {
             SideResult::Verdict(ringfence_crypto::password::verify(password.expose(), hash))

@@ -1,14 +1,19 @@
 //! Checkpoints while writes go on: a version of the image is streamed into chunk files, one at a time, and a manifest
 //! makes them count. Until the manifest is durable nothing of it is used; afterwards the log below it is recycled.
 //!
-//! Driven by the owner after each step; a chunk is asked for only when the one before is durable, so a checkpoint
-//! never holds more than one chunk in memory and yields to foreground writes between any two.
+//! ```text
+//!   step ──> Pack ──outside──> packed ──> WriteChunk ──durable──> done ──> Pack ... ──> WriteManifest ──> done
+//! ```
+//!
+//! Driven by the owner after each step. Versions are immutable, so a chunk's milliseconds of packing are spent outside of
+//! the owner's core. A chunk is asked for only when the one before is durable: a checkpoint never holds more than one in
+//! memory.
 
 use crate::owner::{Level, OwnerOut};
 use ringfence_base::{Index, Mono, Now, Term};
 use ringfence_raft::ConfState;
 use ringfence_store::stream::Identity;
-use ringfence_store::{CheckpointWriter, Manifest, Version};
+use ringfence_store::{CheckpointWriter, Chunk, Manifest, Version};
 
 /// After a failed write of a checkpoint file, ns until the next attempt.
 const RETRY_NS: u64 = 10_000_000_000;
@@ -55,6 +60,32 @@ pub enum FileFault {
     Io(String),
 }
 
+/// A checkpoint whose next chunk is to be packed: milliseconds of work that needs nothing but itself.
+pub struct Packing(CheckpointWriter);
+
+/// A checkpoint whose next chunk was packed, if there was one.
+pub struct Packed(CheckpointWriter, Option<Chunk>);
+
+impl Packing {
+    /// Packs the next chunk that is not kept from the last checkpoint.
+    pub fn pack(mut self) -> Packed {
+        let chunk = std::iter::from_fn(|| self.0.next_chunk()).find(|chunk| !chunk.unchanged);
+        Packed(self.0, chunk)
+    }
+}
+
+impl std::fmt::Debug for Packing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Packing")
+    }
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Packed({:?})", self.1.as_ref().map(|chunk| chunk.meta.id))
+    }
+}
+
 /// A finished checkpoint.
 pub struct Made {
     /// Last index in it.
@@ -88,7 +119,10 @@ struct Run {
 }
 
 enum Stage {
-    Chunks(CheckpointWriter),
+    /// The next chunk is being packed outside.
+    Packing,
+    /// A chunk is being written.
+    Chunk(CheckpointWriter),
     Manifest(Manifest, Vec<u8>),
 }
 
@@ -146,9 +180,9 @@ impl Checkpointer {
             term,
             conf_state: conf_state.clone(),
             cluster,
-            stage: Stage::Chunks(CheckpointWriter::new(version.clone(), self.last.as_ref())),
+            stage: Stage::Packing,
         });
-        self.advance(out);
+        self.pack(CheckpointWriter::new(version.clone(), self.last.as_ref()), out);
     }
 
     /// Begins the checkpoint of an image that shares nothing with the last one: a restored snapshot. The caller has
@@ -169,9 +203,9 @@ impl Checkpointer {
             term,
             conf_state: conf_state.clone(),
             cluster,
-            stage: Stage::Chunks(CheckpointWriter::new(version, names.as_ref())),
+            stage: Stage::Packing,
         });
-        self.advance(out);
+        self.pack(CheckpointWriter::new(version, names.as_ref()), out);
     }
 
     /// A file operation is done. Answers the checkpoint when its manifest is durable.
@@ -189,12 +223,21 @@ impl Checkpointer {
             out.push(OwnerOut::Log(Level::Warn, format!("checkpoint abandoned, the log is kept: {why}")));
             return None;
         }
-        if matches!(self.run.as_ref()?.stage, Stage::Chunks(_)) {
-            self.advance(out);
-            return None;
-        }
-        let run = self.run.take()?;
-        let Stage::Manifest(manifest, bytes) = run.stage else { return None };
+        let mut run = self.run.take()?;
+        let (manifest, bytes) = match run.stage {
+            Stage::Manifest(manifest, bytes) => (manifest, bytes),
+            Stage::Chunk(writer) => {
+                run.stage = Stage::Packing;
+                self.run = Some(run);
+                self.pack(writer, out);
+                return None;
+            }
+            // no file is being written
+            Stage::Packing => {
+                self.run = Some(run);
+                return None;
+            }
+        };
         let old = self.last.replace(manifest);
         let kept = self.last.as_ref().map(|m| &m.chunks);
         for chunk in old.into_iter().flat_map(|m| m.chunks) {
@@ -206,21 +249,26 @@ impl Checkpointer {
         Some(Made { index: run.index, term: run.term, conf_state: run.conf_state, manifest: bytes })
     }
 
-    /// Asks for the next file.
-    fn advance(&mut self, out: &mut Vec<OwnerOut>) {
-        let Some(run) = &mut self.run else { return };
-        let Stage::Chunks(writer) = &mut run.stage else { return };
-        let id = self.next_id;
-        self.next_id += 1;
-        run.awaiting = id;
-        while let Some(chunk) = writer.next_chunk() {
-            if !chunk.unchanged {
-                out.push(OwnerOut::File(FileOp::WriteChunk { id, chunk: chunk.meta.id, bytes: chunk.bytes }));
-                return;
-            }
+    /// Asks for the next chunk.
+    fn pack(&mut self, writer: CheckpointWriter, out: &mut Vec<OwnerOut>) {
+        let id = self.next_id();
+        out.push(OwnerOut::Pack(id, Box::new(Packing(writer))));
+    }
+
+    /// A chunk was packed, or there are no more.
+    pub fn packed(&mut self, id: u64, packed: Packed, out: &mut Vec<OwnerOut>) {
+        let expected = self.run.as_ref().is_some_and(|r| r.awaiting == id && matches!(r.stage, Stage::Packing));
+        if !expected {
+            return;
         }
-        let empty = CheckpointWriter::new(ringfence_store::Image::new().publish(), None);
-        let Stage::Chunks(writer) = std::mem::replace(&mut run.stage, Stage::Chunks(empty)) else { return };
+        let id = self.next_id();
+        let Some(run) = &mut self.run else { return };
+        let Packed(writer, chunk) = packed;
+        if let Some(chunk) = chunk {
+            run.stage = Stage::Chunk(writer);
+            out.push(OwnerOut::File(FileOp::WriteChunk { id, chunk: chunk.meta.id, bytes: chunk.bytes }));
+            return;
+        }
         let manifest = writer.finish(Identity {
             cluster: run.cluster,
             term: run.term,
@@ -229,6 +277,16 @@ impl Checkpointer {
         let bytes = manifest.encode();
         out.push(OwnerOut::File(FileOp::WriteManifest { id, bytes: bytes.clone() }));
         run.stage = Stage::Manifest(manifest, bytes);
+    }
+
+    /// A number for what is asked for now; it is awaited.
+    fn next_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if let Some(run) = &mut self.run {
+            run.awaiting = id;
+        }
+        id
     }
 }
 
@@ -269,6 +327,85 @@ pub fn decode_conf(bytes: &[u8]) -> Result<ConfState, ringfence_base::CodecError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringfence_base::Wall;
+    use ringfence_store::{Batch, Image, Op};
+
+    fn image(records: u32) -> Image {
+        let mut image = Image::new();
+        for n in 1..=records {
+            let put = Op::Put { key: [&[0x81, 0, 0, 0, 1][..], &n.to_be_bytes()].concat(), value: vec![7; 60_000] };
+            image.apply(Index(u64::from(n)), &Batch { log_time: Wall(0), ops: vec![put] });
+        }
+        image
+    }
+
+    fn begin(c: &mut Checkpointer, version: &Version) -> (u64, Packing) {
+        let mut out = Vec::new();
+        c.wanted();
+        let now = Now { mono: Mono(1 << 50), wall: Wall(0) };
+        c.step(version, [1; 16], Term(1), &ConfState::default(), now, &mut out);
+        match out.pop() {
+            Some(OwnerOut::Pack(id, packing)) => (id, *packing),
+            other => panic!("a checkpoint begins with packing: {other:?}"),
+        }
+    }
+
+    /// Carries a checkpoint through; answers what it made and the chunks it wrote.
+    fn finish(c: &mut Checkpointer, id: u64, packing: Packing) -> (Made, usize) {
+        let (mut out, mut chunks) = (Vec::new(), 0);
+        c.packed(id, packing.pack(), &mut out);
+        loop {
+            let asked = out.remove(0);
+            let made = match asked {
+                OwnerOut::Pack(id, packing) => {
+                    c.packed(id, packing.pack(), &mut out);
+                    None
+                }
+                OwnerOut::File(FileOp::WriteChunk { id, .. }) => {
+                    chunks += 1;
+                    c.done(id, Ok(()), &mut out)
+                }
+                OwnerOut::File(FileOp::WriteManifest { id, .. }) => c.done(id, Ok(()), &mut out),
+                other => panic!("a checkpoint asks for packing and files: {other:?}"),
+            };
+            if let Some(made) = made {
+                return (made, chunks);
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_are_packed_outside_and_kept_when_they_stand_still() {
+        let mut image = image(300);
+        let mut c = Checkpointer::new(None, u64::MAX);
+        let (id, packing) = begin(&mut c, &image.publish());
+        // writes that come while it is packed belong to the next one
+        let put = Op::Put { key: vec![0x81, 0, 0, 0, 1, 0, 0, 0, 9], value: vec![8; 10] };
+        image.apply(Index(301), &Batch { log_time: Wall(0), ops: vec![put] });
+        let (made, first) = finish(&mut c, id, packing);
+        assert_eq!(made.index, Index(300));
+        assert!(first >= 3 && !c.is_running(), "18 MB are several chunks");
+        let (id, packing) = begin(&mut c, &image.publish());
+        let (made, second) = finish(&mut c, id, packing);
+        assert_eq!((made.index, second), (Index(301), 1), "one chunk changed");
+    }
+
+    #[test]
+    fn what_comes_late_to_an_abandoned_checkpoint_is_nothing() {
+        let mut image = image(10);
+        let mut c = Checkpointer::new(None, u64::MAX);
+        let (id, packing) = begin(&mut c, &image.publish());
+        let mut out = Vec::new();
+        c.packed(id, packing.pack(), &mut out);
+        let Some(OwnerOut::File(FileOp::WriteChunk { id: chunk, .. })) = out.pop() else { panic!("a chunk") };
+        assert!(c.done(chunk, Err(FileFault::Full), &mut out).is_none());
+        assert!(!c.is_running() && matches!(out[..], [OwnerOut::Log(Level::Warn, _)]));
+        out.clear();
+        assert!(c.done(chunk, Ok(()), &mut out).is_none(), "reported twice");
+        let late = Packing(CheckpointWriter::new(image.publish(), None)).pack();
+        c.packed(id, late, &mut out);
+        assert!(out.is_empty() && !c.is_running());
+    }
 
     #[test]
     fn membership_survives() {

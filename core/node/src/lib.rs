@@ -13,19 +13,23 @@ pub mod seal;
 pub mod shard;
 pub mod snapshot;
 pub mod status;
+pub mod tip;
 pub mod work;
 
 pub use cell::{Cell, Facts};
-pub use checkpoint::{FileFault, FileOp};
+pub use checkpoint::{FileFault, FileOp, Packed};
 pub use owner::{Found, Gauges, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use shard::{Settled, Shard, ShardIn, ShardOut, Ticket};
+pub use tip::{TipCall, TipDone};
 
 // what the edge needs of the floors below; `server` imports nothing else of `core/`
 pub use ringfence_base::{Code, limit};
 pub use ringfence_crypto::Provider;
 pub use ringfence_logical::args::parse_bool;
 pub use ringfence_logical::side::perform;
-pub use ringfence_logical::{Error, HttpAnswer, HttpAsk, Map, Operation, OwnerOp, Raw, SideOp, SideResult};
+pub use ringfence_logical::{
+    Error, HttpAnswer, HttpAsk, Map, Operation, OwnerOp, Raw, SideOp, SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
+};
 pub use ringfence_policy::hcl;
 pub use ringfence_raft as raft;
 pub use ringfence_store as store;

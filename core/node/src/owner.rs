@@ -11,13 +11,14 @@
 //! *before* the waiters of its batches are told. Guards end here: the log carries puts and deletes only.
 
 use crate::cell::{Cell, Facts, Keys};
-use crate::checkpoint::{Checkpointer, FileFault, FileOp};
+use crate::checkpoint::{Checkpointer, FileFault, FileOp, Packed, Packing};
 use crate::clock::LogTime;
 use crate::control::ControlCall;
 use crate::seal::SealState;
 use crate::shard::{NotDone, Proposal, Settled, Ticket};
+use crate::tip::{TipCall, TipDone, TipReader};
 use crate::work::LeaseWork;
-use ringfence_barrier::{Finished, ReadSet, Verdict, Window};
+use ringfence_barrier::{Finished, Overlay, ReadSet, Verdict, Window};
 use ringfence_base::{Entropy, Index, Now, Term, Wall, invariant};
 use ringfence_crypto::Provider;
 use ringfence_logical::{OwnerOp, SideOp, SideResult};
@@ -29,7 +30,7 @@ use ringfence_store::{Batch, Image, Version};
 use ringfence_vault::call::Reply;
 use ringfence_vault::host::Vault;
 use ringfence_vault::lease::index::SideIndex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Writes that the window remembers.
@@ -94,6 +95,8 @@ pub enum OwnerIn {
     Tick,
     /// A shard's writes.
     Propose(ShardId, Proposal),
+    /// A shard's call that lost its race twice.
+    Tip(ShardId, Box<TipCall>),
     /// A shard's call for the owner.
     Control(ShardId, Ticket, ControlCall),
     /// An operation that a handler asked for.
@@ -102,6 +105,8 @@ pub enum OwnerIn {
     DiskDone(OpId, Result<(), DiskFault>),
     /// A checkpoint file operation is done.
     FileDone(u64, Result<(), FileFault>),
+    /// A checkpoint's chunk was packed.
+    Packed(u64, Box<Packed>),
     /// A side operation of the lease worker is done.
     SideDone(u64, SideResult),
     /// A snapshot archive was taken apart.
@@ -119,10 +124,14 @@ pub enum OwnerOut {
     Disk(DiskOp),
     /// Checkpoint files and the node's identity file.
     File(FileOp),
+    /// Pack a checkpoint's next chunk outside of this core.
+    Pack(u64, Box<Packing>),
     /// Swap the cell that all cores read; before anything that follows in this list.
     Publish(Arc<Cell>),
     /// Tell a shard what became of its writes.
     Settled(ShardId, Ticket, Settled),
+    /// Tell a shard what a run over the tip came to.
+    TipDone(ShardId, Ticket, Box<TipDone>),
     /// Answer a control call.
     ControlDone(ShardId, Ticket, Reply),
     /// An owner operation is finished.
@@ -164,6 +173,8 @@ impl std::fmt::Debug for Cell {
 #[derive(Debug)]
 pub(crate) enum Waiter {
     Shard(ShardId, Ticket),
+    /// What a run over the tip wrote, and its answer.
+    Tip(ShardId, Ticket, Box<TipDone>),
     Own(Purpose),
 }
 
@@ -187,8 +198,11 @@ pub(crate) enum Purpose {
 }
 
 struct Waiting {
+    index: Index,
     term: Term,
     bytes: usize,
+    /// What was proposed: the tip is made of these, and what comes back committed need not be read from its bytes.
+    batch: Batch,
     waiter: Waiter,
 }
 
@@ -202,8 +216,14 @@ pub struct Owner {
     image: Image,
     pub(crate) version: Version,
     window: Window,
-    in_flight: BTreeMap<Index, Batch>,
-    waiting: BTreeMap<Index, Waiting>,
+    /// The batches in flight by key, as far as runs over the tip have asked.
+    pub(crate) overlay: Overlay,
+    /// Refusals that wait until what overtook them can be read, by its index.
+    overtaken: BTreeMap<Index, Vec<(ShardId, Ticket)>>,
+    /// Answers of runs over the tip that wrote nothing, by the index they read.
+    pub(crate) tip_readers: BTreeMap<Index, Vec<TipReader>>,
+    /// Proposed and not applied. Invariant: indexes ascend.
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     pub(crate) index: SideIndex,
     pub(crate) lease_work: LeaseWork,
@@ -311,8 +331,10 @@ impl Owner {
             effects: Effects::default(),
             image,
             version,
-            in_flight: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            overlay: Overlay::default(),
+            overtaken: BTreeMap::new(),
+            tip_readers: BTreeMap::new(),
+            waiting: VecDeque::new(),
             waiting_bytes: 0,
             index,
             lease_work: LeaseWork::default(),
@@ -385,6 +407,7 @@ impl Owner {
         match input {
             OwnerIn::Tick => self.tick(rng, out),
             OwnerIn::Propose(shard, p) => self.propose_for(shard, p, out),
+            OwnerIn::Tip(shard, call) => self.tip(shard, *call, rng, out),
             OwnerIn::Control(shard, ticket, call) => self.control(shard, ticket, call, rng, out),
             OwnerIn::Operate(shard, ticket, op) => self.operate(shard, ticket, op, rng, out),
             OwnerIn::DiskDone(id, result) => {
@@ -393,6 +416,7 @@ impl Owner {
                 }
             }
             OwnerIn::FileDone(id, result) => self.file_done(id, result, rng, out),
+            OwnerIn::Packed(id, packed) => self.checkpointer.packed(id, *packed, out),
             OwnerIn::SideDone(id, result) => self.lease_side_done(id, result, rng, out),
             OwnerIn::Withdrawn(shard, sequence) => self.withdrawn(shard, sequence, out),
             OwnerIn::Unpacked(shard, ticket, unpacked) => self.unpacked(shard, ticket, unpacked, out),
@@ -456,15 +480,31 @@ impl Owner {
         for (settled, waiter) in done {
             match waiter {
                 Waiter::Own(purpose) => self.own_settled(settled, purpose, rng, out),
-                Waiter::Shard(shard, ticket) => theirs.push((shard, ticket, settled)),
+                Waiter::Tip(shard, ticket, done) if matches!(settled, Settled::Committed(_)) => {
+                    theirs.push(OwnerOut::TipDone(shard, ticket, done));
+                }
+                Waiter::Tip(shard, ticket, _) | Waiter::Shard(shard, ticket) => {
+                    theirs.push(OwnerOut::Settled(shard, ticket, settled));
+                }
             }
         }
         self.publish_if_needed(out);
-        out.extend(theirs.into_iter().map(|(shard, ticket, settled)| OwnerOut::Settled(shard, ticket, settled)));
+        out.append(&mut theirs);
+        self.release_readers(out);
         if self.is_active() {
             self.try_pending(rng, out);
         }
         true
+    }
+
+    /// Tells those who wait for a version that shows what overtook them, and those who read at the tip.
+    fn release_readers(&mut self, out: &mut Vec<OwnerOut>) {
+        let shown = self.version.index();
+        while let Some(first) = self.overtaken.first_entry().filter(|e| *e.key() <= shown) {
+            let refused = first.remove().into_iter();
+            out.extend(refused.map(|(shard, ticket)| OwnerOut::Settled(shard, ticket, Settled::Refused)));
+        }
+        self.tip_reached(shown, self.applied_term, out);
     }
 
     fn tick(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
@@ -496,29 +536,43 @@ impl Owner {
         out: &mut Vec<OwnerOut>,
     ) {
         let index = entry.position.index;
+        let ours = self.waiting.front().is_some_and(|w| w.index == index);
+        let ours = if ours { self.waiting.pop_front() } else { None };
+        let same = ours.as_ref().filter(|w| w.term == entry.position.term);
         match entry.payload {
-            Payload::Data(bytes) => match Batch::decode(&bytes) {
-                Ok(batch) => {
-                    self.image.apply(index, &batch);
-                    self.index.apply(&batch);
-                    self.checkpointer.grew(bytes.len() as u64);
-                }
-                Err(e) => {
-                    // it carried a good checksum: another build wrote it, or memory is broken
-                    self.halted = true;
-                    out.push(OwnerOut::Halt(format!("log entry {index} cannot be decoded: {e}")));
-                    return;
-                }
-            },
-            Payload::Noop => self.image.advance(index, self.image.log_time()),
+            Payload::Data(bytes) => {
+                let decoded;
+                let batch = match same {
+                    Some(w) => &w.batch,
+                    None => match Batch::decode(&bytes) {
+                        Ok(batch) => {
+                            decoded = batch;
+                            &decoded
+                        }
+                        Err(e) => {
+                            // it carried a good checksum: another build wrote it, or memory is broken
+                            self.halted = true;
+                            out.push(OwnerOut::Halt(format!("log entry {index} cannot be decoded: {e}")));
+                            return;
+                        }
+                    },
+                };
+                self.image.apply(index, batch);
+                self.index.apply(batch);
+                self.checkpointer.grew(bytes.len() as u64);
+            }
+            Payload::Noop => {
+                self.window.pass(index);
+                self.image.advance(index, self.image.log_time());
+            }
             Payload::Conf(conf) => {
                 self.conf_state = conf;
+                self.window.pass(index);
                 self.image.advance(index, self.image.log_time());
             }
         }
         self.applied_term = entry.position.term;
-        self.in_flight.remove(&index);
-        if let Some(w) = self.waiting.remove(&index) {
+        if let Some(w) = ours {
             self.waiting_bytes -= w.bytes;
             let settled = if w.term == entry.position.term {
                 Settled::Committed(index)
@@ -552,22 +606,42 @@ impl Owner {
         if was_ready && !role.ready {
             // what was proposed may still be committed by the next leader
             let lost = std::mem::take(&mut self.waiting);
-            done.extend(lost.into_values().map(|w| (Settled::Unknown, w.waiter)));
+            done.extend(lost.into_iter().map(|w| (Settled::Unknown, w.waiter)));
             self.waiting_bytes = 0;
-            self.in_flight.clear();
+            let refused = std::mem::take(&mut self.overtaken).into_values().flatten();
+            done.extend(refused.map(|(shard, ticket)| (Settled::Refused, Waiter::Shard(shard, ticket))));
+            self.overlay = Overlay::default();
+            self.tip_lost(out);
+            // what the owner's caches learnt at the tip may never come to be
+            if let Some(core) = &self.seal.core {
+                core.caches.borrow_mut().clear();
+            }
         }
     }
 
+    /// The present term.
+    pub(crate) fn term(&self) -> Term {
+        self.role.term
+    }
+
     fn propose_for(&mut self, shard: ShardId, p: Proposal, out: &mut Vec<OwnerOut>) {
-        let Proposal { ticket, batch, reads, read_index, sealed } = p;
+        let Proposal { ticket, batch, reads, read_index, sealed, returns } = p;
         self.encryptions += sealed;
         if self.keys.is_none() {
             out.push(OwnerOut::Settled(shard, ticket, Settled::NotDone(NotDone::NotActive)));
             return;
         }
-        if let Err(settled) = self.propose(batch, &reads, read_index, Waiter::Shard(shard, ticket)) {
-            out.push(OwnerOut::Settled(shard, ticket, settled));
+        let Err(settled) = self.propose(batch, &reads, read_index, Waiter::Shard(shard, ticket)) else { return };
+        if settled == Settled::Refused
+            && returns
+            && let Some(at) = self.window.overtaken_at(&reads, read_index)
+            && at > self.version.index()
+        {
+            // run again at once, it would lose again: it could not see what it lost to
+            self.overtaken.entry(at).or_default().push((shard, ticket));
+            return;
         }
+        out.push(OwnerOut::Settled(shard, ticket, settled));
     }
 
     /// Judges a transaction and appends its batch. On `Err` the waiter was not taken.
@@ -609,10 +683,15 @@ impl Owner {
             })
         })?;
         self.window.note(position.index, &batch);
-        self.in_flight.insert(position.index, batch);
         self.waiting_bytes += len;
-        self.waiting.insert(position.index, Waiting { term: position.term, bytes: len, waiter });
+        self.waiting.push_back(Waiting { index: position.index, term: position.term, bytes: len, batch, waiter });
         Ok(position.index)
+    }
+
+    /// Proposed after an index and not applied, oldest first.
+    pub(crate) fn in_flight_after(&self, index: Index) -> impl Iterator<Item = (Index, &Batch)> {
+        let first = self.waiting.partition_point(|w| w.index <= index);
+        self.waiting.range(first..).map(|w| (w.index, &w.batch))
     }
 
     /// Proposes what a transaction of the owner's own holds. Those run over the published version like any other and
@@ -625,7 +704,7 @@ impl Owner {
         match self.propose_taking(batch, &reads, read_index, Waiter::Own(purpose)) {
             Ok(i) => Ok(i),
             Err((settled, Waiter::Own(p))) => Err((settled, p)),
-            Err((_, Waiter::Shard(..))) => unreachable!("the waiter that went in comes out"),
+            Err((_, Waiter::Shard(..) | Waiter::Tip(..))) => unreachable!("the waiter that went in comes out"),
         }
     }
 
@@ -640,7 +719,7 @@ impl Owner {
         // a placeholder stands in the map for an instant: propose() inserts it, then the real waiter replaces it
         match self.propose(batch, reads, read_index, Waiter::Own(Purpose::Lease)) {
             Ok(index) => {
-                if let Some(w) = self.waiting.get_mut(&index) {
+                if let Some(w) = self.waiting.back_mut() {
                     w.waiter = waiter;
                 }
                 Ok(index)

@@ -5,7 +5,8 @@
 //!            run ──read only──> [audit both lines] ──────────────────────────────> reply
 //!   call ──>  │
 //!     ^       ├──writes──> [audit request] ──> propose ──committed──> [audit response] ──> reply
-//!     │       │                                   └─refused─> run again on a fresh version
+//!     │       │                                   ├─refused─> run again on a fresh version
+//!     │       │                                   └─refused twice─> the owner runs it over the tip, where none loses
 //!     │       └──side──> [audit request] ──> side operation or owner ──> run again with its result
 //!     └──────────────────────────────── use of a use-limited token committed ──┘
 //! ```
@@ -14,9 +15,10 @@
 
 use crate::cell::{Cell, Keys};
 use crate::control;
+use crate::tip::{TipCall, TipDone, TipLine};
 use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
 use ringfence_base::{Code, Entropy, Index, Now};
-use ringfence_logical::{Error, OwnerOp, Resume, SideOp, SideResult};
+use ringfence_logical::{Error, Operation, OwnerOp, Resume, SideOp, SideResult};
 use ringfence_store::Batch;
 use ringfence_vault::audit::Line;
 use ringfence_vault::call::{Call, Reply};
@@ -27,8 +29,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Runs of one call before it is given up: each lost race means that another call won.
+/// Runs of one call before it is given up. Only a call that goes on from a side operation can get there: any other is
+/// run by the owner when it has lost [`LOSSES`] times.
 const MAX_ATTEMPTS: u32 = 1000;
+/// Lost races after which a call is handed to the owner.
+const LOSSES: u32 = 2;
 
 /// Names a call while the shard waits for something on its behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +52,8 @@ pub struct Proposal {
     pub read_index: Index,
     /// Records sealed on this core since its last proposal, for the rotation's count.
     pub sealed: u64,
+    /// Refused, it will be run here again: the answer waits until this core can read what overtook it.
+    pub returns: bool,
 }
 
 /// What became of a proposal.
@@ -80,8 +87,10 @@ pub enum NotDone {
 /// What a shard is told.
 #[derive(Debug)]
 pub enum ShardIn {
-    /// What became of a proposal.
+    /// What became of a proposal, or why a run over the tip has no answer.
     Settled(Ticket, Settled),
+    /// The owner ran the call over the tip, and what that rests on is committed.
+    TipDone(Ticket, Box<TipDone>),
     /// A side operation, or an owner operation, is finished.
     SideDone(Ticket, SideResult),
     /// The audit devices took the lines (true), or none did.
@@ -99,6 +108,8 @@ pub enum ShardOut {
     Reply(u64, Reply),
     /// Append these writes.
     Propose(Proposal),
+    /// Run this over the tip.
+    Tip(Box<TipCall>),
     /// Do this outside.
     Side(Ticket, SideOp),
     /// The owner does this.
@@ -123,6 +134,7 @@ struct Live {
     request_audited: bool,
     resume: Option<(Resume, SideResult)>,
     attempts: u32,
+    losses: u32,
     waits: Waits,
 }
 
@@ -138,12 +150,16 @@ enum Waits {
     AuditThenIntent { finished: Box<Finished>, op: SideOp, resume: Resume },
     /// The log: an intent; then its side operation.
     CommitIntent { op: SideOp, resume: Resume },
-    /// Audit, then the reply.
+    /// Audit, then the reply of a call that wrote nothing.
     AuditThenReply { reply: Reply },
+    /// Audit of the response line, then the reply of what is committed.
+    AuditThenAcknowledge { reply: Reply },
     /// The log, then audit of the response line and the reply.
     Commit { reply: Reply, response: Vec<Line> },
     /// The log: a use is being counted.
     CommitUse,
+    /// The owner's run over the tip.
+    Tip,
     /// A side operation or the owner.
     Side { resume: Resume },
     /// The owner answers the whole call.
@@ -158,7 +174,8 @@ pub struct Shard {
     cell: Arc<Cell>,
     cluster: Rc<ClusterFacts>,
     sealer: Option<Rc<RefCell<Sealer>>>,
-    live: BTreeMap<Ticket, Live>,
+    /// In boxes: calls come and go, and a tree moves its values about.
+    live: BTreeMap<Ticket, Box<Live>>,
     next_ticket: u64,
 }
 
@@ -286,6 +303,11 @@ impl Shard {
                     self.audited(ticket, live, taken, out);
                 }
             }
+            ShardIn::TipDone(ticket, done) => {
+                if let Some(live) = self.live.remove(&ticket) {
+                    self.tip_done(ticket, live, *done, now, rng, out);
+                }
+            }
             ShardIn::Settled(ticket, settled) => {
                 if let Some(live) = self.live.remove(&ticket) {
                     self.settled(ticket, live, settled, now, rng, out);
@@ -295,14 +317,13 @@ impl Shard {
     }
 
     /// Runs the pipeline and files what it says.
-    fn run(&mut self, ticket: Ticket, mut live: Live, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
+    fn run(&mut self, ticket: Ticket, mut live: Box<Live>, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
         live.attempts += 1;
         let (Some(keys), Some(sealer)) = (&self.cell.keys, self.sealer.clone()) else {
             out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
             return;
         };
         let log_now = self.cell.clock.now(now);
-        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
         let mut pass = Pass {
             core: &self.core,
             keyring: &keys.keyring,
@@ -317,7 +338,16 @@ impl Shard {
             request_audited: live.request_audited,
             resume: live.resume.as_ref().map(|(f, r)| (f, r)),
         };
-        let ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        // what a read relies on is asked by nobody, unless it turns out to write
+        let reads_only = live.attempts == 1 && matches!(live.call.op, Operation::Read | Operation::List);
+        let view = &self.cell.version;
+        let mut txn =
+            if reads_only { Txn::reading(view, Some(&keys.keyring)) } else { Txn::new(view, Some(&keys.keyring)) };
+        let mut ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        if reads_only && !txn.is_read_only() {
+            txn = Txn::new(view, Some(&keys.keyring));
+            ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        }
         if let Some(cause) = ran.cause {
             out.push(ShardOut::Fault(live.call.id.clone(), cause));
         }
@@ -391,7 +421,7 @@ impl Shard {
     }
 
     /// The batch is over a limit.
-    fn unwritable(&mut self, live: Live, e: BarrierError, out: &mut Vec<ShardOut>) {
+    fn unwritable(&mut self, live: Box<Live>, e: BarrierError, out: &mut Vec<ShardOut>) {
         let reply = match e {
             BarrierError::TooLarge => not_done(NotDone::TooLarge),
             other => {
@@ -402,18 +432,66 @@ impl Shard {
         out.push(ShardOut::Reply(live.tag, reply));
     }
 
-    fn propose(&mut self, ticket: Ticket, live: Live, finished: Finished, out: &mut Vec<ShardOut>) {
+    fn propose(&mut self, ticket: Ticket, live: Box<Live>, finished: Finished, out: &mut Vec<ShardOut>) {
         let Finished { batch: Some(batch), reads, read_index } = finished else {
             // a run that counted a use or wrote something has a batch
             out.push(ShardOut::Reply(live.tag, internal()));
             return;
         };
         let sealed = self.sealer.as_ref().map_or(0, |s| s.borrow_mut().take_count());
+        let returns = live.losses + 1 < LOSSES || live.resume.is_some();
         self.live.insert(ticket, live);
-        out.push(ShardOut::Propose(Proposal { ticket, batch, reads, read_index, sealed }));
+        out.push(ShardOut::Propose(Proposal { ticket, batch, reads, read_index, sealed, returns }));
     }
 
-    fn side(&mut self, ticket: Ticket, mut live: Live, op: SideOp, resume: Resume, out: &mut Vec<ShardOut>) {
+    /// Hands a call that lost too often to the owner.
+    fn hand_over(&mut self, ticket: Ticket, mut live: Box<Live>, out: &mut Vec<ShardOut>) {
+        live.waits = Waits::Tip;
+        let call = TipCall {
+            ticket,
+            call: Call::clone(&live.call),
+            use_counted: live.use_counted,
+            request_audited: live.request_audited,
+        };
+        self.live.insert(ticket, live);
+        out.push(ShardOut::Tip(Box::new(call)));
+    }
+
+    fn tip_done(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        done: TipDone,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        live.waits = Waits::Run;
+        match done {
+            TipDone::Again => self.run(ticket, live, now, rng, out),
+            TipDone::UseCounted => {
+                live.use_counted = true;
+                (live.attempts, live.losses) = (0, 0);
+                self.run(ticket, live, now, rng, out);
+            }
+            TipDone::Side { intent: true, .. } if self.sealer.is_none() => {
+                // nothing is done outside; whoever finds the intent undoes it
+                out.push(ShardOut::Reply(live.tag, sealed_reply()));
+            }
+            TipDone::Side { op, resume, .. } => {
+                (live.attempts, live.losses) = (0, 0);
+                self.side(ticket, live, *op, resume, out);
+            }
+            TipDone::Answer { reply, lines } if lines.is_empty() => out.push(ShardOut::Reply(live.tag, reply)),
+            TipDone::Answer { reply, lines } => {
+                live.waits = Waits::AuditThenReply { reply };
+                self.live.insert(ticket, live);
+                out.push(ShardOut::Audit(ticket, lines.into_iter().map(TipLine::into_line).collect()));
+            }
+        }
+    }
+
+    fn side(&mut self, ticket: Ticket, mut live: Box<Live>, op: SideOp, resume: Resume, out: &mut Vec<ShardOut>) {
         live.waits = Waits::Side { resume };
         self.live.insert(ticket, live);
         out.push(match op {
@@ -422,7 +500,7 @@ impl Shard {
         });
     }
 
-    fn audited(&mut self, ticket: Ticket, mut live: Live, taken: bool, out: &mut Vec<ShardOut>) {
+    fn audited(&mut self, ticket: Ticket, mut live: Box<Live>, taken: bool, out: &mut Vec<ShardOut>) {
         if !taken {
             // no line, no effect; and after an effect: no line, no answer
             out.push(ShardOut::Fault(live.call.id.clone(), "no audit device took the entry".into()));
@@ -430,7 +508,9 @@ impl Shard {
             return;
         }
         match std::mem::replace(&mut live.waits, Waits::Run) {
-            Waits::AuditThenReply { reply } => out.push(ShardOut::Reply(live.tag, reply)),
+            Waits::AuditThenReply { reply } | Waits::AuditThenAcknowledge { reply } => {
+                out.push(ShardOut::Reply(live.tag, reply));
+            }
             Waits::AuditThenPropose { finished, reply, response } => {
                 live.request_audited = true;
                 live.waits = Waits::Commit { reply, response };
@@ -455,7 +535,7 @@ impl Shard {
     fn settled(
         &mut self,
         ticket: Ticket,
-        mut live: Live,
+        mut live: Box<Live>,
         settled: Settled,
         now: Now,
         rng: &mut dyn Entropy,
@@ -465,7 +545,7 @@ impl Shard {
         match (settled, waits) {
             (Settled::Committed(_), Waits::CommitUse) => {
                 live.use_counted = true;
-                live.attempts = 0;
+                (live.attempts, live.losses) = (0, 0);
                 self.run(ticket, live, now, rng, out);
             }
             (Settled::Committed(_), Waits::CommitIntent { .. }) if self.sealer.is_none() => {
@@ -473,30 +553,45 @@ impl Shard {
                 out.push(ShardOut::Reply(live.tag, sealed_reply()));
             }
             (Settled::Committed(_), Waits::CommitIntent { op, resume }) => {
-                live.attempts = 0;
+                (live.attempts, live.losses) = (0, 0);
                 self.side(ticket, live, op, resume, out);
             }
             (Settled::Committed(_), Waits::Commit { reply, response }) => {
                 if response.is_empty() {
                     out.push(ShardOut::Reply(live.tag, reply));
                 } else {
-                    live.waits = Waits::AuditThenReply { reply };
+                    live.waits = Waits::AuditThenAcknowledge { reply };
                     self.live.insert(ticket, live);
                     out.push(ShardOut::Audit(ticket, response));
                 }
             }
-            (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse)
+            (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip)
                 if live.attempts < MAX_ATTEMPTS =>
             {
-                self.run(ticket, live, now, rng, out);
+                live.losses += 1;
+                if live.losses < LOSSES || live.resume.is_some() {
+                    self.run(ticket, live, now, rng, out);
+                } else {
+                    self.hand_over(ticket, live, out);
+                }
             }
-            (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse) => {
+            (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip) => {
                 out.push(ShardOut::Reply(live.tag, busy("too many conflicting writes; try again")));
             }
-            (Settled::NotDone(why), Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse) => {
+            // the owner was sealed before the proposal reached it
+            (
+                Settled::NotDone(NotDone::NotActive),
+                Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip,
+            ) if self.cell.keys.is_none() => {
+                out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
+            }
+            (
+                Settled::NotDone(why),
+                Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip,
+            ) => {
                 out.push(ShardOut::Reply(live.tag, not_done(why)));
             }
-            (Settled::Unknown, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse) => {
+            (Settled::Unknown, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip) => {
                 let e = Error::new(Code::Internal, "the outcome of the write is unknown: leadership was lost");
                 out.push(ShardOut::Reply(live.tag, Reply::error(&e)));
             }
@@ -507,7 +602,8 @@ impl Shard {
         }
     }
 
-    /// Drops the keyring and answers every call that waits for a side operation: its resume may not run any more.
+    /// Drops the keyring and answers every call whose fate is decided here: no resume may run any more, nothing may be
+    /// proposed, and what was read is not told any more. What the log has, and what it has committed, is waited for.
     fn withdraw(&mut self, sequence: u64, out: &mut Vec<ShardOut>) {
         if self.cell.sequence <= sequence || self.cell.keys.is_none() {
             self.sealer = None;
@@ -520,17 +616,8 @@ impl Shard {
                 facts: self.cell.facts.clone(),
             };
             self.cell = Arc::new(sealed);
-            let waiting: Vec<Ticket> = self
-                .live
-                .iter()
-                .filter(|(_, l)| {
-                    matches!(
-                        l.waits,
-                        Waits::Side { .. } | Waits::AuditThenSide { .. } | Waits::AuditThenIntent { .. }
-                    )
-                })
-                .map(|(t, _)| *t)
-                .collect();
+            let waiting: Vec<Ticket> =
+                self.live.iter().filter(|(_, l)| !l.is_decided_elsewhere()).map(|(t, _)| *t).collect();
             for t in waiting {
                 // the call that seals waits for the owner itself and is answered by it
                 if let Some(l) = self.live.get(&t)
@@ -548,8 +635,30 @@ impl Shard {
 }
 
 impl Live {
-    fn new(tag: u64, call: Rc<Call>, waits: Waits) -> Live {
-        Live { tag, call, use_counted: false, request_audited: false, resume: None, attempts: 0, waits }
+    fn new(tag: u64, call: Rc<Call>, waits: Waits) -> Box<Live> {
+        Box::new(Live {
+            tag,
+            call,
+            use_counted: false,
+            request_audited: false,
+            resume: None,
+            attempts: 0,
+            losses: 0,
+            waits,
+        })
+    }
+
+    /// Somebody else decides what it is answered: the log, the owner, or what is committed already.
+    fn is_decided_elsewhere(&self) -> bool {
+        matches!(
+            self.waits,
+            Waits::Commit { .. }
+                | Waits::CommitIntent { .. }
+                | Waits::CommitUse
+                | Waits::Tip
+                | Waits::AuditThenAcknowledge { .. }
+                | Waits::Control
+        )
     }
 }
 
@@ -564,7 +673,7 @@ fn sealed_reply() -> Reply {
     Reply::error(&Error::new(Code::Unavailable, "Vault is sealed"))
 }
 
-fn internal() -> Reply {
+pub(crate) fn internal() -> Reply {
     Reply::error(&Error::multi(Code::Internal, "internal error"))
 }
 

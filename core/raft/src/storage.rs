@@ -17,8 +17,10 @@ pub(crate) struct Tail {
     base: (u64, u64),
     /// Bytes of all entries' bodies, with a fixed cost each.
     bytes: u64,
-    /// The part of `bytes` after the newest checkpoint.
+    /// Of all entries after the newest checkpoint, also of those that are not in memory any more. Exact to [`STRETCH`].
     bytes_since_checkpoint: u64,
+    /// Entries after the newest checkpoint that left memory: last index and bytes of each stretch, oldest first.
+    gone: VecDeque<(u64, u64)>,
     /// State at start; raft reads it once.
     hard_state: HardState,
     conf: ConfState,
@@ -28,6 +30,9 @@ pub(crate) struct Tail {
     /// A follower asked for more than `checkpoint` offers.
     snapshot_wanted: Cell<bool>,
 }
+
+/// Bytes of entries that left memory which are counted as one.
+const STRETCH: u64 = 1024 * 1024;
 
 /// What an entry costs beside its body.
 const ENTRY_COST: u64 = 128;
@@ -44,6 +49,7 @@ impl Tail {
             base: (checkpoint.index.0, checkpoint.term.0),
             bytes,
             bytes_since_checkpoint: bytes,
+            gone: VecDeque::new(),
             hard_state,
             conf: checkpoint.conf.clone(),
             checkpoint,
@@ -71,6 +77,7 @@ impl Tail {
     pub(crate) fn reset(&mut self, checkpoint: Checkpoint, manifest: Bytes) {
         self.entries.clear();
         (self.bytes, self.bytes_since_checkpoint) = (0, 0);
+        self.gone.clear();
         self.base = (checkpoint.index.0, checkpoint.term.0);
         self.checkpoint = checkpoint;
         self.manifest = manifest;
@@ -78,8 +85,12 @@ impl Tail {
 
     /// A newer checkpoint exists.
     pub(crate) fn checkpointed(&mut self, checkpoint: Checkpoint, manifest: Bytes) {
-        let keep = (checkpoint.index.0 - self.base.0).min(self.entries.len() as u64) as usize;
-        self.bytes_since_checkpoint = self.entries.range(keep..).map(cost).sum();
+        while self.gone.front().is_some_and(|(last, _)| *last <= checkpoint.index.0) {
+            self.gone.pop_front();
+        }
+        let keep = checkpoint.index.0.saturating_sub(self.base.0).min(self.entries.len() as u64) as usize;
+        let gone: u64 = self.gone.iter().map(|(_, bytes)| bytes).sum();
+        self.bytes_since_checkpoint = gone + self.entries.range(keep..).map(cost).sum::<u64>();
         self.checkpoint = checkpoint;
         self.manifest = manifest;
         // asked again if this one does not serve either
@@ -93,9 +104,16 @@ impl Tail {
         }
         let n = ((index - self.base.0) as usize).min(self.entries.len());
         let mut last = self.base;
+        let since = self.checkpoint.index.0;
         for dropped in self.entries.drain(..n) {
             self.bytes -= cost(&dropped);
             last = (dropped.index, dropped.term);
+            if dropped.index > since {
+                match self.gone.back_mut().filter(|(_, bytes)| *bytes < STRETCH) {
+                    Some(stretch) => *stretch = (dropped.index, stretch.1 + cost(&dropped)),
+                    None => self.gone.push_back((dropped.index, cost(&dropped))),
+                }
+            }
         }
         self.base = last;
     }

@@ -35,9 +35,20 @@ pub struct Wrapping {
     pub opened: u64,
 }
 
+/// A key that everybody writes at once: each acknowledged write is a version of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hot {
+    /// Versions told to writers.
+    pub versions: std::collections::BTreeSet<u64>,
+    /// Writes tried, with or without an answer.
+    pub tried: u64,
+}
+
 /// Everything that clients know.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    /// The contended key.
+    pub hot: Hot,
     /// By key.
     pub registers: BTreeMap<u64, Register>,
     /// In order of creation.

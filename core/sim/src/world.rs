@@ -39,6 +39,8 @@ pub struct Report {
     pub acknowledged: u64,
     /// Index of the last checkpoint.
     pub checkpoint: u64,
+    /// Calls that were run over the tip.
+    pub tips: u64,
     /// A hash over everything that was answered: equal for equal seeds.
     pub digest: u64,
 }
@@ -59,6 +61,7 @@ pub struct Run {
 enum Asked {
     Write(u64, u64),
     Read(u64),
+    Hot,
     Create { uses: u64 },
     Use(usize),
     Revoke(usize),
@@ -81,6 +84,7 @@ struct World {
     next_tag: u64,
     halted: Option<String>,
     digest: u64,
+    tips: u64,
 }
 
 impl Run {
@@ -109,6 +113,7 @@ impl Run {
                 w.live(root, &mut history, budget, !last).map_err(|e| fail(format!("life {life}: {e}")))?;
             }
             report.acknowledged = history.acknowledged;
+            report.tips += w.tips;
             report.digest = report.digest.rotate_left(7) ^ w.digest;
             now = w.now;
             disk = w.disk;
@@ -163,6 +168,7 @@ impl World {
             next_tag: 1,
             halted: None,
             digest: 0,
+            tips: 0,
         }
     }
 
@@ -216,6 +222,12 @@ impl World {
                 return Err(format!("k{key} is {n}, not in {}..={}", r.acknowledged, r.tried));
             }
             r.acknowledged = n;
+        }
+        let a = self.ask_op(Operation::Read, "secret/metadata/hot", root, Value::Null)?;
+        let version = json_of(&a)["data"]["current_version"].as_u64().unwrap_or(0);
+        let told = history.hot.versions.last().copied().unwrap_or(0);
+        if version < told || version > history.hot.tried {
+            return Err(format!("the contended key is at {version}, not in {told}..={}", history.hot.tried));
         }
         for t in &mut history.tokens {
             let a = self.ask_op(Operation::Read, "auth/token/lookup-self", &t.text, Value::Null)?;
@@ -286,7 +298,16 @@ impl World {
                 let body = json!({"data": {"n": n, "again": n, "pad": pad, "secret": CANARY}});
                 (Asked::Write(key, n), Operation::Update, format!("secret/data/k{key}"), root.to_owned(), body, 0)
             }
-            45..60 => {
+            45..55 => {
+                history.hot.tried += 1;
+                // half of them check what they saw last; who loses is refused, and the version stays
+                let body = match history.hot.versions.last() {
+                    Some(last) if pick.is_multiple_of(2) => json!({"options": {"cas": last}, "data": {"s": CANARY}}),
+                    _ => json!({"data": {"s": CANARY}}),
+                };
+                (Asked::Hot, Operation::Update, "secret/data/hot".to_owned(), root.to_owned(), body, 0)
+            }
+            55..60 => {
                 (Asked::Read(key), Operation::Read, format!("secret/data/k{key}"), root.to_owned(), Value::Null, 0)
             }
             60..70 => {
@@ -333,6 +354,12 @@ impl World {
                     r.acknowledged = r.acknowledged.max(n);
                 }
                 Asked::Write(..) => {}
+                Asked::Hot if ok => {
+                    let version = json_of(&reply)["data"]["version"].as_u64().unwrap_or(0);
+                    if !history.hot.versions.insert(version) {
+                        return Err(format!("two writers of one key were told version {version}"));
+                    }
+                }
                 Asked::Read(key) if ok => {
                     let n = value_of(&reply, key)?;
                     let r = history.registers.get(&key).copied().unwrap_or_default();
@@ -483,10 +510,14 @@ impl World {
             match o {
                 OwnerOut::Disk(op) => self.disk.disk(op),
                 OwnerOut::File(op) => self.disk.file(op),
+                OwnerOut::Pack(id, packing) => {
+                    self.to_owner.push_back(OwnerIn::Packed(id, Box::new(packing.pack())));
+                }
                 OwnerOut::Publish(cell) => self.cell = cell,
                 OwnerOut::Settled(s, t, settled) => {
                     self.to_shard[s.0 as usize].push_back(ShardIn::Settled(t, settled))
                 }
+                OwnerOut::TipDone(s, t, done) => self.to_shard[s.0 as usize].push_back(ShardIn::TipDone(t, done)),
                 OwnerOut::ControlDone(s, t, reply) => {
                     self.to_shard[s.0 as usize].push_back(ShardIn::ControlDone(t, reply));
                 }
@@ -524,6 +555,10 @@ impl World {
                     self.replies.push_back((tag, reply));
                 }
                 ShardOut::Propose(p) => self.to_owner.push_back(OwnerIn::Propose(id, p)),
+                ShardOut::Tip(c) => {
+                    self.tips += 1;
+                    self.to_owner.push_back(OwnerIn::Tip(id, c));
+                }
                 ShardOut::Owner(t, op) => self.to_owner.push_back(OwnerIn::Operate(id, t, op)),
                 ShardOut::Control(t, c) => self.to_owner.push_back(OwnerIn::Control(id, t, c)),
                 ShardOut::Withdrawn(s) => self.to_owner.push_back(OwnerIn::Withdrawn(id, s)),

@@ -9,11 +9,12 @@ fn seeds() -> u64 {
 
 #[test]
 fn acknowledgements_survive_crashes_at_any_operation() {
-    let (mut acknowledged, mut checkpoints) = (0, 0);
+    let (mut acknowledged, mut checkpoints, mut tips) = (0, 0, 0);
     for seed in 1..=seeds() {
         match (Run { seed, lives: 10, operations_a_life: 60 }).go() {
             Ok(r) => {
                 acknowledged += r.acknowledged;
+                tips += r.tips;
                 checkpoints += u64::from(r.checkpoint > 0);
             }
             Err(v) => panic!("seed {}: {}", v.seed, v.what),
@@ -21,6 +22,7 @@ fn acknowledgements_survive_crashes_at_any_operation() {
     }
     assert!(acknowledged > 1000, "the clients were not at work: {acknowledged}");
     assert!(checkpoints > 0, "no run reached a checkpoint");
+    assert!(tips > 0, "nobody met at the tip");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! copies a page at most once; what no Version holds any more is edited in place. Applying needs no key, reads no
 //! clock and yields equal contents on every node at an equal index.
 
+use std::sync::Arc;
+
 use ringfence_base::{Index, MountId, Wall, invariant};
 
 use crate::build::{Builder, Unsorted};
@@ -16,8 +18,11 @@ use crate::{Batch, MOUNT_TABLES, Op};
 #[derive(Clone)]
 pub(crate) struct State {
     pub(crate) records: Tree,
-    /// Index of the last change by table (key: the table byte) and by table and mount (key: table byte, mount number
-    /// big endian); values are eight bytes big endian.
+    /// Index of the last change by table. An array, because every request asks for several of them to know that
+    /// what it derived from those tables still holds.
+    pub(crate) tables: Arc<[u64; 256]>,
+    /// Index of the last change by table and mount (key: table byte, mount number big endian); values are eight bytes
+    /// big endian.
     pub(crate) marks: Tree,
     /// Everything may have changed at this index: it is where a checkpoint was loaded.
     pub(crate) floor: Index,
@@ -25,10 +30,15 @@ pub(crate) struct State {
     pub(crate) log_time: Wall,
 }
 
+/// Marks kept back until a publication; more are written at once, so that looking for one stays cheap.
+const MAX_CHANGED: usize = 32;
+
 /// The replicated map at the owner.
 pub struct Image {
     state: State,
     scratch: Vec<u8>,
+    /// Tables and mounts changed since the last publication, and when: a group commit touches few of them many times.
+    changed: Vec<(u8, Option<MountId>, Index)>,
 }
 
 impl Default for Image {
@@ -45,8 +55,9 @@ impl Image {
 
     /// An image of records that all may have changed at `index`.
     pub(crate) fn over(records: Tree, index: Index, log_time: Wall) -> Image {
-        let state = State { records, marks: Tree::new(), floor: index, index, log_time };
-        Image { state, scratch: Vec::new() }
+        let tables = Arc::new([0; 256]);
+        let state = State { records, tables, marks: Tree::new(), floor: index, index, log_time };
+        Image { state, scratch: Vec::new(), changed: Vec::new() }
     }
 
     /// Loads strictly ascending entries, many times faster than putting them.
@@ -81,12 +92,32 @@ impl Image {
             }
             marked = scope;
             if let Some((table, mount)) = scope {
-                self.mark(table, None, index);
+                self.note_change(table, None, index);
                 if mount.is_some() {
-                    self.mark(table, mount, index);
+                    self.note_change(table, mount, index);
                 }
             }
         }
+    }
+
+    /// Remembers a mark for the next publication.
+    fn note_change(&mut self, table: u8, mount: Option<MountId>, index: Index) {
+        // newest last: those of one request are looked for again at once
+        match self.changed.iter_mut().rev().find(|(t, m, _)| (*t, *m) == (table, mount)) {
+            Some((_, _, at)) => *at = index,
+            None => self.changed.push((table, mount, index)),
+        }
+        if self.changed.len() >= MAX_CHANGED {
+            self.mark_changed();
+        }
+    }
+
+    fn mark_changed(&mut self) {
+        let mut changed = std::mem::take(&mut self.changed);
+        for (table, mount, index) in changed.drain(..) {
+            self.mark(table, mount, index);
+        }
+        self.changed = changed;
     }
 
     /// Notes that the log reached `index` without a change (an entry of raft's own). Log time never goes back.
@@ -98,6 +129,7 @@ impl Image {
 
     /// Seals the current nodes against in-place edits and hands them out. O(1).
     pub fn publish(&mut self) -> Version {
+        self.mark_changed();
         Version::new(self.state.clone())
     }
 
@@ -118,7 +150,13 @@ impl Image {
 
     /// Remembers when a table, or a mount's keys in it, last changed.
     pub(crate) fn mark(&mut self, table: u8, mount: Option<MountId>, index: Index) {
-        self.state.marks.put(&mark_key(table, mount), &index.0.to_be_bytes(), index.0, &mut self.scratch);
+        match mount {
+            None => Arc::make_mut(&mut self.state.tables)[usize::from(table)] = index.0,
+            Some(mount) => {
+                let (key, at) = (mark_key(table, mount), index.0);
+                self.state.marks.put(&key, &at.to_be_bytes(), at, &mut self.scratch);
+            }
+        }
     }
 
     #[cfg(test)]
@@ -138,26 +176,8 @@ pub(crate) fn scope_of(key: &[u8]) -> Option<(u8, Option<MountId>)> {
     Some((table, mount))
 }
 
-/// Key of a mark.
-pub(crate) fn mark_key(table: u8, mount: Option<MountId>) -> MarkKey {
-    let mut key = MarkKey { bytes: [table, 0, 0, 0, 0], len: 1 };
-    if let Some(MountId(number)) = mount {
-        key.bytes[1..].copy_from_slice(&number.to_be_bytes());
-        key.len = 5;
-    }
-    key
-}
-
-/// A mark's key, without an allocation: every request asks for several.
-pub(crate) struct MarkKey {
-    bytes: [u8; 5],
-    len: usize,
-}
-
-impl std::ops::Deref for MarkKey {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
+/// Key of a mount's mark.
+pub(crate) fn mark_key(table: u8, mount: MountId) -> [u8; 5] {
+    let [a, b, c, d] = mount.0.to_be_bytes();
+    [table, a, b, c, d]
 }

@@ -2,6 +2,7 @@
 //! message: each cache remembers the index up to which its tables had not changed, and is rebuilt when they have.
 
 use crate::identity::Identity;
+use crate::known::KnownCallers;
 use crate::mount::{Router, SystemTtls};
 use crate::policies;
 use crate::tables;
@@ -27,6 +28,8 @@ pub struct Caches {
     templated: BTreeMap<TemplatedKey, Rc<Acl>>,
     identities_at: Index,
     identities: BTreeMap<NsId, BTreeMap<String, Identity>>,
+    /// Verified callers.
+    pub known: KnownCallers,
     /// Audit devices and their salts.
     pub audit: crate::audit::Devices,
 }

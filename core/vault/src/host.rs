@@ -5,9 +5,9 @@ use crate::caches::Caches;
 use crate::call::Call;
 use crate::mount::{Router, SystemTtls, UserLockout};
 use crate::namespace::Namespace;
-use ringfence_barrier::{HashKind, Keyring, Sealer};
-use ringfence_base::Wall;
-use ringfence_logical::{Cx, Host, Registry};
+use ringfence_barrier::{HashKind, Keyring, Sealer, Txn};
+use ringfence_base::{NsId, Wall};
+use ringfence_logical::{Cx, Error, Host, Registry};
 use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -119,6 +119,10 @@ const ENGINE_HASH: HashKind = HashKind(128);
 impl Host for VaultHost {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn password_policy(&self, txn: &mut Txn<'_>, ns: NsId, name: &str) -> Result<Option<String>, Error> {
+        crate::sys::policies::password_text(txn, ns, name)
     }
 
     fn keyed_hash(&self, kind: &str, bytes: &[u8]) -> [u8; 16] {

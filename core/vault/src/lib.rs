@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod help;
 pub mod host;
 pub mod identity;
+mod known;
 pub mod lease;
 pub mod lockout;
 pub mod mount;

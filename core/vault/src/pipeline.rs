@@ -10,6 +10,7 @@ use crate::call::{Body, Call, Reply};
 use crate::envelope;
 use crate::host::{ClusterFacts, CoreState, VaultHost};
 use crate::identity::Identity;
+use crate::known::Known;
 use crate::lease;
 use crate::mount::{Routed, Router, UserLockout};
 use crate::namespace::Namespace;
@@ -24,6 +25,7 @@ use ringfence_logical::{Args, Cx, Error, Operation, Principal, Request, Response
 use ringfence_policy::acl::{Acl, AclRequest, GrantingPolicy};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -118,8 +120,8 @@ struct Place<'c> {
 #[derive(Default)]
 struct Caller {
     op: Option<Operation>,
-    holder: Option<Holder>,
-    principal: Option<Principal>,
+    holder: Option<Rc<Holder>>,
+    principal: Option<Rc<Principal>>,
     granting: Vec<GrantingPolicy>,
     last_use: bool,
     login: Option<LoginNote>,
@@ -206,34 +208,34 @@ fn admit(
     let declared = found.and_then(|f| f.matched.as_ref()).map(|m| m.path);
     let access = declared.map_or(Access::Token, |p| p.access);
     let unwrap_own = place.path == UNWRAP;
-    match (&call.token, access) {
-        (_, Access::Public) if declared.is_some_and(|p| p.login) => {}
-        (Some(raw), Access::Public) => {
-            // a public path may look at a token, but a bad one does not matter
-            if let Ok(h) = check::authenticate(txn, pass.keyring, &place.router, raw.expose(), pass.now, call.remote)
-                && h.entry.num_uses >= 0
-            {
-                caller.holder = Some(h);
-            }
-        }
-        (None, Access::Public) => {}
+    let known = match (&call.token, access) {
+        (_, Access::Public) if declared.is_some_and(|p| p.login) => None,
+        // a public path may look at a token, but a bad one does not matter
+        (Some(raw), Access::Public) => match recognise(pass, txn, place, raw.expose(), call.remote) {
+            Ok(known) => Some(known).filter(|k| k.holder.entry.num_uses >= 0),
+            Err(Stranger::NoToken(_)) => None,
+            Err(Stranger::NoPolicies(e)) => return Err(e),
+        },
+        (None, Access::Public) => None,
         (None, _) => return Err(Error::denied_plain()),
-        (Some(raw), _) => {
-            let holder = check::authenticate(txn, pass.keyring, &place.router, raw.expose(), pass.now, call.remote)
-                .map_err(|e| if unwrap_own { wrap::not_valid() } else { e })?;
-            caller.holder = Some(holder);
-        }
-    }
-    let mut acl = None;
-    if let Some(holder) = &caller.holder {
-        let known = pass.core.caches.borrow_mut().identity(txn, holder.entry.ns, &holder.entry.entity_id)?;
-        let Some(identity) = known else {
-            return Err(Error::denied_plain());
-        };
-        let compiled = compile_acl(pass, txn, place, holder, &identity)?;
-        caller.principal = Some(principal(holder, identity));
-        acl = Some(compiled);
-    }
+        (Some(raw), _) => match recognise(pass, txn, place, raw.expose(), call.remote) {
+            Ok(known) => Some(known),
+            Err(Stranger::NoToken(_)) if unwrap_own => return Err(wrap::not_valid()),
+            Err(Stranger::NoToken(e)) => return Err(e),
+            Err(Stranger::NoPolicies(e)) => {
+                // the token is good: the audit line names whose it is
+                let token =
+                    check::authenticate(txn, pass.keyring, &place.router, raw.expose(), pass.now, call.remote);
+                caller.holder = token.ok().map(Rc::new);
+                return Err(e);
+            }
+        },
+    };
+    let acl = known.map(|known| {
+        caller.holder = Some(known.holder);
+        caller.principal = Some(known.principal);
+        known.acl
+    });
     if let (Some(holder), false) = (&caller.holder, access == Access::Public) {
         let own_wrapping = unwrap_own && wrap::is_wrapping(&holder.entry) && !call.data.contains_key("token");
         match holder.entry.num_uses {
@@ -253,7 +255,7 @@ fn admit(
     if access == Access::Public {
         return Ok(Admitted::Go);
     }
-    let (Some(acl), Some(principal)) = (acl, caller.principal.as_mut()) else {
+    let (Some(acl), Some(principal)) = (&acl, caller.principal.as_mut()) else {
         return Err(Error::denied_plain());
     };
     let full = match place.ns.path.is_empty() {
@@ -267,7 +269,10 @@ fn admit(
         wrap_ttl_seconds: (call.wrap_ttl > 0).then_some(call.wrap_ttl),
     });
     let has_devices = !pass.core.caches.borrow().audit.is_empty();
-    principal.sudo = decision.sudo || principal.is_root;
+    let sudo = decision.sudo || principal.is_root;
+    if principal.sudo != sudo {
+        Rc::make_mut(principal).sudo = sudo;
+    }
     if has_devices {
         caller.granting = decision.granting_policies().cloned().collect();
     }
@@ -278,6 +283,47 @@ fn admit(
         return Err(Error::invalid("operation unavailable in namespaces"));
     }
     Ok(Admitted::Go)
+}
+
+/// Why nobody stands behind a token.
+enum Stranger {
+    /// It is no living token, or is used from elsewhere.
+    NoToken(Error),
+    /// It is, but its identity or policies are not to be had.
+    NoPolicies(Error),
+}
+
+/// Token, identity and policies of a caller: known to this core, or proved from the view.
+fn recognise(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    place: &Place<'_>,
+    raw: &str,
+    remote: Option<IpAddr>,
+) -> Result<Known, Stranger> {
+    if let Some(known) = pass.core.caches.borrow().known.find(txn, raw, pass.now) {
+        return Ok(known);
+    }
+    let (proved, reads) = txn.recorded(|txn| prove(pass, txn, place, raw, remote));
+    let known = proved?;
+    pass.core.caches.borrow_mut().known.remember(txn, &known, reads);
+    Ok(known)
+}
+
+fn prove(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    place: &Place<'_>,
+    raw: &str,
+    remote: Option<IpAddr>,
+) -> Result<Known, Stranger> {
+    let holder = check::authenticate(txn, pass.keyring, &place.router, raw, pass.now, remote);
+    let holder = holder.map_err(Stranger::NoToken)?;
+    let known = pass.core.caches.borrow_mut().identity(txn, holder.entry.ns, &holder.entry.entity_id);
+    let identity = known.and_then(|i| i.ok_or_else(Error::denied_plain)).map_err(Stranger::NoPolicies)?;
+    let acl = compile_acl(pass, txn, place, &holder, &identity).map_err(Stranger::NoPolicies)?;
+    let principal = Rc::new(principal(&holder, identity));
+    Ok(Known { holder: Rc::new(holder), principal, acl })
 }
 
 /// `Update` becomes `Create` if the path has an existence check and the object is not there.
@@ -302,7 +348,7 @@ fn resolve_create(
         txn,
         mount: &routed.info,
         req: &request,
-        principal: caller.principal.as_ref(),
+        principal: caller.principal.as_deref(),
         now: pass.now,
         rng: pass.rng,
         host: &host,
@@ -452,7 +498,7 @@ impl Context<'_> {
             txn,
             mount: &routed.info,
             req: &request,
-            principal: caller.principal.as_ref(),
+            principal: caller.principal.as_deref(),
             now: pass.now,
             rng: pass.rng,
             host: &host,
@@ -505,7 +551,7 @@ impl Context<'_> {
                     ));
                 }
                 let (leased, warnings) =
-                    lease::register(pass, txn, routed, self.place.inner, caller.holder.as_ref(), terms)?;
+                    lease::register(pass, txn, routed, self.place.inner, caller.holder.as_deref(), terms)?;
                 r.leased = Some(leased);
                 r.warnings.extend(warnings);
             }
@@ -526,7 +572,7 @@ impl Context<'_> {
                     None => wrap::Inner::Json(envelope::write(&frame, r)),
                 };
                 let accessor = r.issued.as_ref().map(|i| i.accessor.clone()).or_else(|| r.wrapped_accessor.clone());
-                let holder = caller.holder.as_ref();
+                let holder = caller.holder.as_deref();
                 Some(wrap::wrap(
                     pass,
                     txn,

@@ -36,7 +36,8 @@ pub async fn serve(
     origin: &Origin,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let begun = rt::now().mono;
+    let begun = rt::now();
+    let mut whole = begun;
     let _in_flight = InFlight::of(core);
     let (parts, body) = request.into_parts();
     let namespace = parts.headers.get(NAMESPACE).cloned();
@@ -59,7 +60,9 @@ pub async fn serve(
                 Wanted::Raw => (MAX_RAW_BYTES, None),
                 _ => (rules.max_request_bytes, Some(&mut held)),
             };
-            match within(rules.body_timeout, collect(body, limit, held)).await {
+            let collected = within(rules.body_timeout, collect(body, limit, held)).await;
+            whole = rt::now();
+            match collected {
                 Ok(Ok(bytes)) => h.with_body(bytes, rules),
                 Ok(Err(e)) => Err(e),
                 Err(_) => Err(Error::invalid("the request body took too long to arrive")),
@@ -69,14 +72,14 @@ pub async fn serve(
     let reply = match call {
         Err(e) => Reply::error(&e),
         Ok(call) if rules.open_metrics && asks_metrics(&call) => metrics(core, &call),
-        Ok(call) => match within(rules.call_timeout, core.call(call)).await {
+        Ok(call) => match within(rules.call_timeout, core.call(call, whole)).await {
             Ok(reply) => reply,
             Err(_) => Reply::error(&Error::new(Code::Internal, "context deadline exceeded")),
         },
     };
     let mut response = respond(reply, namespace);
     rules.answer_headers.apply(response.status().as_u16(), response.headers_mut());
-    core.metrics.observe(Sample::HandleRequest, rt::now().mono.since(begun));
+    core.metrics.observe(Sample::HandleRequest, rt::mono().since(begun.mono));
     core.metrics.status(response.status().as_u16());
     response
 }

@@ -43,7 +43,7 @@ pub struct Patience {
 impl Patience {
     /// For a connection that has just begun: its first head is awaited.
     pub fn new(times: Times) -> Rc<Patience> {
-        Rc::new(Patience { times, phase: Cell::new(Phase::Head), since: Cell::new(rt::now().mono) })
+        Rc::new(Patience { times, phase: Cell::new(Phase::Head), since: Cell::new(rt::coarse()) })
     }
 
     /// A request begins; it ends with the answer's drop.
@@ -60,14 +60,14 @@ impl Patience {
     fn received(&self) {
         if self.phase.get() == Phase::Idle {
             self.phase.set(Phase::Head);
-            self.since.set(rt::now().mono);
+            self.since.set(rt::coarse());
         }
     }
 
     /// Bytes of an answer went out, after the request itself was done with.
     fn sent(&self) {
         if self.phase.get() == Phase::Idle {
-            self.since.set(rt::now().mono);
+            self.since.set(rt::coarse());
         }
     }
 
@@ -78,7 +78,7 @@ impl Patience {
             Phase::Idle => self.times.idle,
             Phase::Serving(_) => return None,
         };
-        let gone = Duration::from_nanos(rt::now().mono.since(self.since.get()));
+        let gone = Duration::from_nanos(rt::coarse().since(self.since.get()));
         (!limit.is_zero()).then(|| limit.saturating_sub(gone))
     }
 
@@ -112,7 +112,7 @@ impl Drop for Serving {
             Phase::Serving(n) if n > 1 => patience.phase.set(Phase::Serving(n - 1)),
             _ => {
                 patience.phase.set(Phase::Idle);
-                patience.since.set(rt::now().mono);
+                patience.since.set(rt::coarse());
             }
         }
     }

@@ -237,7 +237,8 @@ impl State {
                 (self.report)(Done::Disk(id, result));
             }
             Beside::File(FileOp::WriteChunk { id, chunk, bytes }) => {
-                let done = replace(&self.path.join("checkpoint"), &format!("{chunk}.chunk"), bytes).await;
+                let (dir, name) = (self.path.join("checkpoint"), format!("{chunk}.chunk"));
+                let done = rt::background(move || replace_now(&dir, &name, &bytes)).await;
                 (self.report)(Done::File(id, done.map_err(|e| file_fault(&e))));
             }
             Beside::File(FileOp::WriteManifest { id, bytes }) => {
@@ -286,25 +287,28 @@ impl State {
     }
 }
 
-/// Writes a file under another name, makes it durable, renames it, makes the name durable.
+/// As [`replace_now`], on a helper.
 async fn replace(dir: &Path, name: &str, bytes: Vec<u8>) -> io::Result<()> {
-    let (new, target, dir) = (dir.join(format!("{name}.new")), dir.join(name), dir.to_owned());
-    rt::unblock(move || {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
-        let written = (|| {
-            let mut f = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-            f.write_all(&bytes)?;
-            f.sync_all()?;
-            std::fs::rename(&new, &target)?;
-            std::fs::File::open(&dir)?.sync_all()
-        })();
-        if written.is_err() {
-            let _ = std::fs::remove_file(&new);
-        }
-        written
-    })
-    .await
+    let (dir, name) = (dir.to_owned(), name.to_owned());
+    rt::unblock(move || replace_now(&dir, &name, &bytes)).await
+}
+
+/// Writes a file under another name, makes it durable, renames it, makes the name durable.
+fn replace_now(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let (new, target) = (dir.join(format!("{name}.new")), dir.join(name));
+    let written = (|| {
+        let mut f = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        f.write_all(bytes)?;
+        f.sync_all()?;
+        std::fs::rename(&new, &target)?;
+        std::fs::File::open(dir)?.sync_all()
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 fn fault(what: &str, e: &io::Error) -> DiskFault {

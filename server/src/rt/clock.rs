@@ -11,6 +11,17 @@ pub fn now() -> Now {
     Now { mono: Mono(clock_ns(libc::CLOCK_BOOTTIME)), wall: Wall(clock_ns(libc::CLOCK_REALTIME)) }
 }
 
+/// The monotonic time alone, for who measures a span.
+pub fn mono() -> Mono {
+    Mono(clock_ns(libc::CLOCK_BOOTTIME))
+}
+
+/// A monotonic time of a few milliseconds' grain, which costs next to nothing: for limits of seconds that are looked at
+/// several times a request. Not to be compared with [`now`]: it stands still while the machine sleeps.
+pub fn coarse() -> Mono {
+    Mono(clock_ns(libc::CLOCK_MONOTONIC_COARSE))
+}
+
 /// Nanoseconds of a clock; a wall clock before 1970 reads as zero.
 fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -103,6 +114,8 @@ fn wipe(bytes: &mut [u8]) {
 
 /// Pins the calling thread to one CPU.
 pub(super) fn pin_thread(cpu: usize) -> io::Result<()> {
+    // before the first thread is pinned this is what the process was given
+    std::sync::LazyLock::force(&ALLOWED);
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
@@ -113,6 +126,29 @@ pub(super) fn pin_thread(cpu: usize) -> io::Result<()> {
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
     };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The CPUs that the process was started with; none if the kernel would not say.
+static ALLOWED: std::sync::LazyLock<Option<libc::cpu_set_t>> = std::sync::LazyLock::new(|| {
+    // SAFETY: cpu_set_t is plain data for which zero is valid, and the kernel writes at most its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        (libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) == 0).then_some(set)
+    }
+});
+
+/// Lets the calling thread run on every CPU of the process, whatever the thread that started it was pinned to.
+pub(super) fn unpin_thread() {
+    if let Some(set) = &*ALLOWED {
+        // SAFETY: the kernel only reads a live set. A refusal leaves the thread where it is, which is slower, not wrong.
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
+    }
+}
+
+/// Lowers the calling thread's share of a CPU that others want too, to about a tenth of theirs.
+pub(super) fn lower_thread() {
+    // SAFETY: no pointers; on Linux the number 0 is the calling thread. A refusal leaves the usual priority.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
 }
 
 #[cfg(test)]

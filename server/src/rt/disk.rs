@@ -23,6 +23,9 @@ use super::buf::{AlignedBuf, BLOCK_BYTES};
 use super::driver::{self, Driver};
 use super::pool::{disk, unblock};
 
+/// Zeros of one write when a file is filled: the log's own writes wait in the device's queue behind it, so it is short.
+const FILL_BYTES: usize = 128 * 1024;
+
 /// How a file is opened. Always for reading, and mode 0600 when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -176,10 +179,10 @@ impl File {
             allocate(&file, bytes)
         })
         .await?;
-        let mut chunk = AlignedBuf::zeroed((1 << 20).min(bytes as usize));
+        let mut chunk = AlignedBuf::zeroed(FILL_BYTES.min(bytes as usize));
         let mut at = 0;
         while at < bytes {
-            chunk.resize((bytes - at).min(1 << 20) as usize);
+            chunk.resize((bytes - at).min(FILL_BYTES as u64) as usize);
             let n = chunk.len() as u64;
             let (back, result) = self.write_at(chunk, at).await;
             result?;

@@ -304,6 +304,10 @@ mod tests {
 
     /// Wakes of a task from another thread, one after the other; answers the longest wait for one, or `None` if it
     /// took longer than `patience`: the executor slept on a runnable task.
+    ///
+    /// # Panics
+    /// If the core ended: one that could not get its rings, on a machine short of locked memory, is not one that
+    /// stalls.
     fn longest_wake(preempt: Duration, pulse: Option<Duration>, patience: Duration) -> Option<Duration> {
         let (sender, inlet) = channel::unbounded::<()>();
         let (done, answers) = mpsc::channel();
@@ -322,11 +326,17 @@ mod tests {
         let mut stalled = false;
         for _ in 0..300 {
             let begin = Instant::now();
-            if sender.try_send(()).is_err() || answers.recv_timeout(patience).is_err() {
-                stalled = true;
-                break;
+            let answered = sender.try_send(()).map_err(|_| mpsc::RecvTimeoutError::Disconnected);
+            match answered.and_then(|()| answers.recv_timeout(patience)) {
+                Ok(()) => longest = longest.max(begin.elapsed()),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    stalled = true;
+                    break;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    panic!("the core ended: {:?}", core.join().map(|ended| ended.err()));
+                }
             }
-            longest = longest.max(begin.elapsed());
         }
         drop(sender);
         drop(answers);

@@ -37,11 +37,11 @@ mod uring_socket;
 mod tests;
 
 pub use buf::{AlignedBuf, BLOCK_BYTES, round_up};
-pub use clock::{OsEntropy, now};
+pub use clock::{OsEntropy, coarse, mono, now};
 pub use disk::{File, OpenMode, is_no_space, remove, rename, sync_dir};
 pub use driver::{Driver, DriverChoice, DriverKind, DriverWish};
 pub use launch::{CoreHandle, ExecutorWish, Options, RootPanic, probe, run, spawn_core};
-pub use pool::{Pool, unblock};
+pub use pool::{Pool, background, unblock};
 pub use process::{MemoryLock, harden, lock_memory};
 pub use signal::{Signal, Signals, signals};
 pub use stream::{Stream, TcpListener, UnixListener, UnixPeer};

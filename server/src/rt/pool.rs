@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::channel;
+use super::{channel, clock};
 
 /// A helper without work for this long ends.
 const LINGER: Duration = Duration::from_secs(10);
@@ -23,9 +23,19 @@ pub struct Pool {
 
 struct Shared {
     name: String,
+    urgency: Urgency,
     threads_max: usize,
     state: Mutex<State>,
     work: Condvar,
+}
+
+/// How a helper stands beside the cores when the machine has no CPU to spare.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// Somebody waits for it.
+    Usual,
+    /// It takes what the cores leave, and a little.
+    Background,
 }
 
 #[derive(Default)]
@@ -38,8 +48,13 @@ struct State {
 impl Pool {
     /// A pool of at most `threads_max` threads (at least one), none of them started yet.
     pub fn new(name: &str, threads_max: usize) -> Pool {
+        Pool::of(name, threads_max, Urgency::Usual)
+    }
+
+    fn of(name: &str, threads_max: usize, urgency: Urgency) -> Pool {
         let shared = Shared {
             name: name.to_owned(),
+            urgency,
             threads_max: threads_max.max(1),
             state: Mutex::default(),
             work: Condvar::new(),
@@ -97,6 +112,11 @@ impl Shared {
     }
 
     fn serve(&self) {
+        // a thread inherits the CPU of the core that started it, and would share that one with it
+        clock::unpin_thread();
+        if self.urgency == Urgency::Background {
+            clock::lower_thread();
+        }
         let mut state = self.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
@@ -122,6 +142,13 @@ impl Shared {
 pub async fn unblock<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
     static SHARED: std::sync::LazyLock<Pool> = std::sync::LazyLock::new(|| Pool::new("rt-unblock", 4));
     SHARED.run(call).await
+}
+
+/// Runs long work for which nobody waits (packing and writing a checkpoint) on a helper of low priority.
+pub async fn background<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    static BACKGROUND: std::sync::LazyLock<Pool> =
+        std::sync::LazyLock::new(|| Pool::of("rt-background", 1, Urgency::Background));
+    BACKGROUND.run(call).await
 }
 
 /// Disk IO of cores without a ring; apart from the others so that nothing delays the log.

@@ -17,7 +17,8 @@ use ringfence_base::Now;
 use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Error, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
+    Call, Code, Error, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, TipCall,
+    Vault,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ use std::sync::Arc;
 pub enum ToOwner {
     /// Writes to append.
     Propose(ShardId, Proposal),
+    /// A call to run over the tip.
+    Tip(ShardId, Box<TipCall>),
     /// A status or key-ceremony call.
     Control(ShardId, Ticket, ControlCall),
     /// An operation of a handler.
@@ -41,6 +44,8 @@ pub enum ToOwner {
     Login(LoginNote),
     /// A snapshot archive was taken apart.
     Unpacked(ShardId, Ticket, Result<ringfence_node::snapshot::Unpacked, String>),
+    /// A checkpoint's chunk was packed.
+    Packed(u64, Box<ringfence_node::Packed>),
     /// The process ends: seal and stop.
     Shutdown,
 }
@@ -121,11 +126,10 @@ impl Core {
         })
     }
 
-    /// Serves a call to its end.
-    pub async fn call(self: &Rc<Self>, call: Call) -> Reply {
+    /// Serves a call, which is whole since `now`, to its end.
+    pub async fn call(self: &Rc<Self>, call: Call, now: Now) -> Reply {
         let tag = self.next_tag.get();
         self.next_tag.set(tag + 1);
-        let now = rt::now();
         {
             let _guard = AbortOnPanic;
             let mut shard = self.shard.borrow_mut();
@@ -173,9 +177,10 @@ impl Core {
         let mut mail = inlet.open();
         let mut batch = Vec::new();
         while mail.drain(&mut batch).await > 0 {
+            let now = rt::now();
             for message in batch.drain(..) {
                 match message {
-                    ToShard::Event(event) => self.step(event),
+                    ToShard::Event(event) => self.step_at(event, now),
                     ToShard::Serve(ticket, name, argument) => {
                         if name == "audit-test" {
                             self.test_sink(ticket, &argument);
@@ -211,8 +216,11 @@ impl Core {
     }
 
     fn step(self: &Rc<Self>, event: ShardIn) {
+        self.step_at(event, rt::now());
+    }
+
+    fn step_at(self: &Rc<Self>, event: ShardIn, now: Now) {
         let _guard = AbortOnPanic;
-        let now: Now = rt::now();
         let mut shard = self.shard.borrow_mut();
         self.observe(&mut shard);
         shard.step(event, now, &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
@@ -236,6 +244,7 @@ impl Core {
                         let _ = answer.map(|a| a.send(reply));
                     }
                     ShardOut::Propose(p) => self.to_owner(ToOwner::Propose(self.id, p)),
+                    ShardOut::Tip(call) => self.to_owner(ToOwner::Tip(self.id, call)),
                     ShardOut::Owner(ticket, op) => self.to_owner(ToOwner::Operate(self.id, ticket, op)),
                     ShardOut::Control(ticket, call) => self.to_owner(ToOwner::Control(self.id, ticket, call)),
                     ShardOut::Withdrawn(sequence) => self.to_owner(ToOwner::Withdrawn(self.id, sequence)),

@@ -7,6 +7,7 @@ use crate::rt::{self, OsEntropy};
 use crate::side::Threads;
 use crate::telemetry::metrics::{self, Gauge, Metrics};
 use crate::telemetry::{self, Level};
+use ringfence_base::Now;
 use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideResult, snapshot};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -29,6 +30,10 @@ pub struct OwnerCore {
     owner: RefCell<Owner>,
     rng: RefCell<OsEntropy>,
     out: RefCell<Vec<OwnerOut>>,
+    /// An emptied `out`, for the next round.
+    spare: RefCell<Vec<OwnerOut>>,
+    /// What a round has for each shard.
+    mail: RefCell<Vec<Vec<ToShard>>>,
     /// Completions that arrive while the owner is at work.
     done: Rc<RefCell<Vec<Done>>>,
     published: Arc<Published>,
@@ -72,6 +77,8 @@ impl OwnerCore {
             owner: RefCell::new(owner),
             rng: RefCell::new(OsEntropy::new()),
             out: RefCell::default(),
+            spare: RefCell::default(),
+            mail: RefCell::new(shards.iter().map(|_| Vec::new()).collect()),
             done,
             published,
             shards,
@@ -114,15 +121,18 @@ impl OwnerCore {
         let mut mail = inlet.open();
         let mut batch = Vec::new();
         while mail.drain(&mut batch).await > 0 {
+            let now = rt::now();
             for message in batch.drain(..) {
                 match message {
-                    ToOwner::Propose(shard, p) => self.give(OwnerIn::Propose(shard, p)),
-                    ToOwner::Control(shard, ticket, c) => self.give(OwnerIn::Control(shard, ticket, c)),
-                    ToOwner::Operate(shard, ticket, op) => self.give(OwnerIn::Operate(shard, ticket, op)),
-                    ToOwner::Withdrawn(shard, sequence) => self.give(OwnerIn::Withdrawn(shard, sequence)),
-                    ToOwner::LeaseSideDone(job, result) => self.give(OwnerIn::SideDone(job, result)),
-                    ToOwner::Login(note) => self.give(OwnerIn::Login(note)),
-                    ToOwner::Unpacked(shard, ticket, u) => self.give(OwnerIn::Unpacked(shard, ticket, u)),
+                    ToOwner::Propose(shard, p) => self.give_at(now, OwnerIn::Propose(shard, p)),
+                    ToOwner::Tip(shard, call) => self.give_at(now, OwnerIn::Tip(shard, call)),
+                    ToOwner::Control(shard, ticket, c) => self.give_at(now, OwnerIn::Control(shard, ticket, c)),
+                    ToOwner::Operate(shard, ticket, op) => self.give_at(now, OwnerIn::Operate(shard, ticket, op)),
+                    ToOwner::Withdrawn(shard, sequence) => self.give_at(now, OwnerIn::Withdrawn(shard, sequence)),
+                    ToOwner::LeaseSideDone(job, result) => self.give_at(now, OwnerIn::SideDone(job, result)),
+                    ToOwner::Login(note) => self.give_at(now, OwnerIn::Login(note)),
+                    ToOwner::Unpacked(shard, ticket, u) => self.give_at(now, OwnerIn::Unpacked(shard, ticket, u)),
+                    ToOwner::Packed(id, packed) => self.give_at(now, OwnerIn::Packed(id, packed)),
                     ToOwner::Shutdown => return,
                 }
             }
@@ -158,8 +168,12 @@ impl OwnerCore {
     }
 
     fn give(&self, input: OwnerIn) {
+        self.give_at(rt::now(), input);
+    }
+
+    fn give_at(&self, now: Now, input: OwnerIn) {
         let _guard = AbortOnPanic;
-        self.owner.borrow_mut().step(input, rt::now(), &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
+        self.owner.borrow_mut().step(input, now, &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
     }
 
     /// Settles and carries out what the owner asks for, until it rests. A memory disk completes within the round.
@@ -174,12 +188,25 @@ impl OwnerCore {
                 });
             }
             self.owner.borrow_mut().settle(&mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
-            let batch = std::mem::take(&mut *self.out.borrow_mut());
+            let mut batch = self.out.replace(self.spare.take());
             if batch.is_empty() && self.done.borrow().is_empty() {
+                self.spare.replace(batch);
                 return;
             }
-            for out in batch {
+            for out in batch.drain(..) {
                 self.perform(out);
+            }
+            self.spare.replace(batch);
+            self.post();
+        }
+    }
+
+    /// Sends what the round has for each shard: one lock and one wake a shard, however many waited for the same write.
+    fn post(&self) {
+        for (to, mail) in self.shards.iter().zip(&mut *self.mail.borrow_mut()) {
+            if !mail.is_empty() {
+                // a core that has ended has no calls to answer
+                let _ = to.send_all(mail.drain(..));
             }
         }
     }
@@ -189,9 +216,19 @@ impl OwnerCore {
             OwnerOut::Disk(op) => self.executor.disk(op),
             OwnerOut::File(op @ FileOp::WriteIdentity { .. }) => self.executor.file(op),
             OwnerOut::File(op) => self.executor.file(op),
+            OwnerOut::Pack(id, packing) => {
+                let itself = self.itself.clone();
+                rt::spawn_local(async move {
+                    let packed = rt::background(move || packing.pack()).await;
+                    let _ = itself.try_send(ToOwner::Packed(id, Box::new(packed)));
+                });
+            }
             OwnerOut::Publish(cell) => self.published.swap(cell),
             OwnerOut::Settled(shard, ticket, settled) => {
                 self.tell(shard.0, ToShard::Event(ShardIn::Settled(ticket, settled)));
+            }
+            OwnerOut::TipDone(shard, ticket, done) => {
+                self.tell(shard.0, ToShard::Event(ShardIn::TipDone(ticket, done)));
             }
             OwnerOut::ControlDone(shard, ticket, reply) => {
                 self.tell(shard.0, ToShard::Event(ShardIn::ControlDone(ticket, reply)));
@@ -245,9 +282,8 @@ impl OwnerCore {
     }
 
     fn tell(&self, shard: u16, message: ToShard) {
-        if let Some(to) = self.shards.get(shard as usize) {
-            // a core that has ended has no calls to answer
-            let _ = to.try_send(message);
+        if let Some(mail) = self.mail.borrow_mut().get_mut(shard as usize) {
+            mail.push(message);
         }
     }
 }

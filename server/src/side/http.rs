@@ -215,7 +215,8 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     let s = ip.segments();
     // 2000::/3 is what is given out; in it documentation, 6to4, Teredo and benchmarking are not hosts
     let global = s[0] & 0xe000 == 0x2000;
-    let special = (s[0] == 0x2001 && (s[1] == 0xdb8 || s[1] < 0x200)) || s[0] == 0x2002 || (s[0] == 0x3fff && s[1] < 0x1000);
+    let special =
+        (s[0] == 0x2001 && (s[1] == 0xdb8 || s[1] < 0x200)) || s[0] == 0x2002 || (s[0] == 0x3fff && s[1] < 0x1000);
     global && !special
 }
 

@@ -10,6 +10,7 @@ mod http;
 
 use crate::rt::Pool;
 use crate::rt::channel::{self, Replier};
+use crate::sql;
 use ringfence_node::{HttpAsk, SideOp, SideResult, perform};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,6 +44,7 @@ impl Threads {
     pub async fn perform(&self, op: SideOp) -> SideResult {
         match op {
             SideOp::Http(ask) => self.outside.ask(*ask).await,
+            SideOp::Sql(ask) => sql::run(*ask).await,
             op => self.pool.run(move || perform(&op)).await,
         }
     }

@@ -29,7 +29,9 @@ fn serve(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> (Stri
                     }
                     head.push_str(&line);
                 }
-                let length = head.lines().find_map(|l| l.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse::<u64>().unwrap()));
+                let length = head.lines().find_map(|l| {
+                    l.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse::<u64>().unwrap())
+                });
                 let mut body = String::new();
                 reader.take(length.unwrap_or(0)).read_to_string(&mut body).unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
@@ -90,7 +92,8 @@ fn questions_are_asked_as_they_are() {
         _ => ok(request),
     });
     let o = Outside::new();
-    let post = HttpAsk::post(format!("{url}/x"), "text/plain", b"the body".to_vec()).header("authorization", "Bearer t");
+    let post =
+        HttpAsk::post(format!("{url}/x"), "text/plain", b"the body".to_vec()).header("authorization", "Bearer t");
     let (status, seen) = answered(&o, post).unwrap();
     let seen = seen.to_lowercase();
     assert!(status == 200 && seen.starts_with("post /x http/1.1\r\n") && seen.ends_with("the body"), "{seen}");
@@ -166,7 +169,10 @@ fn memory_is_bounded() {
     }
     let state = o.lock();
     assert!(state.remembered.len() <= MAX_REMEMBERED);
-    assert_eq!(state.remembered_bytes, state.remembered.iter().map(|r| bytes_of(&r.answer.as_ref().unwrap().1)).sum::<usize>());
+    assert_eq!(
+        state.remembered_bytes,
+        state.remembered.iter().map(|r| bytes_of(&r.answer.as_ref().unwrap().1)).sum::<usize>()
+    );
 }
 
 #[test]

@@ -173,8 +173,8 @@ pub fn encode_write(
     let seq = prev.seq + 1;
     let frames_bytes: usize = frames.iter().map(Frame::encoded_len).sum();
     let mut out = Stuffer::new(write_len(frames_bytes));
-    assert!(out.sectors.len() / SECTOR <= MAX_WRITE_SECTORS, "the plan bounds a write");
-    out.skip(WRITE_HEADER);
+    assert!(out.len / SECTOR <= MAX_WRITE_SECTORS, "the plan bounds a write");
+    out.push(&[0; WRITE_HEADER]);
     let mut frames_crc = 0;
     for frame in frames {
         let head = frame_header(frame);
@@ -188,7 +188,7 @@ pub fn encode_write(
         seq,
         segment: segment.0,
         offset,
-        sectors: (out.sectors.len() / SECTOR) as u32,
+        sectors: (out.len / SECTOR) as u32,
         frames_crc,
         first_index: first.index,
         last_index: last.index,
@@ -389,34 +389,32 @@ fn write_header(header: &WriteHeader) -> [u8; WRITE_HEADER] {
     h
 }
 
-/// Spreads a payload over sectors, leaving room for each head.
+/// Spreads a payload over sectors, leaving room for each head. Bytes are written once, in order: a write is large and
+/// as many of them are made as the disk takes.
 struct Stuffer {
     sectors: Vec<u8>,
-    /// Bytes of payload so far.
-    payload: usize,
+    /// Bytes of all sectors in the end.
+    len: usize,
 }
 
 impl Stuffer {
     fn new(len: usize) -> Stuffer {
-        Stuffer { sectors: vec![0; len], payload: 0 }
-    }
-
-    fn skip(&mut self, n: usize) {
-        self.payload += n;
+        Stuffer { sectors: Vec::with_capacity(len), len }
     }
 
     fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let within = self.payload % SECTOR_PAYLOAD;
-            let at = self.payload / SECTOR_PAYLOAD * SECTOR + SECTOR_HEAD + within;
-            let n = bytes.len().min(SECTOR_PAYLOAD - within);
-            self.sectors[at..at + n].copy_from_slice(&bytes[..n]);
-            self.payload += n;
+            if self.sectors.len().is_multiple_of(SECTOR) {
+                self.sectors.extend_from_slice(&[0; SECTOR_HEAD]);
+            }
+            let n = bytes.len().min(SECTOR - self.sectors.len() % SECTOR);
+            self.sectors.extend_from_slice(&bytes[..n]);
             bytes = &bytes[n..];
         }
     }
 
     fn finish(mut self, header: &[u8; WRITE_HEADER], seq: u64) -> Vec<u8> {
+        self.sectors.resize(self.len, 0);
         self.sectors[SECTOR_HEAD..SECTOR_HEAD + WRITE_HEADER].copy_from_slice(header);
         for (ordinal, sector) in self.sectors.chunks_exact_mut(SECTOR).enumerate() {
             sector[0] = if ordinal == 0 { MARK_FIRST } else { MARK_LATER };

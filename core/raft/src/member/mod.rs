@@ -351,6 +351,11 @@ impl Member {
         assert!(index.0 <= self.delivered, "applied {index} past what was delivered");
         self.applied = self.applied.max(index.0);
         self.advance_applied();
+        if self.is_alone() {
+            // nobody will ask for them: a member that joins later begins with a checkpoint
+            let floor = self.applied.min(self.raw.raft.raft_log.applied);
+            self.raw.mut_store().compact(floor);
+        }
     }
 
     /// A checkpoint at an applied index is complete and durable: the entries up to it are not needed for recovery
@@ -500,6 +505,12 @@ impl Member {
             conf: self.conf(),
             peers,
         }
+    }
+
+    /// The only member there is, learners included.
+    fn is_alone(&self) -> bool {
+        let mut members = self.raw.raft.prs().iter().map(|(id, _)| *id);
+        members.next() == Some(self.cfg.raft_id) && members.next().is_none()
     }
 
     fn alive(&self) -> Result<(), CommandError> {

@@ -129,7 +129,7 @@ fn delete(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     nothing()
 }
 
-fn password_text(txn: &mut Txn<'_>, ns: NsId, name: &str) -> Result<Option<String>, Error> {
+pub(crate) fn password_text(txn: &mut Txn<'_>, ns: NsId, name: &str) -> Result<Option<String>, Error> {
     let stored = txn.get(&tables::policy(ns, tables::POLICY_PASSWORD, name))?;
     Ok(stored.map(|p| String::from_utf8_lossy(&p.bytes).into_owned()))
 }

@@ -28,6 +28,8 @@ pub struct Holder {
     pub hash: Hash,
     /// As the client sent it.
     pub raw: Secret<String>,
+    /// The first end among its own time and those of its ancestors; `None` if none of them ends.
+    pub until: Option<Wall>,
 }
 
 impl Holder {
@@ -79,26 +81,43 @@ pub fn find(
         return Ok(None);
     }
     if let Some(body) = raw.strip_prefix(BATCH_PREFIX) {
-        let entry = open_batch(txn, keyring, router, body, now)?;
-        return Ok(entry.map(|entry| Holder { entry, hash: Hash::default(), raw: Secret::new(raw.to_owned()) }));
+        let found = open_batch(txn, keyring, router, body, now)?;
+        return Ok(found.map(|(entry, until)| Holder { entry, hash: Hash::default(), raw: secret(raw), until }));
     }
     let hash = keyring.index_hash(TOKEN_HASH, raw.as_bytes());
-    let entry = alive(txn, router, &hash, now)?;
-    Ok(entry.map(|entry| Holder { entry, hash, raw: Secret::new(raw.to_owned()) }))
+    let found = living(txn, router, &hash, now)?;
+    Ok(found.map(|(entry, until)| Holder { entry, hash, raw: secret(raw), until }))
+}
+
+fn secret(raw: &str) -> Secret<String> {
+    Secret::new(raw.to_owned())
 }
 
 /// Reads a service token by hash if it is alive: not past its time, mount and namespace there, not under a tombstone,
 /// and every ancestor alive.
 pub fn alive(txn: &mut Txn<'_>, router: &Router, hash: &Hash, now: Wall) -> Result<Option<TokenEntry>, Error> {
+    Ok(living(txn, router, hash, now)?.map(|(entry, _)| entry))
+}
+
+/// As [`alive`], with the first end among the token's time and its ancestors'.
+fn living(
+    txn: &mut Txn<'_>,
+    router: &Router,
+    hash: &Hash,
+    now: Wall,
+) -> Result<Option<(TokenEntry, Option<Wall>)>, Error> {
     let Some(entry) = load(txn, hash)? else { return Ok(None) };
     if !stands(txn, router, &entry, now)? {
         return Ok(None);
     }
-    let mut above = entry.parent;
+    let (mut above, mut until) = (entry.parent, entry.end());
     for _ in 0..=MAX_DEPTH {
-        let Some(parent) = above else { return Ok(Some(entry)) };
+        let Some(parent) = above else { return Ok(Some((entry, until))) };
         above = match load(txn, &parent)? {
-            Some(p) if stands(txn, router, &p, now)? => p.parent,
+            Some(p) if stands(txn, router, &p, now)? => {
+                until = earlier(until, p.end());
+                p.parent
+            }
             Some(_) => return Ok(None),
             // revoked with revoke-orphan: those below it live on
             None if tombstone::is_orphaned(txn, &parent) => None,
@@ -106,6 +125,10 @@ pub fn alive(txn: &mut Txn<'_>, router: &Router, hash: &Hash, now: Wall) -> Resu
         };
     }
     Ok(None)
+}
+
+fn earlier(a: Option<Wall>, b: Option<Wall>) -> Option<Wall> {
+    [a, b].into_iter().flatten().min()
 }
 
 /// A living token by accessor: its hash and record.
@@ -207,7 +230,7 @@ fn open_batch(
     router: &Router,
     body: &str,
     now: Wall,
-) -> Result<Option<TokenEntry>, Error> {
+) -> Result<Option<(TokenEntry, Option<Wall>)>, Error> {
     let (text, external_id) = body.split_once('.').unwrap_or((body, ""));
     let mut blob = Vec::with_capacity(text.len());
     if URL_SAFE_NO_PAD.decode_vec(text, &mut blob).is_err() {
@@ -222,10 +245,10 @@ fn open_batch(
     if !stands(txn, router, &entry, now)? {
         return Ok(None);
     }
-    if let Some(parent) = &entry.parent
-        && alive(txn, router, parent, now)?.is_none()
-    {
-        return Ok(None);
+    let mut until = entry.end();
+    if let Some(parent) = &entry.parent {
+        let Some((_, above)) = living(txn, router, parent, now)? else { return Ok(None) };
+        until = earlier(until, above);
     }
-    Ok((!cutoff::covers(txn, &entry)?).then_some(entry))
+    Ok((!cutoff::covers(txn, &entry)?).then_some((entry, until)))
 }

@@ -83,7 +83,8 @@ pub fn find(shown: &[CertificateDer<'static>], trusted: &[CertificateDer<'static
     // the same key may carry other names
     if trusted.contains(leaf) {
         let certificate = parse(leaf)?;
-        return (in_force(&certificate, now) && for_clients(&certificate)).then(|| Trusted::Pinned(vec![leaf.clone()]));
+        return (in_force(&certificate, now) && for_clients(&certificate))
+            .then(|| Trusted::Pinned(vec![leaf.clone()]));
     }
     let authorities: Vec<&CertificateDer<'static>> =
         trusted.iter().filter(|der| parse(der).is_some_and(|c| c.is_ca() && in_force(&c, now))).collect();
@@ -95,9 +96,10 @@ pub fn find(shown: &[CertificateDer<'static>], trusted: &[CertificateDer<'static
     let mut chain = vec![leaf.clone()];
     chain.extend(path.intermediate_certificates().map(|c| c.der().into_owned()));
     let anchor = path.anchor();
-    let authority = authorities
-        .into_iter()
-        .find(|der| anchor_from_trusted_cert(der).is_ok_and(|a| a.subject == anchor.subject && a.subject_public_key_info == anchor.subject_public_key_info))?;
+    let authority = authorities.into_iter().find(|der| {
+        anchor_from_trusted_cert(der)
+            .is_ok_and(|a| a.subject == anchor.subject && a.subject_public_key_info == anchor.subject_public_key_info)
+    })?;
     chain.push(authority.clone());
     Some(Trusted::Chain(chain))
 }

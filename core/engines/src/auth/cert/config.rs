@@ -65,7 +65,9 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     if let Some(n) = args.opt_int("role_cache_size") {
         if n < -1 || n > 10_000 {
-            return Err(Error::invalid(format!("invalid role cache size {n}, must be <= 10000 or -1 to disable role caching")));
+            return Err(Error::invalid(format!(
+                "invalid role cache size {n}, must be <= 10000 or -1 to disable role caching"
+            )));
         }
         c.role_cache_size = n;
     }

@@ -67,7 +67,8 @@ impl<'r> Required<'r> {
     pub fn parse(text: &'r str) -> Option<Required<'r>> {
         let (hex, text) = text.strip_prefix("hex:").map_or((false, text), |rest| (true, rest));
         let (oid, pattern) = text.split_once(':')?;
-        let numbers = oid.split('.').count() >= 2 && oid.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        let numbers = oid.split('.').count() >= 2
+            && oid.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
         numbers.then_some(Required { hex, oid, pattern })
     }
 
@@ -113,6 +114,10 @@ mod tests {
             assert!(Required::parse(bad).is_none(), "{bad}");
         }
         assert_eq!(asn1_text(b"\x0c\x02hi").as_deref(), Some("hi"));
-        assert!(asn1_text(b"\x04\x02hi").is_none() && asn1_text(b"\x0c\x03hi").is_none() && asn1_text(b"\x0c\x02hix").is_none());
+        assert!(
+            asn1_text(b"\x04\x02hi").is_none()
+                && asn1_text(b"\x0c\x03hi").is_none()
+                && asn1_text(b"\x0c\x02hix").is_none()
+        );
     }
 }

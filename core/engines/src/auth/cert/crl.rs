@@ -52,10 +52,8 @@ pub fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let name = args.str("name");
     let Some(list) = cx.get_json::<List>(LISTS, name.as_bytes())? else { return Err(missing(name)) };
     let serials = cx.get(SERIALS, name.as_bytes())?.unwrap_or_default();
-    let shown: Map = serials
-        .chunks_exact(SERIAL_BYTES)
-        .map(|s| (BigUint::from_bytes_be(s).to_string(), json!({})))
-        .collect();
+    let shown: Map =
+        serials.chunks_exact(SERIAL_BYTES).map(|s| (BigUint::from_bytes_be(s).to_string(), json!({}))).collect();
     let mut all = Map::from_iter([("serials".to_owned(), Value::Object(shown))]);
     if !list.url.is_empty() {
         let until = Wall::from_seconds(list.next_update).rfc3339_seconds();

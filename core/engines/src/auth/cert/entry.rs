@@ -93,8 +93,11 @@ impl Entry {
         if !self.ocsp_ca_certificates.is_empty() && chain::of_pem(&self.ocsp_ca_certificates).is_none() {
             return Err(Error::invalid("failed to parse certificate"));
         }
-        if let Some(bad) = self.required_extensions.iter().find(|e| super::constraints::Required::parse(e).is_none()) {
-            return Err(Error::invalid(format!("required extension {bad:?} is not of the form oid:value or hex:oid:value")));
+        if let Some(bad) = self.required_extensions.iter().find(|e| super::constraints::Required::parse(e).is_none())
+        {
+            return Err(Error::invalid(format!(
+                "required extension {bad:?} is not of the form oid:value or hex:oid:value"
+            )));
         }
         Ok(())
     }

@@ -89,8 +89,7 @@ fn admit(cx: &mut Cx<'_, '_>, name: &str, entry: &Entry, leaf: &X509Certificate<
     let of_alias = config::load(cx)?.enable_identity_alias_metadata;
     let mut auth = entry.token.auth(cx.req.remote);
     auth.display_name = entry.display_name.clone();
-    auth.alias =
-        Some(Alias { name: common, metadata: if of_alias { metadata.clone() } else { BTreeMap::new() } });
+    auth.alias = Some(Alias { name: common, metadata: if of_alias { metadata.clone() } else { BTreeMap::new() } });
     auth.metadata = metadata;
     auth.internal =
         Map::from_iter([("cert_name".to_owned(), name.into()), ("client".to_owned(), identity_of(leaf).into())]);

@@ -16,7 +16,8 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_ocsp::{
-    BasicOcspResponse, CertId, CertStatus, OcspRequest, OcspResponse, OcspResponseStatus, Request, TbsRequest, Version,
+    BasicOcspResponse, CertId, CertStatus, OcspRequest, OcspResponse, OcspResponseStatus, Request, TbsRequest,
+    Version,
 };
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::X509Certificate;
@@ -103,9 +104,8 @@ fn servers_of(certificate: &X509Certificate<'_>) -> Vec<String> {
 
 /// How the question names a certificate (RFC 6960 4.1.1).
 fn id_of(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> Option<CertId> {
-    let sha1 = |bytes: &[u8]| {
-        OctetString::new(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()).ok()
-    };
+    let sha1 =
+        |bytes: &[u8]| OctetString::new(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()).ok();
     Some(CertId {
         hash_algorithm: AlgorithmIdentifierOwned { oid: SHA1, parameters: Some(Any::null()) },
         issuer_name_hash: sha1(issuer.subject().as_raw())?,
@@ -116,8 +116,12 @@ fn id_of(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> Opt
 
 fn request_of(id: &CertId) -> Option<Vec<u8>> {
     let request = Request { req_cert: id.clone(), single_request_extensions: None };
-    let tbs_request =
-        TbsRequest { version: Version::V1, requestor_name: None, request_list: vec![request], request_extensions: None };
+    let tbs_request = TbsRequest {
+        version: Version::V1,
+        requestor_name: None,
+        request_list: vec![request],
+        request_extensions: None,
+    };
     OcspRequest { tbs_request, optional_signature: None }.to_der().ok()
 }
 

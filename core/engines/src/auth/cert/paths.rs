@@ -14,8 +14,11 @@ pub static PATHS: &[Path] = &[
         .fields(&[
             Field::bool("disable_binding", "Renewals do not need the certificate of the login."),
             Field::bool("enable_identity_alias_metadata", "Keep the certificate's metadata with the alias too."),
-            Field::int("ocsp_cache_size", "Accepted and read back; answers are kept in the server's own bounded memory.")
-                .preset(Preset::Int(100)),
+            Field::int(
+                "ocsp_cache_size",
+                "Accepted and read back; answers are kept in the server's own bounded memory.",
+            )
+            .preset(Preset::Int(100)),
             Field::int("role_cache_size", "Accepted and read back; entries are read from memory anyway.")
                 .preset(Preset::Int(200)),
             Field::bool("enable_metadata_on_failures", "Accepted and read back."),

@@ -11,16 +11,16 @@ use rcgen::{
     SerialNumber, SigningKey, date_time_ymd,
 };
 use ringfence_base::Code;
-use ringfence_logical::Operation::{Delete, Read, Update};
 use ringfence_logical::Auth;
+use ringfence_logical::Operation::{Delete, Read, Update};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_ocsp::{
-    BasicOcspResponse, CertStatus, OcspGeneralizedTime, OcspRequest, OcspResponse, ResponderId, ResponseData, RevokedInfo,
-    SingleResponse, Version,
+    BasicOcspResponse, CertStatus, OcspGeneralizedTime, OcspRequest, OcspResponse, ResponderId, ResponseData,
+    RevokedInfo, SingleResponse, Version,
 };
 
 const NOW: u64 = 1_700_000_000;
@@ -112,7 +112,8 @@ fn a_client_of_an_authority_logs_in() {
     let auth = login(&mut w, &[&client]).unwrap();
     assert_eq!((auth.display_name.as_str(), auth.alias.as_ref().unwrap().name.as_str()), ("web", "web"));
     assert_eq!((auth.policies.as_slice(), auth.ttl), (&["web".to_owned()][..], 3600));
-    for (key, value) in [("cert_name", "web"), ("common_name", "web"), ("serial_number", "4711"), ("1-2-3-4", "blue")] {
+    for (key, value) in [("cert_name", "web"), ("common_name", "web"), ("serial_number", "4711"), ("1-2-3-4", "blue")]
+    {
         assert_eq!(auth.metadata[key], value);
     }
     assert!(auth.metadata["authority_key_id"].contains(':'));
@@ -224,7 +225,9 @@ fn cve_2026_39388_a_renewal_is_the_clients_of_the_login() {
     let renew = |w: &mut World, shown: &[&Made], policies: &[&str]| {
         w.peer_certificates = shown.iter().map(|m| m.der.clone()).collect();
         let policies: Vec<String> = policies.iter().map(|p| (*p).to_owned()).collect();
-        w.with_engine(|e, cx| e.renew_token(cx, &policies, &auth.internal)).map(|r| r.ttl).map_err(|e| e.errors[0].to_string())
+        w.with_engine(|e, cx| e.renew_token(cx, &policies, &auth.internal))
+            .map(|r| r.ttl)
+            .map_err(|e| e.errors[0].to_string())
     };
     let not_matching = "client identity during renewal not matching client identity used during login";
     assert_eq!(renew(&mut w, &[&client], &["web", "default"]), Ok(3600));
@@ -296,16 +299,23 @@ fn revocation_lists_are_fetched_again_when_they_end() {
     let client = ca.client("web");
     let served = Rc::new(RefCell::new(crl_of(&ca, &[])));
     let s = served.clone();
-    w.outside = Box::new(move |_| Ok((200, json!(format!("hex:{}", hex::encode(s.borrow().as_bytes()))))));
+    w.web = Box::new(move |_| Ok((200, json!(format!("hex:{}", hex::encode(s.borrow().as_bytes()))))));
     w.post("crls/a", json!({"url": "http://ca.test/crl"}));
-    assert_eq!(w.get("crls/a").data["cdp"], json!({"url": "http://ca.test/crl", "valid_until": "2023-12-01T00:00:00Z"}));
+    assert_eq!(
+        w.get("crls/a").data["cdp"],
+        json!({"url": "http://ca.test/crl", "valid_until": "2023-12-01T00:00:00Z"})
+    );
     assert!(login(&mut w, &[&client]).is_ok());
     *served.borrow_mut() = crl_of(&ca, &[4711]);
     let step = w.with_engine(|e, cx| e.due(cx, "crl/a")).unwrap();
     let ringfence_logical::Step::Side { op, resume } = step else { panic!("a question was due") };
     let ringfence_logical::SideOp::Http(ask) = op else { panic!("{op:?}") };
     assert_eq!(ask.url, "http://ca.test/crl");
-    let answer = ringfence_logical::HttpAnswer { status: 200, headers: Vec::new(), body: served.borrow().clone().into_bytes() };
+    let answer = ringfence_logical::HttpAnswer {
+        status: 200,
+        headers: Vec::new(),
+        body: served.borrow().clone().into_bytes(),
+    };
     let answer = ringfence_logical::SideResult::Http(std::sync::Arc::new(answer));
     w.with_engine(|_, cx| resume(cx, &answer)).unwrap();
     assert_eq!(refusal(&mut w, &[&client]), NOT_MATCHING);
@@ -376,7 +386,8 @@ fn with_responder(ca: &Made, extra: Value, responder: Responder) -> World {
     let mut body = json!({"ocsp_enabled": true, "ocsp_servers_override": "http://ocsp.test/a"});
     body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     let mut w = with(ca, body);
-    w.outside = Box::new(move |ask| responder(&ask.url, &ask.body).map(|b| (200, json!(format!("hex:{}", hex::encode(b))))));
+    w.web =
+        Box::new(move |ask| responder(&ask.url, &ask.body).map(|b| (200, json!(format!("hex:{}", hex::encode(b))))));
     w
 }
 
@@ -394,7 +405,9 @@ fn cve_2024_2660_only_good_answers_of_the_right_signer_count() {
         let mut w = with_responder(
             &ca,
             extra,
-            Box::new(move |_, q| Ok(answer(q, &says, &signer, if show { vec![&*signer] } else { vec![] }.as_slice()))),
+            Box::new(move |_, q| {
+                Ok(answer(q, &says, &signer, if show { vec![&*signer] } else { vec![] }.as_slice()))
+            }),
         );
         login(&mut w, &[&client]).is_ok()
     };
@@ -402,14 +415,22 @@ fn cve_2024_2660_only_good_answers_of_the_right_signer_count() {
     assert!(run(Says::good(), &ca, false, none()));
     assert!(run(Says::good(), &delegate, true, none()), "the issuer delegated");
     assert!(!run(Says::revoked(), &ca, false, none()));
-    assert!(!run(Says::revoked(), &ca, false, json!({"ocsp_fail_open": true})), "open to failures, not to revocations");
+    assert!(
+        !run(Says::revoked(), &ca, false, json!({"ocsp_fail_open": true})),
+        "open to failures, not to revocations"
+    );
     assert!(!run(Says::good(), &stranger, true, none()), "the same name, another key");
     assert!(!run(Says::good(), &plain, true, none()), "a client is no responder");
     assert!(!run(Says { next_update: Some(NOW - 30), ..Says::good() }, &ca, false, none()), "stale");
     assert!(!run(Says { this_update: NOW + 7200, ..Says::good() }, &ca, false, none()), "of the future");
     assert!(!run(Says { serial: Some(9), ..Says::good() }, &ca, false, none()), "another certificate's");
     assert!(!run(Says { status: CertStatus::unknown(), ..Says::good() }, &ca, false, none()));
-    assert!(!run(Says { this_update: NOW - 900, ..Says::good() }, &ca, false, json!({"ocsp_this_update_max_age": 600})));
+    assert!(!run(
+        Says { this_update: NOW - 900, ..Says::good() },
+        &ca,
+        false,
+        json!({"ocsp_this_update_max_age": 600})
+    ));
     assert!(run(Says::good(), &stranger, true, json!({"ocsp_ca_certificates": stranger.pem})), "trusted for it");
     assert!(run(Says::good(), &stranger, true, json!({"ocsp_fail_open": true})));
 }
@@ -432,10 +453,9 @@ fn responders_that_fail_or_disagree() {
         );
         login(&mut w, &[&client]).is_ok()
     };
-    let of = |servers: &str, all: bool, open: bool| {
-        json!({"ocsp_servers_override": servers, "ocsp_query_all_servers": all, "ocsp_fail_open": open})
-    };
-    let (down, junk, revoked, good) = ("http://ocsp.test/down", "http://ocsp.test/junk", "http://ocsp.test/revoked", "http://ocsp.test/good");
+    let of = |servers: &str, all: bool, open: bool| json!({"ocsp_servers_override": servers, "ocsp_query_all_servers": all, "ocsp_fail_open": open});
+    let (down, junk, revoked, good) =
+        ("http://ocsp.test/down", "http://ocsp.test/junk", "http://ocsp.test/revoked", "http://ocsp.test/good");
     assert!(!run(of(down, false, false)) && run(of(down, false, true)));
     assert!(run(of(&format!("{down},{junk},{good}"), false, false)));
     assert!(!run(of(&format!("{down},{good}"), true, false)), "all must agree");
@@ -457,14 +477,24 @@ fn entries_and_settings_are_checked_and_read_back() {
         w.refused(Update, "certs/a", json!({"certificate": server.pem})).1,
         "nonCA certificates should have TLS client authentication set as an extended key usage"
     );
-    assert!(w.refused(Update, "certs/a", json!({"certificate": ca.pem, "required_extensions": "x"})).1.contains("required extension"));
+    assert!(
+        w.refused(Update, "certs/a", json!({"certificate": ca.pem, "required_extensions": "x"}))
+            .1
+            .contains("required extension")
+    );
     assert_eq!(w.get("certs/a").code, Code::NotFound);
     w.post("certs/A", json!({"certificate": ca.pem, "allowed_dns_sans": "a,b", "policies": "p", "ttl": 60}));
     let read = w.get("certs/a").data;
-    assert_eq!((&read["display_name"], &read["allowed_dns_sans"], &read["policies"]), (&json!("a"), &json!(["a", "b"]), &json!(["p"])));
+    assert_eq!(
+        (&read["display_name"], &read["allowed_dns_sans"], &read["policies"]),
+        (&json!("a"), &json!(["a", "b"]), &json!(["p"]))
+    );
     assert_eq!((&read["ocsp_max_retries"], &read["ttl"]), (&json!(4), &json!(60)));
     assert_eq!(w.list("certs").data["keys"], json!(["a"]));
     assert!(w.refused(Update, "config", json!({"ocsp_cache_size": 1})).1.starts_with("invalid cache size 1"));
     w.post("config", json!({"disable_binding": true}));
-    assert_eq!((&w.get("config").data["disable_binding"], &w.get("config").data["ocsp_cache_size"]), (&json!(true), &json!(100)));
+    assert_eq!(
+        (&w.get("config").data["disable_binding"], &w.get("config").data["ocsp_cache_size"]),
+        (&json!(true), &json!(100))
+    );
 }

@@ -149,8 +149,9 @@ fn given(args: &Args) -> Result<Config, Error> {
     let text = |name: &str| args.str(name).trim().to_owned();
     let mut pairs = Vec::new();
     for pair in args.json("jwks_pairs").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
-        let pair: JwksPair = serde_json::from_value(pair.clone())
-            .map_err(|_| Error::invalid("error reading JWKS pairs: each is an object of 'jwks_url' and 'jwks_ca_pem'"))?;
+        let pair: JwksPair = serde_json::from_value(pair.clone()).map_err(|_| {
+            Error::invalid("error reading JWKS pairs: each is an object of 'jwks_url' and 'jwks_ca_pem'")
+        })?;
         if pair.jwks_url.is_empty() {
             return Err(Error::invalid("error reading JWKS pairs: 'jwks_url' is missing"));
         }

@@ -86,7 +86,8 @@ pub fn fetch(config: &Config, out: &Outside) -> Result<Known, Stop> {
 
 fn discover(config: &Config, out: &Outside) -> Result<Discovery, Stop> {
     let issuer = config.oidc_discovery_url.trim_end_matches('/');
-    let document = fetch_json(&format!("{issuer}/.well-known/openid-configuration"), &config.oidc_discovery_ca_pem, out)?;
+    let document =
+        fetch_json(&format!("{issuer}/.well-known/openid-configuration"), &config.oidc_discovery_ca_pem, out)?;
     let discovery: Discovery =
         serde_json::from_value(document).map_err(|_| refusal("the discovery document is not as it should be"))?;
     // OpenID Connect Discovery 4.3: an issuer speaks for itself only
@@ -118,7 +119,8 @@ fn public_part(jwk: &Value) -> Value {
 }
 
 fn fetch_json(url: &str, ca_pem: &str, out: &Outside) -> Result<Value, Stop> {
-    let ask = HttpAsk { max_answer_bytes: MAX_BODY_BYTES, fresh_s: MIN_AGE_S as u32, ..HttpAsk::get(url).trusting(ca_pem) };
+    let ask =
+        HttpAsk { max_answer_bytes: MAX_BODY_BYTES, fresh_s: MIN_AGE_S as u32, ..HttpAsk::get(url).trusting(ca_pem) };
     let answer = out.ask(ask)?.map_err(refusal)?;
     if answer.status != 200 {
         return Err(refusal(format!("{url}: the answer has status {}", answer.status)));
@@ -135,12 +137,7 @@ fn refusal(text: impl Into<String>) -> Stop {
 ///
 /// # Errors
 /// The text that stands after `error validating token: `.
-pub fn verify(
-    cx: &mut Cx<'_, '_>,
-    config: &Config,
-    out: &Outside,
-    text: &str,
-) -> Result<Result<Map, String>, Stop> {
+pub fn verify(cx: &mut Cx<'_, '_>, config: &Config, out: &Outside, text: &str) -> Result<Result<Map, String>, Stop> {
     let refused = |why: &str| Ok(Err(format!("error verifying token: {why}")));
     let token = match Token::parse(text) {
         Ok(t) => t,

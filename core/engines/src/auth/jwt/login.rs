@@ -133,8 +133,8 @@ fn groups_of(role: &Role, claims: &Map) -> Result<Vec<Alias>, Error> {
     if name.is_empty() {
         return Ok(Vec::new());
     }
-    let found = jose::claim(claims, name)
-        .ok_or_else(|| Error::invalid(format!("{name:?} claim not found in token")))?;
+    let found =
+        jose::claim(claims, name).ok_or_else(|| Error::invalid(format!("{name:?} claim not found in token")))?;
     let values = listed(found)
         .ok_or_else(|| Error::invalid(format!("{name:?} claim could not be converted to string list")))?;
     let mut groups = Vec::new();

@@ -20,7 +20,11 @@ pub static PATHS: &[Path] = &[
             Field::list("oidc_response_types", "`code`."),
             Field::str("jwks_url", "URL of a JSON Web Key Set."),
             Field::str("jwks_ca_pem", "Certificates to trust at that URL, PEM."),
-            Field::new("jwks_pairs", Kind::Any, "Several key sets: a list of objects of `jwks_url` and `jwks_ca_pem`."),
+            Field::new(
+                "jwks_pairs",
+                Kind::Any,
+                "Several key sets: a list of objects of `jwks_url` and `jwks_ca_pem`.",
+            ),
             Field::list("jwt_validation_pubkeys", "Public keys, PEM."),
             Field::list("jwt_supported_algs", "Signature algorithms that are accepted."),
             Field::str("bound_issuer", "The issuer that tokens must name."),
@@ -45,7 +49,11 @@ pub static PATHS: &[Path] = &[
             Field::str("bound_claims_type", "How values are compared: `string` or `glob`."),
             Field::str("groups_claim", "The claim that lists the groups."),
             Field::new("claim_mappings", Kind::KvPairs, "Claims that become metadata, with their new names."),
-            Field::new("clock_skew_leeway", Kind::SignedSeconds, "Difference of clocks; 60 s by default, negative: none."),
+            Field::new(
+                "clock_skew_leeway",
+                Kind::SignedSeconds,
+                "Difference of clocks; 60 s by default, negative: none."
+            ),
             Field::new("expiration_leeway", Kind::SignedSeconds, "Life of tokens without `exp`; 150 s by default."),
             Field::new("not_before_leeway", Kind::SignedSeconds, "For tokens without `nbf`; 150 s by default."),
             Field::list("allowed_redirect_uris", "Where the browser may come back to."),

@@ -109,7 +109,10 @@ impl Role {
                 one => std::slice::from_ref(one),
             };
             let glob = self.bound_claims_type == "glob";
-            if values.iter().any(|v| matches!(v, Value::Object(_) | Value::Array(_) | Value::Null) || (glob && !v.is_string())) {
+            if values
+                .iter()
+                .any(|v| matches!(v, Value::Object(_) | Value::Array(_) | Value::Null) || (glob && !v.is_string()))
+            {
                 return Err(Error::invalid(format!("claim is not a string or list: {name}")));
             }
         }

@@ -77,7 +77,8 @@ impl State {
 
     /// True if this client began it.
     pub fn is_of(&self, cx: &Cx<'_, '_>, client_nonce: &str) -> bool {
-        self.asked.nonce.is_empty() || same_bytes(self.asked.nonce.as_bytes(), hash_of_nonce(cx, client_nonce).as_bytes())
+        self.asked.nonce.is_empty()
+            || same_bytes(self.asked.nonce.as_bytes(), hash_of_nonce(cx, client_nonce).as_bytes())
     }
 
     /// The PKCE verifier.

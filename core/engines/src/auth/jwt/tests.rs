@@ -20,8 +20,11 @@ fn world() -> World {
 fn with_key(signer: &Signer) -> World {
     let mut w = world();
     w.post("config", json!({"jwt_validation_pubkeys": signer.public_pem(), "bound_issuer": "https://issuer.test"}));
-    w.post("role/Dev", json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": "us", "token_policies": "dev",
-        "groups_claim": "groups", "claim_mappings": {"mail": "email"}, "token_ttl": "1h", "token_type": "batch"}));
+    w.post(
+        "role/Dev",
+        json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": "us", "token_policies": "dev",
+        "groups_claim": "groups", "claim_mappings": {"mail": "email"}, "token_ttl": "1h", "token_type": "batch"}),
+    );
     w
 }
 
@@ -72,12 +75,19 @@ fn every_claim_counts() {
     let signer = Signer::new("ES256");
     let mut w = with_key(&signer);
     let good = claims();
-    let audience = "error validating token: invalid audience (aud) claim: audience claim does not match any bound audience";
+    let audience =
+        "error validating token: invalid audience (aud) claim: audience claim does not match any bound audience";
     for (bad, text) in [
         (with(&good, "iss", json!("https://other.test")), "error validating token: invalid issuer (iss) claim"),
         (with(&good, "iss", Value::Null), "error validating token: invalid issuer (iss) claim"),
-        (with(&good, "exp", json!(NOW - 100)), "error validating token: invalid expiration time (exp) claim: token is expired"),
-        (with(&good, "nbf", json!(NOW + 900)), "error validating token: invalid not before (nbf) claim: token not yet valid"),
+        (
+            with(&good, "exp", json!(NOW - 100)),
+            "error validating token: invalid expiration time (exp) claim: token is expired",
+        ),
+        (
+            with(&good, "nbf", json!(NOW + 900)),
+            "error validating token: invalid not before (nbf) claim: token not yet valid",
+        ),
         (with(&good, "aud", json!("them")), audience),
         (with(&good, "aud", json!(["them", "others"])), audience),
         (with(&good, "aud", json!([])), audience),
@@ -115,9 +125,14 @@ fn cve_2024_5798_an_audience_needs_a_role_that_says_for_whom() {
 fn bound_claims_as_text_and_glob() {
     let signer = Signer::new("ES256");
     let mut w = with_key(&signer);
-    w.post("role/dev", json!({"bound_claims": {"/org/unit": ["a*", "b"], "level": 3}, "bound_claims_type": "string"}));
+    w.post(
+        "role/dev",
+        json!({"bound_claims": {"/org/unit": ["a*", "b"], "level": 3}, "bound_claims_type": "string"}),
+    );
     let of = |unit: Value, level: Value| with(&with(&claims(), "org", json!({ "unit": unit })), "level", level);
-    let against = |name: &str| format!("error validating claims: claim {name:?} does not match any associated bound claim values");
+    let against = |name: &str| {
+        format!("error validating claims: claim {name:?} does not match any associated bound claim values")
+    };
     assert!(login(&mut w, &signer.token(&of(json!("b"), json!(3)))).is_ok());
     assert!(login(&mut w, &signer.token(&of(json!(["x", "b"]), json!(3.0)))).is_ok());
     assert_eq!(refusal(&mut w, &signer.token(&of(json!("abc"), json!(3)))), against("/org/unit"));
@@ -171,22 +186,46 @@ fn logins_that_name_nothing() {
 fn roles_are_checked_and_read_back() {
     let mut w = world();
     for (body, text) in [
-        (json!({"user_claim": "sub"}), "'allowed_redirect_uris' must be set if 'role_type' is 'oidc' or unspecified."),
-        (json!({"role_type": "jwt", "user_claim": "sub"}), "must have at least one bound constraint when creating/updating a role"),
+        (
+            json!({"user_claim": "sub"}),
+            "'allowed_redirect_uris' must be set if 'role_type' is 'oidc' or unspecified.",
+        ),
+        (
+            json!({"role_type": "jwt", "user_claim": "sub"}),
+            "must have at least one bound constraint when creating/updating a role",
+        ),
         (json!({"role_type": "jwt", "bound_subject": "x"}), "a user claim must be defined on the role"),
         (json!({"role_type": "x", "user_claim": "sub"}), "invalid 'role_type': x"),
-        (json!({"role_type": "jwt", "user_claim": "sub", "bound_subject": "x", "bound_claims_type": "re"}), "invalid 'bound_claims_type': re"),
-        (json!({"role_type": "jwt", "user_claim": "sub", "bound_subject": "x", "claim_mappings": {"a": "k", "b": "k"}}), "multiple keys are mapped to metadata key \"k\""),
-        (json!({"role_type": "jwt", "user_claim": "sub", "bound_subject": "x", "claim_mappings": {"a": "role"}}), "metadata key \"role\" is reserved and may not be a mapping destination"),
-        (json!({"role_type": "jwt", "user_claim": "sub", "bound_claims": {"a": {"b": 1}}}), "claim is not a string or list: a"),
+        (
+            json!({"role_type": "jwt", "user_claim": "sub", "bound_subject": "x", "bound_claims_type": "re"}),
+            "invalid 'bound_claims_type': re",
+        ),
+        (
+            json!({"role_type": "jwt", "user_claim": "sub", "bound_subject": "x", "claim_mappings": {"a": "k", "b": "k"}}),
+            "multiple keys are mapped to metadata key \"k\"",
+        ),
+        (
+            json!({"role_type": "jwt", "user_claim": "sub", "bound_subject": "x", "claim_mappings": {"a": "role"}}),
+            "metadata key \"role\" is reserved and may not be a mapping destination",
+        ),
+        (
+            json!({"role_type": "jwt", "user_claim": "sub", "bound_claims": {"a": {"b": 1}}}),
+            "claim is not a string or list: a",
+        ),
     ] {
         assert_eq!(w.refused(Update, "role/r", body), (Code::Invalid, text.into()));
     }
     assert_eq!(w.get("role/r").code, Code::NotFound);
     w.post("role/R", json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": "a,b", "clock_skew_leeway": -1, "max_age": "1m"}));
     let read = w.get("role/r").data;
-    assert_eq!((&read["bound_audiences"], &read["clock_skew_leeway"], &read["max_age"]), (&json!(["a", "b"]), &json!(-1), &json!(60)));
-    assert_eq!((&read["bound_claims"], &read["role_type"], &read["token_type"]), (&Value::Null, &json!("jwt"), &json!("default")));
+    assert_eq!(
+        (&read["bound_audiences"], &read["clock_skew_leeway"], &read["max_age"]),
+        (&json!(["a", "b"]), &json!(-1), &json!(60))
+    );
+    assert_eq!(
+        (&read["bound_claims"], &read["role_type"], &read["token_type"]),
+        (&Value::Null, &json!("jwt"), &json!("default"))
+    );
     assert_eq!(w.list("role").data["keys"], json!(["r"]));
     w.delete("role/r");
     assert_eq!(w.list("role").code, Code::NotFound);
@@ -200,32 +239,60 @@ fn configurations_are_checked() {
     for (body, text) in [
         (json!({}), one.to_owned()),
         (json!({"jwks_url": "http://x", "jwt_validation_pubkeys": pem}), one.to_owned()),
-        (json!({"jwt_validation_pubkeys": "junk"}), "error parsing public key: data does not contain any valid public keys".into()),
-        (json!({"jwt_validation_pubkeys": pem, "jwt_supported_algs": "HS256"}), "Invalid supported algorithm: HS256".into()),
-        (json!({"jwt_validation_pubkeys": pem, "oidc_client_secret": "s"}), "both 'oidc_client_id' and 'oidc_client_secret' must be set for OIDC".into()),
-        (json!({"jwt_validation_pubkeys": pem, "oidc_client_id": "c"}), "'oidc_discovery_url' must be set for OIDC".into()),
-        (json!({"jwt_validation_pubkeys": pem, "oidc_response_mode": "fragment"}), "invalid response_mode: \"fragment\"".into()),
-        (json!({"jwt_validation_pubkeys": pem, "provider_config": {"provider": "azure"}}), "provider \"azure\" not found in custom providers".into()),
-        (json!({"jwks_url": "http://nobody.test/keys"}), "error checking jwks URL: nobody is at http://nobody.test/keys".into()),
-        (json!({"oidc_discovery_url": "http://nobody.test/"}), "error checking oidc discovery URL: nobody is at http://nobody.test/.well-known/openid-configuration".into()),
+        (
+            json!({"jwt_validation_pubkeys": "junk"}),
+            "error parsing public key: data does not contain any valid public keys".into(),
+        ),
+        (
+            json!({"jwt_validation_pubkeys": pem, "jwt_supported_algs": "HS256"}),
+            "Invalid supported algorithm: HS256".into(),
+        ),
+        (
+            json!({"jwt_validation_pubkeys": pem, "oidc_client_secret": "s"}),
+            "both 'oidc_client_id' and 'oidc_client_secret' must be set for OIDC".into(),
+        ),
+        (
+            json!({"jwt_validation_pubkeys": pem, "oidc_client_id": "c"}),
+            "'oidc_discovery_url' must be set for OIDC".into(),
+        ),
+        (
+            json!({"jwt_validation_pubkeys": pem, "oidc_response_mode": "fragment"}),
+            "invalid response_mode: \"fragment\"".into(),
+        ),
+        (
+            json!({"jwt_validation_pubkeys": pem, "provider_config": {"provider": "azure"}}),
+            "provider \"azure\" not found in custom providers".into(),
+        ),
+        (
+            json!({"jwks_url": "http://nobody.test/keys"}),
+            "error checking jwks URL: nobody is at http://nobody.test/keys".into(),
+        ),
+        (
+            json!({"oidc_discovery_url": "http://nobody.test/"}),
+            "error checking oidc discovery URL: nobody is at http://nobody.test/.well-known/openid-configuration"
+                .into(),
+        ),
     ] {
         assert_eq!(w.refused(Update, "config", body), (Code::Invalid, text));
     }
     assert_eq!(w.get("config").code, Code::NotFound);
     w.post("config", json!({"jwt_validation_pubkeys": [pem], "default_role": "dev"}));
-    assert_eq!(w.get("config").data["jwt_validation_pubkeys"], json!([pem]));
+    assert_eq!(w.get("config").data["jwt_validation_pubkeys"], json!([pem.trim()]));
 }
 
 /// An issuer that can be made to change its keys, or to be away.
 fn issuer(w: &mut World, signer: &Signer) -> (Rc<RefCell<Value>>, Rc<RefCell<bool>>) {
     let (set, away) = (Rc::new(RefCell::new(json!({"keys": [signer.jwk()]}))), Rc::new(RefCell::new(false)));
     let (s, a) = (set.clone(), away.clone());
-    w.outside = Box::new(move |ask| match *a.borrow() {
+    w.web = Box::new(move |ask| match *a.borrow() {
         true => Err("connection refused".into()),
         false if ask.url == "https://issuer.test/keys" => Ok((200, s.borrow().clone())),
         false => Ok((404, json!({}))),
     });
-    w.post("config", json!({"jwks_url": "https://issuer.test/keys", "jwks_ca_pem": "CA", "bound_issuer": "https://issuer.test"}));
+    w.post(
+        "config",
+        json!({"jwks_url": "https://issuer.test/keys", "jwks_ca_pem": "CA", "bound_issuer": "https://issuer.test"}),
+    );
     w.post("role/dev", json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": "us"}));
     (set, away)
 }
@@ -242,7 +309,9 @@ fn a_key_set_is_kept_and_fetched_anew_for_an_unknown_key() {
     second.id = "key-2".into();
     *set.borrow_mut() = json!({"keys": [second.jwk()]});
     // the kept set is young: nobody is asked
-    assert!(refusal(&mut w, &second.token(&claims())).contains("no known key successfully validated the token signature"));
+    assert!(
+        refusal(&mut w, &second.token(&claims())).contains("no known key successfully validated the token signature")
+    );
     assert_eq!(w.asked.len(), 1);
     w.now = w.now.plus_seconds(60);
     assert!(login(&mut w, &second.token(&claims())).is_ok());
@@ -276,7 +345,7 @@ fn provider(signer: Signer) -> (World, Rc<RefCell<Value>>, Rc<Signer>) {
     let tokens = Rc::new(RefCell::new(Value::Null));
     let signer = Rc::new(signer);
     let (t, s) = (tokens.clone(), signer.clone());
-    w.outside = Box::new(move |ask| match ask.url.as_str() {
+    w.web = Box::new(move |ask| match ask.url.as_str() {
         "https://op.test/.well-known/openid-configuration" => Ok((
             200,
             json!({"issuer": "https://op.test", "authorization_endpoint": "https://op.test/auth", "token_endpoint":
@@ -287,10 +356,16 @@ fn provider(signer: Signer) -> (World, Rc<RefCell<Value>>, Rc<Signer>) {
         "https://op.test/me" => Ok((200, json!({"sub": "alice", "groups": ["told"], "iss": "https://evil.test"}))),
         other => panic!("{other}"),
     });
-    w.post("config", json!({"oidc_discovery_url": "https://op.test/", "oidc_client_id": "us", "oidc_client_secret": "CANARY",
-        "default_role": "web"}));
-    w.post("role/web", json!({"user_claim": "sub", "groups_claim": "groups", "oidc_scopes": "profile", "max_age": 600,
-        "allowed_redirect_uris": "http://localhost:8250/oidc/callback"}));
+    w.post(
+        "config",
+        json!({"oidc_discovery_url": "https://op.test/", "oidc_client_id": "us", "oidc_client_secret": "CANARY",
+        "default_role": "web"}),
+    );
+    w.post(
+        "role/web",
+        json!({"user_claim": "sub", "groups_claim": "groups", "oidc_scopes": "profile", "max_age": 600,
+        "allowed_redirect_uris": "http://localhost:8250/oidc/callback"}),
+    );
     (w, tokens, signer)
 }
 
@@ -335,7 +410,10 @@ fn back(w: &mut World, state: &Value, nonce: &str) -> Result<Auth, String> {
 fn the_code_flow() {
     let (mut w, tokens, signer) = provider(Signer::new("RS256"));
     let sent = begin(&mut w, "mine");
-    assert_eq!((&sent["scope"], &sent["response_type"], &sent["client_id"]), (&json!("openid profile"), &json!("code"), &json!("us")));
+    assert_eq!(
+        (&sent["scope"], &sent["response_type"], &sent["client_id"]),
+        (&json!("openid profile"), &json!("code"), &json!("us"))
+    );
     assert_eq!((&sent["max_age"], &sent["code_challenge_method"]), (&json!("600"), &json!("S256")));
     *tokens.borrow_mut() = id_token(&signer, &sent["nonce"]);
     assert_eq!(back(&mut w, &sent["state"], "other").unwrap_err(), "Vault login failed. invalid client_nonce");
@@ -344,13 +422,20 @@ fn the_code_flow() {
     assert_eq!(auth.group_aliases[0].name, "told", "the provider's word beside the token counts");
     let exchange = w.asked.iter().rfind(|a| a.url.ends_with("/token")).unwrap();
     let form = query_of(&format!("?{}", String::from_utf8(exchange.body.clone()).unwrap()));
-    assert_eq!((&form["code"], &form["redirect_uri"]), (&json!("c0de"), &json!("http://localhost:4711/oidc/callback")));
+    assert_eq!(
+        (&form["code"], &form["redirect_uri"]),
+        (&json!("c0de"), &json!("http://localhost:4711/oidc/callback"))
+    );
     use base64::Engine as _;
     let url = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, form["code_verifier"].as_str().unwrap().as_bytes());
+    let digest =
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, form["code_verifier"].as_str().unwrap().as_bytes());
     assert_eq!(json!(url.encode(digest)), sent["code_challenge"], "RFC 7636 4.6");
     // once only
-    assert_eq!(back(&mut w, &sent["state"], "mine").unwrap_err(), "Vault login failed. Expired or missing OAuth state.");
+    assert_eq!(
+        back(&mut w, &sent["state"], "mine").unwrap_err(),
+        "Vault login failed. Expired or missing OAuth state."
+    );
 }
 
 #[test]
@@ -358,13 +443,21 @@ fn what_comes_back_is_judged() {
     let (mut w, tokens, signer) = provider(Signer::new("RS256"));
     let sent = begin(&mut w, "");
     let lost = "Vault login failed. Expired or missing OAuth state.";
-    for state in [json!(""), json!("st_x"), json!("st_e30.AAAA"), json!(format!("{}x", sent["state"].as_str().unwrap()))] {
+    for state in
+        [json!(""), json!("st_x"), json!("st_e30.AAAA"), json!(format!("{}x", sent["state"].as_str().unwrap()))]
+    {
         assert_eq!(back(&mut w, &state, "").unwrap_err(), lost);
     }
     *tokens.borrow_mut() = json!({"error": "invalid_grant"});
-    assert_eq!(back(&mut w, &sent["state"], "").unwrap_err(), "Vault login failed. Error exchanging oidc code: \"invalid_grant\" (status 400)");
+    assert_eq!(
+        back(&mut w, &sent["state"], "").unwrap_err(),
+        "Vault login failed. Error exchanging oidc code: \"invalid_grant\" (status 400)"
+    );
     *tokens.borrow_mut() = id_token(&signer, &json!("another"));
-    assert_eq!(back(&mut w, &sent["state"], "").unwrap_err(), "Vault login failed. Token verification failed. invalid nonce");
+    assert_eq!(
+        back(&mut w, &sent["state"], "").unwrap_err(),
+        "Vault login failed. Token verification failed. invalid nonce"
+    );
     *tokens.borrow_mut() = id_token(&Signer::new("RS256"), &sent["nonce"]);
     assert!(back(&mut w, &sent["state"], "").unwrap_err().contains("no known key"));
     let e = w.run(Read, "oidc/callback", json!({"state": sent["state"], "error": "access_denied"})).unwrap_err();
@@ -385,7 +478,10 @@ fn logins_that_cannot_begin_get_no_url() {
     w.post("role/dev", json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": "us"}));
     assert_eq!(ask(&mut w, json!({"role": "dev", "redirect_uri": "http://localhost:8250/oidc/callback"})), json!(""));
     assert_eq!(w.refused(Update, "oidc/auth_url", json!({})).1, "missing redirect_uri");
-    assert_eq!(w.refused(Update, "oidc/auth_url", json!({"role": "x", "redirect_uri": "y"})).1, "role \"x\" could not be found");
+    assert_eq!(
+        w.refused(Update, "oidc/auth_url", json!({"role": "x", "redirect_uri": "y"})).1,
+        "role \"x\" could not be found"
+    );
     assert!(w.get("config").data.get("oidc_client_secret").is_none());
     let image = w.image_bytes();
     assert!(!holds(&image, "CANARY"));

@@ -50,7 +50,8 @@ fn with_token(cx: &mut Cx<'_, '_>, out: &Outside, name: &str, token: &str) -> Re
     }
     let parsed = Token::parse(token).map_err(denied)?;
     check_claims(cx, &config, &role, &parsed)?;
-    let account = Account::of(parsed.unverified_claims()).ok_or_else(|| denied("the token names no service account"))?;
+    let account =
+        Account::of(parsed.unverified_claims()).ok_or_else(|| denied("the token names no service account"))?;
     if !role.names.iter().any(|p| glob(p, &account.name)) {
         return Err(not_authorized("service account name"));
     }
@@ -70,7 +71,8 @@ fn with_token(cx: &mut Cx<'_, '_>, out: &Outside, name: &str, token: &str) -> Re
     let mut alias_metadata = account.metadata();
     if config.use_annotations_as_alias_metadata {
         let path = format!("/api/v1/namespaces/{}/serviceaccounts/{}", account.namespace, account.name);
-        let annotations = api.object(&path)?["metadata"]["annotations"].take();
+        let account_object = api.object(&path)?;
+        let annotations = &account_object["metadata"]["annotations"];
         for (key, value) in annotations.as_object().into_iter().flatten() {
             if let (Some(key), Some(value)) = (key.strip_prefix(ANNOTATION_PREFIX), value.as_str()) {
                 // what the method itself tells is not the annotations' to change
@@ -187,7 +189,7 @@ impl Api<'_> {
         let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec});
         let url = format!("{}/apis/authentication.k8s.io/v1/tokenreviews", self.config.kubernetes_host);
         let ask = HttpAsk::post(url, "application/json", body.to_string().into_bytes());
-        let status = self.ask(ask)?["status"].take();
+        let status = self.ask(ask)?.get("status").cloned().unwrap_or_default();
         if let Some(why) = status["error"].as_str().filter(|e| !e.is_empty()) {
             return Err(denied(format!("lookup failed: {why}")));
         }

@@ -13,7 +13,10 @@ pub static PATHS: &[Path] = &[
             Field::str("kubernetes_ca_cert", "Certificates to trust at the API server, PEM."),
             Field::str("token_reviewer_jwt", "Token that may ask the API server about others.").secret(),
             Field::list("pem_keys", "Public keys that must have signed the tokens, PEM."),
-            Field::bool("disable_local_ca_jwt", "Do not use certificates and token of the pod that this server runs in."),
+            Field::bool(
+                "disable_local_ca_jwt",
+                "Do not use certificates and token of the pod that this server runs in.",
+            ),
             Field::bool("disable_iss_validation", "Do not look at the token's issuer.").preset(Preset::Bool(true)),
             Field::str("issuer", "The issuer that tokens must name, if it is looked at."),
             Field::bool("use_annotations_as_alias_metadata", "Take metadata from annotations of the account."),

@@ -31,7 +31,8 @@ enum Operator {
 impl Selector {
     /// Reads a selector. One that says nothing would select everything and is refused.
     pub fn parse(text: &str) -> Result<Selector, String> {
-        let selector: Selector = serde_json::from_str(text).map_err(|e| format!("it is not a label selector in JSON: {e}"))?;
+        let selector: Selector =
+            serde_json::from_str(text).map_err(|e| format!("it is not a label selector in JSON: {e}"))?;
         if selector == Selector::default() {
             return Err("it selects everything".into());
         }
@@ -71,7 +72,14 @@ mod tests {
         assert!(s.selects(&json!({"team": "a", "env": "ci"})));
         assert!(!s.selects(&json!({"team": "b", "env": "ci"})) && !s.selects(&json!({"team": "a"})));
         assert!(!s.selects(&json!({"team": "a", "env": "ci", "old": ""})) && !s.selects(&Value::Null));
-        for bad in ["", "{}", "[]", "team: a", r#"{"matchLabel":{}}"#, r#"{"matchExpressions":[{"key":"a","operator":"Gt"}]}"#] {
+        for bad in [
+            "",
+            "{}",
+            "[]",
+            "team: a",
+            r#"{"matchLabel":{}}"#,
+            r#"{"matchExpressions":[{"key":"a","operator":"Gt"}]}"#,
+        ] {
             assert!(Selector::parse(bad).is_err(), "{bad}");
         }
     }

@@ -27,16 +27,22 @@ fn world() -> (World, Rc<RefCell<Value>>, Signer) {
     let mut w = World::new(Kubernetes);
     let review = Rc::new(RefCell::new(good_review()));
     let r = review.clone();
-    w.outside = Box::new(move |ask| match ask.url.strip_prefix("https://k8s.test").unwrap() {
+    w.web = Box::new(move |ask| match ask.url.strip_prefix("https://k8s.test").unwrap() {
         "/apis/authentication.k8s.io/v1/tokenreviews" => Ok((201, r.borrow().clone())),
         "/api/v1/namespaces/prod" => Ok((200, json!({"metadata": {"labels": {"team": "a"}}}))),
-        "/api/v1/namespaces/prod/serviceaccounts/web" => Ok((200, json!({"metadata": {"annotations":
-            {"vault.hashicorp.com/alias-metadata-team": "a", "vault.hashicorp.com/alias-metadata-service_account_uid": "x", "other": "y"}}}))),
+        "/api/v1/namespaces/prod/serviceaccounts/web" => Ok((
+            200,
+            json!({"metadata": {"annotations":
+            {"vault.hashicorp.com/alias-metadata-team": "a", "vault.hashicorp.com/alias-metadata-service_account_uid": "x", "other": "y"}}}),
+        )),
         other => Err(format!("nothing at {other}")),
     });
     w.post("config", json!({"kubernetes_host": "https://k8s.test/", "token_reviewer_jwt": "CANARY"}));
-    w.post("role/web", json!({"bound_service_account_names": "web", "bound_service_account_namespaces": "pro*",
-        "audience": "vault", "policies": "web", "ttl": "1h"}));
+    w.post(
+        "role/web",
+        json!({"bound_service_account_names": "web", "bound_service_account_namespaces": "pro*",
+        "audience": "vault", "policies": "web", "ttl": "1h"}),
+    );
     (w, review, Signer::new("ES256"))
 }
 
@@ -57,8 +63,13 @@ fn an_account_logs_in() {
     let auth = login(&mut w, &signer.token(&claims())).unwrap();
     assert_eq!((auth.display_name.as_str(), auth.alias.unwrap().name.as_str()), ("prod-web", "uid-1"));
     assert_eq!(auth.policies, ["web"]);
-    for (key, value) in [("role", "web"), ("service_account_name", "web"), ("service_account_namespace", "prod"),
-        ("service_account_secret_name", ""), ("service_account_uid", "uid-1")] {
+    for (key, value) in [
+        ("role", "web"),
+        ("service_account_name", "web"),
+        ("service_account_namespace", "prod"),
+        ("service_account_secret_name", ""),
+        ("service_account_uid", "uid-1"),
+    ] {
         assert_eq!(auth.metadata[key], value);
     }
     let ask = &w.asked[0];
@@ -93,13 +104,20 @@ fn tokens_that_are_not_let_in() {
         login(&mut w, &signer.token(&c)).unwrap_err()
     };
     let not = |what: &str| (Code::Denied, format!("{what} not authorized"));
-    assert_eq!(change(&|c| c["kubernetes.io"]["serviceaccount"]["name"] = json!("web2")), not("service account name"));
+    assert_eq!(
+        change(&|c| c["kubernetes.io"]["serviceaccount"]["name"] = json!("web2")),
+        not("service account name")
+    );
     assert_eq!(change(&|c| c["kubernetes.io"]["namespace"] = json!("dev")), not("namespace"));
     assert_eq!(change(&|c| c["kubernetes.io"]["namespace"] = json!("pro/../x")), denied());
     assert_eq!(change(&|c| c["aud"] = json!("other")), denied());
     assert_eq!(change(&|c| c["aud"] = json!([])), denied());
     assert_eq!(change(&|c| c["exp"] = json!(NOW - 600)), denied());
-    assert_eq!(change(&|c| c["kubernetes.io"]["serviceaccount"]["uid"] = json!("uid-2")), denied(), "the review says otherwise");
+    assert_eq!(
+        change(&|c| c["kubernetes.io"]["serviceaccount"]["uid"] = json!("uid-2")),
+        denied(),
+        "the review says otherwise"
+    );
     for bad in [
         json!({"status": {"authenticated": false}}),
         json!({"status": {"authenticated": true, "error": "x", "user": good_review()["status"]["user"]}}),
@@ -111,9 +129,12 @@ fn tokens_that_are_not_let_in() {
         assert_eq!(login(&mut w, &signer.token(&claims())).unwrap_err(), denied());
     }
     assert_eq!(login(&mut w, "junk").unwrap_err(), denied());
-    assert_eq!(w.refused(Update, "login", json!({"role": "Nobody", "jwt": "x"})), (Code::Invalid, "invalid role name \"nobody\"".into()));
+    assert_eq!(
+        w.refused(Update, "login", json!({"role": "Nobody", "jwt": "x"})),
+        (Code::Invalid, "invalid role name \"nobody\"".into())
+    );
     assert_eq!(w.refused(Update, "login", json!({"role": "web"})), (Code::Invalid, "missing jwt".into()));
-    w.outside = Box::new(|_| Err("connection refused".into()));
+    w.web = Box::new(|_| Err("connection refused".into()));
     assert_eq!(login(&mut w, &signer.token(&claims())).unwrap_err(), denied());
 }
 
@@ -125,7 +146,10 @@ fn configured_keys_and_issuer_count_too() {
     assert!(w.asked.is_empty(), "nobody is asked about a forgery");
     w.post("config", json!({"kubernetes_host": "https://k8s.test", "pem_keys": signer.public_pem(), "disable_iss_validation": false}));
     assert!(login(&mut w, &signer.token(&claims())).is_ok());
-    w.post("config", json!({"kubernetes_host": "https://k8s.test", "issuer": "https://k8s", "disable_iss_validation": false}));
+    w.post(
+        "config",
+        json!({"kubernetes_host": "https://k8s.test", "issuer": "https://k8s", "disable_iss_validation": false}),
+    );
     assert_eq!(login(&mut w, &signer.token(&claims())).unwrap_err(), denied());
 }
 
@@ -144,12 +168,17 @@ fn tokens_of_old_clusters() {
 #[test]
 fn namespaces_by_label_and_metadata_by_annotation() {
     let (mut w, _, signer) = world();
-    let selector = |team: &str| json!({"bound_service_account_namespaces": [], "bound_service_account_namespace_selector":
-        json!({"matchLabels": {"team": team}}).to_string()});
+    let selector = |team: &str| {
+        json!({"bound_service_account_namespaces": [], "bound_service_account_namespace_selector":
+        json!({"matchLabels": {"team": team}}).to_string()})
+    };
     w.post("role/web", selector("a"));
     assert!(login(&mut w, &signer.token(&claims())).is_ok());
     w.post("role/web", selector("b"));
-    assert_eq!(login(&mut w, &signer.token(&claims())).unwrap_err(), (Code::Denied, "namespace not authorized".into()));
+    assert_eq!(
+        login(&mut w, &signer.token(&claims())).unwrap_err(),
+        (Code::Denied, "namespace not authorized".into())
+    );
     w.post("role/web", selector("a"));
     w.post("config", json!({"kubernetes_host": "https://k8s.test", "use_annotations_as_alias_metadata": true}));
     let alias = login(&mut w, &signer.token(&claims())).unwrap().alias.unwrap();
@@ -161,18 +190,37 @@ fn namespaces_by_label_and_metadata_by_annotation() {
 fn configuration_and_roles_are_checked() {
     let (mut w, _, _) = world();
     assert_eq!(w.refused(Update, "config", json!({})), (Code::Invalid, "no host provided".into()));
-    assert!(w.refused(Update, "config", json!({"kubernetes_host": "https://x", "pem_keys": "x"})).1.starts_with("error parsing public key"));
+    assert!(
+        w.refused(Update, "config", json!({"kubernetes_host": "https://x", "pem_keys": "x"}))
+            .1
+            .starts_with("error parsing public key")
+    );
     let read = w.get("config").data;
-    assert_eq!((&read["token_reviewer_jwt_set"], &read["kubernetes_host"], &read["disable_iss_validation"]), (&json!(true), &json!("https://k8s.test"), &json!(true)));
+    assert_eq!(
+        (&read["token_reviewer_jwt_set"], &read["kubernetes_host"], &read["disable_iss_validation"]),
+        (&json!(true), &json!("https://k8s.test"), &json!(true))
+    );
     assert!(read.get("token_reviewer_jwt").is_none());
     for (body, text) in [
         (json!({}), "\"bound_service_account_names\" can not be empty"),
-        (json!({"bound_service_account_names": "a"}), "\"bound_service_account_namespaces\" can not be empty if \"bound_service_account_namespace_selector\" is not set"),
-        (json!({"bound_service_account_names": "a,*", "bound_service_account_namespaces": "b"}), "can not mix \"*\" with values"),
-        (json!({"bound_service_account_names": "a", "bound_service_account_namespaces": "b", "alias_name_source": "x"}), "invalid alias_name_source \"x\""),
+        (
+            json!({"bound_service_account_names": "a"}),
+            "\"bound_service_account_namespaces\" can not be empty if \"bound_service_account_namespace_selector\" is not set",
+        ),
+        (
+            json!({"bound_service_account_names": "a,*", "bound_service_account_namespaces": "b"}),
+            "can not mix \"*\" with values",
+        ),
+        (
+            json!({"bound_service_account_names": "a", "bound_service_account_namespaces": "b", "alias_name_source": "x"}),
+            "invalid alias_name_source \"x\"",
+        ),
     ] {
         assert_eq!(w.refused(Update, "role/r", body), (Code::Invalid, text.into()));
     }
     let read = w.get("role/web").data;
-    assert_eq!((&read["policies"], &read["ttl"], &read["alias_name_source"]), (&json!(["web"]), &json!(3600), &json!("serviceaccount_uid")));
+    assert_eq!(
+        (&read["policies"], &read["ttl"], &read["alias_name_source"]),
+        (&json!(["web"]), &json!(3600), &json!("serviceaccount_uid"))
+    );
 }
