@@ -18,6 +18,7 @@ mod pki;
 mod quotas;
 mod seen;
 mod server;
+mod signin;
 mod ssh;
 mod start;
 mod surface;
