@@ -116,7 +116,7 @@ fn tokens_of_an_issuer_become_service_and_batch_tokens() {
     };
     good(s.put("auth/jwt/role/ci", &s.root, &role("batch")));
     good(s.put("auth/jwt/role/long", &s.root, &role("service")));
-    let claims = json!({"sub": "pipeline", "aud": "vault", "exp": now() + 600, "groups": ["builders"]});
+    let claims = json!({"sub": "pipeline", "aud": "vault", "iat": now(), "exp": now() + 600, "groups": ["builders"]});
     let token = first.token(&claims);
     for (role, kind, prefix) in [("", "batch", "hvb."), ("long", "service", "hvs.")] {
         let auth = good(s.put("auth/jwt/login", "", &json!({"role": role, "jwt": token})))["auth"].clone();
@@ -186,7 +186,7 @@ fn service_accounts_log_in_by_token_review() {
             "token_policies": "web", "token_type": "batch"}),
     ));
     let claims = |name: &str| {
-        json!({"iss": "x", "aud": ["vault"], "exp": now() + 600,
+        json!({"iss": "x", "aud": ["vault"], "iat": now(), "exp": now() + 600,
             "kubernetes.io": {"namespace": "prod", "serviceaccount": {"name": name, "uid": "u1"}}})
     };
     let login =
@@ -226,7 +226,7 @@ fn the_code_flow_through_a_provider() {
         "/keys" => (200, json!({"keys": [sg.jwk()]}).to_string()),
         "/token" if a.body.contains("code=c0de") && a.body.contains("code_verifier=") => {
             let nonce = n.lock().expect("nonce").clone();
-            let claims = json!({"iss": own, "sub": "alice", "aud": "us", "exp": now() + 600, "nonce": nonce});
+            let claims = json!({"iss": own, "sub": "alice", "aud": "us", "iat": now(), "exp": now() + 600, "nonce": nonce});
             (200, json!({"id_token": sg.token(&claims), "access_token": "at"}).to_string())
         }
         _ => (400, json!({"error": "invalid_grant"}).to_string()),
@@ -354,15 +354,16 @@ fn clients_log_in_by_their_certificates() {
         let pem = p.self_signed(&key).expect("a certificate").pem();
         (p, key, pem)
     };
+    let made_so_far = std::sync::atomic::AtomicU32::new(0);
     let client = |by: &(CertificateParams, KeyPair, String), name: &str| {
         let mut p = CertificateParams::default();
         p.distinguished_name.push(DnType::CommonName, name);
         p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("a key");
         let made = p.signed_by(&key, &Issuer::from_params(&by.0, &by.1)).expect("a certificate");
-        let serial = u32::from(made.der().len() as u16);
-        let certificate = s.file(&format!("{name}-{serial}-{}.pem", by.2.len()), &made.pem());
-        (certificate, s.file(&format!("{name}-{serial}-{}.key", by.2.len()), &key.serialize_pem()))
+        let n = made_so_far.fetch_add(1, Ordering::Relaxed);
+        let certificate = s.file(&format!("{name}-{n}.pem"), &made.pem());
+        (certificate, s.file(&format!("{name}-{n}.key"), &key.serialize_pem()))
     };
     let ours = authority();
     let web = client(&ours, "web");

@@ -150,7 +150,11 @@ fn bad_input_changes_nothing_and_the_process_stays() {
             assert!(matches!(a.status, 400 | 500), "{path} {c}: {}", a.status);
         }
         for path in ["verify/r", "verify/k"] {
-            assert_eq!(post(&s, path, json!({"input": HELLO, "signature": c})).status, 400);
+            let a = post(&s, path, json!({"input": HELLO, "signature": c}));
+            // a text of the right form is no signature of this key, which is an answer and no mistake
+            let no =
+                a.status == 200 && matches!(c, "vault:v1:" | "vault:v1:AAAA") && a.json()["data"]["valid"] == false;
+            assert!(a.status == 400 || no, "{path} {c}: {}", a.status);
         }
         assert_eq!(post(&s, "keys/x/import", json!({"ciphertext": c})).status, 400);
         assert_eq!(post(&s, "restore", json!({"backup": c})).status, 400);

@@ -8,8 +8,8 @@ use ringfence_crypto::Provider;
 use ringfence_logical::path::Matcher;
 use ringfence_logical::side::perform;
 use ringfence_logical::{
-    Args, Cx, Engine, Error, Host, HttpAnswer, HttpAsk, Memo, MountInfo, Operation, Principal, Request, Response, SideOp,
-    SideResult, Step, TokenType,
+    Args, Cx, Engine, Error, Host, HttpAnswer, HttpAsk, Memo, MountInfo, Operation, Principal, Request, Response,
+    SideOp, SideResult, Step, TokenType,
 };
 use ringfence_store::Image;
 use serde_json::{Map, Value, json};
@@ -222,9 +222,10 @@ impl World {
                 // the transaction was committed with what it held, an intent's included
                 Step::Side { op: side, resume } | Step::Intent { op: side, resume } => {
                     self.side_ops.push(format!("{side:?}"));
-                    let result = match &side {
-                        SideOp::Http(ask) => self.answer(ask),
-                        other => (self.outside)(other).unwrap_or_else(|| perform(other)),
+                    let result = match ((self.outside)(&side), &side) {
+                        (Some(result), _) => result,
+                        (None, SideOp::Http(ask)) => self.answer(ask),
+                        (None, other) => perform(other),
                     };
                     step = self.transaction(op, path, |cx| resume(cx, &result))?;
                 }

@@ -165,6 +165,20 @@ fn next_id(txn: &mut Txn<'_>) -> Result<NsId, Error> {
     Ok(NsId(next))
 }
 
+/// A namespace and those above it, nearest first.
+pub fn lineage(router: &crate::mount::Router, ns: NsId, path: &str) -> Vec<NsId> {
+    let mut out = vec![ns];
+    let mut path = path;
+    while !path.is_empty() {
+        path = match path.trim_end_matches('/').rfind('/') {
+            Some(slash) => &path[..=slash],
+            None => "",
+        };
+        out.extend(router.namespace(path).map(|n| n.id));
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,18 +211,4 @@ mod tests {
             assert_eq!(check_name(good, good), Ok(()), "{good:?}");
         }
     }
-}
-
-/// A namespace and those above it, nearest first.
-pub fn lineage(router: &crate::mount::Router, ns: NsId, path: &str) -> Vec<NsId> {
-    let mut out = vec![ns];
-    let mut path = path;
-    while !path.is_empty() {
-        path = match path.trim_end_matches('/').rfind('/') {
-            Some(slash) => &path[..=slash],
-            None => "",
-        };
-        out.extend(router.namespace(path).map(|n| n.id));
-    }
-    out
 }

@@ -64,7 +64,7 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         c.ocsp_cache_size = n;
     }
     if let Some(n) = args.opt_int("role_cache_size") {
-        if n < -1 || n > 10_000 {
+        if !(-1..=10_000).contains(&n) {
             return Err(Error::invalid(format!(
                 "invalid role cache size {n}, must be <= 10000 or -1 to disable role caching"
             )));

@@ -358,7 +358,7 @@ fn answer(question: &[u8], says: &Says, signer: &Made, shown: &[&Made]) -> Vec<u
         produced_at: OcspGeneralizedTime(GeneralizedTime::from_unix_duration(Duration::from_secs(NOW)).unwrap()),
         responses: vec![SingleResponse {
             cert_id: id,
-            cert_status: says.status.clone(),
+            cert_status: says.status,
             this_update: time(says.this_update),
             next_update: says.next_update.map(time),
             single_extensions: None,

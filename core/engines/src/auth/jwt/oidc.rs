@@ -225,7 +225,7 @@ fn check_id_token(
     }
     check_times(claims, &role.leeways(), cx.now)?;
     let audiences = audiences(claims).unwrap_or_default();
-    let to_us = audiences.iter().any(|a| *a == config.oidc_client_id);
+    let to_us = audiences.contains(&config.oidc_client_id);
     let bound = role.bound_audiences.is_empty() || audiences.iter().any(|a| role.bound_audiences.contains(a));
     if !to_us || !bound {
         return Err("invalid audience (aud) claim: audience claim does not match any bound audience");
