@@ -33,16 +33,16 @@ pub struct Keys {
 
 /// One issuer's sealers, each taken once by its core: two copies of a sealer would repeat nonces.
 pub struct Licences {
-    /// Number of the issuer.
-    pub issuer: u32,
+    /// Counts up in this process: an issuer's number may come again with another salt when an older image is restored.
+    pub generation: u64,
     by_core: Mutex<Vec<Option<Sealer>>>,
 }
 
 impl Licences {
     /// Cuts an issuer into one sealer a core.
-    pub fn new(mut issuer: Issuer, keyring: &Keyring, cores: usize) -> Licences {
+    pub fn new(mut issuer: Issuer, keyring: &Keyring, cores: usize, generation: u64) -> Licences {
         let by_core = (0..cores).map(|_| Some(issuer.sealer(keyring))).collect();
-        Licences { issuer: issuer.number(), by_core: Mutex::new(by_core) }
+        Licences { generation, by_core: Mutex::new(by_core) }
     }
 
     /// Takes a core's sealer; the second time there is none.

@@ -229,6 +229,8 @@ pub struct Owner {
     pub(crate) lease_work: LeaseWork,
     pub(crate) seal: SealState,
     pub(crate) keys: Option<Keys>,
+    /// Licences cut since the process began.
+    pub(crate) licence_count: u64,
     pub(crate) clock: LogTime,
     pub(crate) cluster: [u8; 16],
     pub(crate) facts: Arc<Facts>,
@@ -340,6 +342,7 @@ impl Owner {
             lease_work: LeaseWork::default(),
             seal: SealState::sealed(config_provider),
             keys: None,
+            licence_count: 0,
             clock,
             cluster,
             facts,

@@ -317,7 +317,8 @@ impl Owner {
         let (Some(issuer), Some(unsealed)) = (self.seal.issuing.take(), &self.seal.unsealed) else { return };
         let keyring = unsealed.keyring().clone();
         let cores = self.config.shards;
-        let licences = Arc::new(Licences::new(issuer, &keyring, cores as usize + 1));
+        self.licence_count += 1;
+        let licences = Arc::new(Licences::new(issuer, &keyring, cores as usize + 1, self.licence_count));
         self.seal.sealer = licences.take(cores).map(|s| Rc::new(RefCell::new(s)));
         self.seal.issued_at = self.now.mono;
         (self.seal.issue_after, self.seal.issue_pause) = (Mono(0), 0);

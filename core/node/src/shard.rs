@@ -136,6 +136,8 @@ struct Live {
     resume: Option<(Resume, SideResult)>,
     attempts: u32,
     losses: u32,
+    /// Counted towards rate limits: once, however often it runs.
+    metered: bool,
     begun: Wall,
     waits: Waits,
 }
@@ -180,6 +182,8 @@ pub struct Shard {
     cell: Arc<Cell>,
     cluster: Rc<ClusterFacts>,
     sealer: Option<Rc<RefCell<Sealer>>>,
+    /// Of the licences that the sealer is from.
+    generation: u64,
     /// In boxes: calls come and go, and a tree moves its values about.
     live: BTreeMap<Ticket, Box<Live>>,
     next_ticket: u64,
@@ -194,6 +198,7 @@ impl Shard {
             cell: cell.clone(),
             cluster: Rc::default(),
             sealer: None,
+            generation: 0,
             live: BTreeMap::new(),
             next_ticket: 1,
         };
@@ -239,12 +244,13 @@ impl Shard {
                 self.core.forget();
             }
             Some(Keys { keyring, licences }) => {
-                if self.sealer.as_ref().is_none_or(|s| s.borrow().issuer() != licences.issuer) {
+                if self.sealer.is_none() || self.generation != licences.generation {
+                    self.generation = licences.generation;
                     self.sealer = licences.take(self.number).map(|s| Rc::new(RefCell::new(s)));
                     // a restored image goes on at the index of the one it replaced, and this core may have slept over
                     // the cell without keys between the two
                     self.core.forget();
-                    self.core.caches.borrow_mut().begin_epoch(licences.issuer);
+                    self.core.caches.borrow_mut().begin_epoch(licences.generation);
                 }
                 if let Some(s) = &self.sealer {
                     s.borrow_mut().follow(keyring);
@@ -469,7 +475,7 @@ impl Shard {
         let stage = Stage {
             use_counted: live.use_counted,
             request_audited: live.request_audited,
-            again: live.attempts > 1,
+            again: std::mem::replace(&mut live.metered, true),
             resume: live.resume.as_ref().map(|(f, r)| (f, r)),
         };
         // what a read relies on is asked by nobody, unless it turns out to write
@@ -480,7 +486,7 @@ impl Shard {
         let mut ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
         if reads_only && !txn.is_read_only() {
             txn = Txn::new(view, Some(&keys.keyring));
-            ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+            ran = pipeline::run(&mut pass, &mut txn, &live.call, &Stage { again: true, ..stage });
         }
         if let Some(cause) = ran.cause {
             out.push(ShardOut::Fault(live.call.id.clone(), cause));
@@ -608,8 +614,8 @@ impl Shard {
                 (live.attempts, live.losses) = (0, 0);
                 self.run(ticket, live, now, rng, out);
             }
-            TipDone::Side { intent: true, .. } if self.sealer.is_none() => {
-                // nothing is done outside; whoever finds the intent undoes it
+            TipDone::Side { .. } if self.sealer.is_none() => {
+                // nothing is done outside; whoever finds an intent undoes it
                 out.push(ShardOut::Reply(live.tag, sealed_reply()));
             }
             TipDone::Side { op, resume, .. } => {
@@ -795,6 +801,7 @@ impl Live {
             resume: None,
             attempts: 0,
             losses: 0,
+            metered: false,
             begun,
             waits,
         })

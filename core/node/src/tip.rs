@@ -173,7 +173,7 @@ impl Owner {
             wall: self.now.wall,
             rng,
         };
-        core.caches.borrow_mut().begin_epoch(sealer.borrow().issuer());
+        core.caches.borrow_mut().begin_epoch(keys.licences.generation);
         let ran = pipeline::run(&mut pass, &mut txn, call, stage);
         let read_only = txn.is_read_only();
         let index = txn.read_index();

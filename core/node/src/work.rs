@@ -87,6 +87,7 @@ impl Owner {
             wall: self.now.wall,
             rng,
         };
+        core.caches.borrow_mut().begin_epoch(keys.licences.generation);
         let step = self.lease_work.worker.next(&mut pass, &mut self.index, &mut txn);
         match step {
             Ok(WorkStep::Idle { wake_at }) => {

@@ -23,7 +23,7 @@ pub struct Caches {
     /// Shared by the cores of the process.
     shared: Arc<SharedRouter>,
     /// Number of the issuer that the image is written under; see [`SharedRouter::newest`].
-    epoch: u32,
+    epoch: u64,
     router: Option<Arc<Router>>,
     policies_at: Index,
     policies: BTreeMap<(NsId, String), Option<Arc<Policy>>>,
@@ -218,10 +218,10 @@ impl Caches {
         *self = Caches { epoch: self.epoch, ..Caches::sharing(self.shared.clone()) };
     }
 
-    /// Forgets everything: the image goes on under another issuer, and may be another image.
-    pub fn begin_epoch(&mut self, issuer: u32) {
-        if self.epoch != issuer {
-            *self = Caches { epoch: issuer, ..Caches::sharing(self.shared.clone()) };
+    /// Forgets everything: the image goes on under other licences to seal, and may be another image.
+    pub fn begin_epoch(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            *self = Caches { epoch, ..Caches::sharing(self.shared.clone()) };
         }
     }
 }

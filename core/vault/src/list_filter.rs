@@ -35,6 +35,10 @@ impl Filter {
         if let Some(Value::Object(info)) = data.get_mut("key_info") {
             info.retain(|key, _| kept.contains(key));
         }
+        if self.template.is_some() {
+            // what else a listing tells may tell the names again
+            data.retain(|name, _| name == "keys" || name == "key_info");
+        }
         if kept.is_empty() {
             data.remove("keys");
             data.remove("key_info");

@@ -261,18 +261,18 @@ pub struct Router {
 
 /// The newest router of a process, so that what one core has built no other has to.
 #[derive(Default)]
-pub struct SharedRouter(Mutex<Option<(u32, Arc<Router>)>>);
+pub struct SharedRouter(Mutex<Option<(u64, Arc<Router>)>>);
 
 impl SharedRouter {
-    /// The newest router of an epoch: of the keyring's present issuer, because a restored image may go on at an index
+    /// The newest router of an epoch: of the present licences to seal, because a restored image may go on at an index
     /// at which another image stood before.
-    pub fn newest(&self, epoch: u32) -> Option<Arc<Router>> {
+    pub fn newest(&self, epoch: u64) -> Option<Arc<Router>> {
         let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slot.as_ref().filter(|(e, _)| *e == epoch).map(|(_, r)| r.clone())
     }
 
     /// Offers a router; an older one of the same epoch makes room.
-    pub fn offer(&self, epoch: u32, router: &Arc<Router>) {
+    pub fn offer(&self, epoch: u64, router: &Arc<Router>) {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.as_ref().is_none_or(|(e, r)| *e != epoch || r.built_at < router.built_at) {
             *slot = Some((epoch, router.clone()));

@@ -185,7 +185,6 @@ impl Worker {
     /// A record that does not open. The driver reports it and calls [`Worker::settled`] with `false`.
     pub fn next(&mut self, pass: &mut Pass<'_>, index: &mut SideIndex, txn: &mut Txn<'_>) -> Result<WorkStep, Error> {
         let in_time = index.advance(pass.now, MAX_MOVES);
-        pass.core.caches.borrow_mut().begin_epoch(pass.sealer.borrow().issuer());
         let router = pass.core.caches.borrow_mut().router(txn, &pass.core.vault.settings.ttls)?;
         let Some(desk) = Desk::new(pass, &router) else {
             return Ok(WorkStep::Idle { wake_at: None });

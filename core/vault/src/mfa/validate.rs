@@ -30,7 +30,8 @@ fn validate(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let h = host(cx);
     let invalid = || Error::invalid("invalid request ID");
     let found = pending::find(cx.txn, &h.keyring, ns, &id, cx.now)?.ok_or_else(invalid)?;
-    let routed = h.router.by_id(found.mount).cloned().ok_or_else(invalid)?;
+    // a mount that moved away meanwhile owes what its new namespace asks for
+    let routed = h.router.by_id(found.mount).filter(|r| r.entry.ns == ns).cloned().ok_or_else(invalid)?;
     // the mount may go while the login waits: its token must not outlive it
     cx.txn.guard(&crate::tables::mount(found.mount));
     let mut pass = Pass {

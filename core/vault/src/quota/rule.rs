@@ -338,7 +338,8 @@ impl Cache {
 
 /// Removes the quotas of a namespace that is gone.
 pub fn forget_namespace(txn: &mut Txn<'_>, ns: NsId) -> Result<(), Error> {
-    forget(txn, |s| s.ns == ns)
+    // a mount that moved took its own along, and a mount that goes takes them with it
+    forget(txn, |s| s.mount.is_none() && s.ns == ns)
 }
 
 /// Removes the quotas of a mount that is gone.

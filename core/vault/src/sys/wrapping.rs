@@ -54,7 +54,13 @@ fn subject(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Holder, Error> {
         (given, _) => given.to_owned(),
     };
     let found = check::find(cx.txn, &h.keyring, &h.router, &raw, cx.now)?;
-    found.filter(|t| wrap::is_wrapping(&t.entry) && t.entry.num_uses > 0).ok_or_else(wrap::not_valid)
+    let holder = found.filter(|t| wrap::is_wrapping(&t.entry) && t.entry.num_uses > 0).ok_or_else(wrap::not_valid)?;
+    // a request from elsewhere may name it, but a locked namespace gives nothing out
+    let home = h.router.namespace_by_id(holder.entry.ns).ok_or_else(wrap::not_valid)?;
+    match h.router.locked_by(home) {
+        Some(_) => Err(wrap::not_valid()),
+        None => Ok(holder),
+    }
 }
 
 fn unwrap(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
