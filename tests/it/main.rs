@@ -10,6 +10,7 @@ mod harness;
 mod hostile;
 mod inputs;
 mod listen;
+mod load;
 mod seen;
 mod server;
 mod start;

@@ -331,28 +331,34 @@ fn load(r: &Run) -> Result<Report, String> {
     if !matches!(health.status, 200 | 429 | 473) {
         return Err(format!("{}: sys/health says {}: {}", r.addr, health.status, health.body));
     }
+    let mut stage = setup::blank(&r.token, &settings);
     say("setting up");
-    let stage = setup::make(&target, &r.token, &settings)?;
-    say("measuring the generator's own limit");
-    let limit = limit::measure(&target, &settings, r.own_limit)?;
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let about = About {
-        name: r.name.clone(),
-        target: r.addr.clone(),
-        protocol: r.protocol(),
-        server_version: health.body["version"].as_str().unwrap_or("unknown").to_owned(),
-        started_unix_s: since_1970.map_or(0, |d| d.as_secs()),
-    };
-    let report = match r.search {
-        None => {
-            let seen = run::measure(&target, &settings, &stage, r.pid, &mut |p| say(&progress(p)))?;
-            Ok(Report::new(about, &settings, limit, &seen))
+    let report = setup::make(&target, &mut stage, &settings).and_then(|()| {
+        say("measuring the generator's own limit");
+        let limit = limit::measure(&target, &settings, r.own_limit)?;
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let about = About {
+            name: r.name.clone(),
+            target: r.addr.clone(),
+            protocol: r.protocol(),
+            server_version: health.body["version"].as_str().unwrap_or("unknown").to_owned(),
+            started_unix_s: since_1970.map_or(0, |d| d.as_secs()),
+        };
+        match r.search {
+            None => {
+                let seen = run::measure(&target, &settings, &stage, r.pid, &mut |p| say(&progress(p)))?;
+                Ok(Report::new(about, &settings, limit, &seen))
+            }
+            Some(bound) => searched(r, bound, &target, &settings, &stage, about, limit, &|s| say(&step_line(s))),
         }
-        Some(bound) => searched(r, bound, &target, &settings, &stage, about, limit, &|s| say(&step_line(s))),
-    };
+    });
     if !r.keep {
         say("cleaning up");
-        setup::unmake(&target, &stage)?;
+        let cleaned = setup::unmake(&target, &stage);
+        // what went wrong first is what the user wants to know
+        if report.is_ok() {
+            cleaned?;
+        }
     }
     let report = report?;
     if let Some(out) = &r.out {

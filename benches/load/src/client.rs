@@ -46,8 +46,7 @@ impl Client {
         Ok(match &self.target.tls {
             None => Box::new(socket),
             Some((name, config)) => {
-                let tls =
-                    rustls::ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?;
+                let tls = rustls::ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?;
                 Box::new(rustls::StreamOwned::new(tls, socket))
             }
         })

@@ -49,7 +49,13 @@ pub fn page(reports: &[Report]) -> String {
         };
         reports.iter().enumerate().map(line).collect()
     };
-    plot(&mut out, "Throughput, requests a second", "seconds", &curve(|p| p.requests_per_second, "", false), Scale::Zero);
+    plot(
+        &mut out,
+        "Throughput, requests a second",
+        "seconds",
+        &curve(|p| p.requests_per_second, "", false),
+        Scale::Zero,
+    );
     let mut latency = curve(|p| p.latency_us_p50, "p50", true);
     latency.extend(curve(|p| p.latency_us_p99, "p99", false));
     plot(&mut out, "Latency by the time the answer came, microseconds", "seconds", &latency, Scale::Log);

@@ -6,8 +6,8 @@ use crate::report::OwnLimit;
 use crate::responder::Responder;
 use crate::run;
 use crate::settings::Settings;
+use crate::setup;
 use crate::target::{Target, Trust};
-use crate::worker::bare_stage;
 use std::time::Duration;
 
 /// Measures it for a span.
@@ -22,7 +22,7 @@ pub fn measure(target: &Target, settings: &Settings, span: Duration) -> Result<O
     (own.warm_up, own.span) = (span / 4, span);
     own.interval = span;
     let before = responder.cpu();
-    let seen = run::measure(&bare, &own, &bare_stage(&own), None, &mut |_| {})?;
+    let seen = run::measure(&bare, &own, &setup::blank("", &own), None, &mut |_| {})?;
     let responder_cpu = responder.cpu().saturating_sub(before);
     if seen.handled == 0 {
         return Err("the bare responder was not reached".into());

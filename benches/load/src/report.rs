@@ -506,7 +506,10 @@ mod tests {
     fn the_limit_is_stated() {
         let mut r = sample("a", &[10; 900]);
         let text = r.own_limit_text();
-        assert!(text.contains("1000 requests/s") && text.contains("90 %") && text.contains("near that limit"), "{text}");
+        assert!(
+            text.contains("1000 requests/s") && text.contains("90 %") && text.contains("near that limit"),
+            "{text}"
+        );
         r.client_cpu_s *= 10.0;
         assert!(r.own_limit_text().contains("COSTS MORE"));
         r.server = None;

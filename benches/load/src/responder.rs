@@ -31,7 +31,8 @@ impl Responder {
         listener.set_nonblocking(true).map_err(|e| e.to_string())?;
         let addr = listener.local_addr().map_err(|e| e.to_string())?;
         let tls = if secure { Some(tokio_rustls::TlsAcceptor::from(Arc::new(server_config()?))) } else { None };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let (stop, cpu_ns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, cpu) = (stop.clone(), cpu_ns.clone());
         let thread = std::thread::spawn(move || {
@@ -108,10 +109,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut stream: S
     if buf.starts_with(b"PRI") {
         return serve_h2(Rewound { begun: buf, at: 0, stream }).await;
     }
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
-        BODY.len()
-    );
+    let answer =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
     loop {
         // the load has no bodies here, so an empty line ends a request
         while let Some(end) = buf.windows(4).position(|w| w == b"\r\n\r\n") {

@@ -108,9 +108,7 @@ pub fn measure(
         let workers: Vec<_> = (0..settings.threads)
             .map(|index| {
                 let ticks = ticks.clone();
-                scope.spawn(move || {
-                    Worker::new(target, settings, stage, schedule, index, ticks)?.run()
-                })
+                scope.spawn(move || Worker::new(target, settings, stage, schedule, index, ticks)?.run())
             })
             .collect();
         drop(ticks);

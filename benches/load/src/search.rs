@@ -50,10 +50,7 @@ pub fn highest(
 }
 
 /// Doubles until a rate fails, or halves until one holds; answers the highest that held and the lowest that failed.
-fn bracket(
-    begin: f64,
-    attempt: &mut impl FnMut(f64) -> Result<bool, String>,
-) -> Result<(f64, f64), String> {
+fn bracket(begin: f64, attempt: &mut impl FnMut(f64) -> Result<bool, String>) -> Result<(f64, f64), String> {
     let (mut low, mut high, mut rate) = (0.0, f64::INFINITY, begin);
     // a server that gets faster without end would be a broken measurement
     for _ in 0..12 {

@@ -17,17 +17,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Connections that fill the server at once.
 const FILLERS: usize = 8;
 
-/// Makes what is needed; answers what the workers draw from.
-pub fn make(target: &Target, root: &str, settings: &Settings) -> Result<Stage, String> {
+/// What the setup begins with: sizes and choices, nothing made.
+pub fn blank(root: &str, settings: &Settings) -> Stage {
     let world = &settings.world;
-    let wants = |ops: &[Op]| settings.mix.iter().any(|(op, _)| ops.contains(op));
-    let keys = match world.zipf {
-        Some(exponent) => Keys::zipf(world.keys, exponent),
-        None => Keys::uniform(world.keys),
-    };
-    let mut stage = Stage {
+    Stage {
         world: world.clone(),
-        keys,
+        keys: match world.zipf {
+            Some(exponent) => Keys::zipf(world.keys, exponent),
+            None => Keys::uniform(world.keys),
+        },
         root: root.into(),
         tokens: Vec::new(),
         lasting: Vec::new(),
@@ -36,59 +34,74 @@ pub fn make(target: &Target, root: &str, settings: &Settings) -> Result<Stage, S
         jwt: String::new(),
         leases: Vec::new(),
         namespaces: Vec::new(),
-        revokes: wants(&[Op::LeaseRevokePrefix]),
+        revokes: settings.mix.iter().any(|(op, _)| *op == Op::LeaseRevokePrefix),
         value: "v".repeat(world.value_bytes),
-    };
-    if settings.mix.iter().all(|(op, _)| *op == Op::Health) {
-        return Ok(stage);
     }
-    let mut maker = Maker { target, root, client: Client::new(target, root) };
-    maker.allow(&stage)?;
+}
+
+/// Makes what the mix needs and puts it into the stage. After a failure the stage tells how far it came.
+pub fn make(target: &Target, stage: &mut Stage, settings: &Settings) -> Result<(), String> {
+    let world = &settings.world;
+    let wants = |ops: &[Op]| settings.mix.iter().any(|(op, _)| ops.contains(op));
+    let root = stage.root.clone();
+    if settings.mix.iter().all(|(op, _)| *op == Op::Health) {
+        return Ok(());
+    }
+    let mut maker = Maker { target, root: &root, client: Client::new(target, &root) };
+    maker.allow(stage)?;
     if wants(&[Op::Kv1Read, Op::Kv1Write, Op::Kv1List]) {
-        maker.mount(&stage, None, "kv1", json!({"type": "kv", "options": {"version": "1"}}))?;
-        maker.fill(&stage, "kv1", None, world.keys)?;
+        maker.mount(stage, None, "kv1", json!({"type": "kv", "options": {"version": "1"}}))?;
+        maker.fill(stage, "kv1", None, world.keys)?;
     }
     if wants(&[Op::Kv2Read, Op::Kv2Write, Op::Kv2List, Op::AclRead]) {
-        maker.mount(&stage, None, "kv2", json!({"type": "kv", "options": {"version": "2"}}))?;
-        maker.fill(&stage, "kv2", None, world.keys)?;
+        maker.mount(stage, None, "kv2", json!({"type": "kv", "options": {"version": "2"}}))?;
+        maker.fill(stage, "kv2", None, world.keys)?;
     }
-    if wants(&[Op::Kv1Read, Op::Kv1Write, Op::Kv1List, Op::Kv2Read, Op::Kv2Write, Op::Kv2List, Op::Wrap, Op::Unwrap]) {
+    if wants(&[Op::Kv1Read, Op::Kv1Write, Op::Kv1List, Op::Kv2Read, Op::Kv2Write, Op::Kv2List, Op::Wrap, Op::Unwrap])
+    {
         stage.tokens = maker.tokens(&[stage.mount("allow")], world.token_type, world.tokens)?;
     }
     if wants(&[Op::TokenRenew, Op::TokenLookup, Op::CubbyholeRead, Op::CubbyholeWrite]) {
         stage.lasting = maker.tokens(&[stage.mount("allow")], TokenType::Service, world.tokens)?;
         if wants(&[Op::CubbyholeRead]) {
-            maker.cubbyholes(&stage)?;
+            maker.cubbyholes(stage)?;
         }
     }
     if wants(&[Op::AclRead]) {
-        let policies = maker.heavy_policies(&stage)?;
+        let policies = maker.heavy_policies(stage)?;
         stage.acl_tokens = maker.tokens(&policies, world.token_type, world.tokens)?;
     }
     if wants(&[Op::ApproleLogin]) {
-        maker.approle(&mut stage)?;
+        maker.approle(stage)?;
     }
     if wants(&[Op::UserpassLogin]) {
-        maker.userpass(&stage)?;
+        maker.userpass(stage)?;
     }
     if wants(&[Op::JwtLogin]) {
-        maker.jwt(&mut stage)?;
+        maker.jwt(stage)?;
     }
     if wants(&[Op::NamespaceRead]) {
-        maker.namespaces(&mut stage)?;
+        maker.namespaces(stage)?;
     }
     if wants(&[Op::LeaseCreate, Op::LeaseRenew, Op::LeaseLookup, Op::LeaseList, Op::LeaseRevokePrefix]) {
         let touches = wants(&[Op::LeaseRenew, Op::LeaseLookup, Op::LeaseList]);
         if world.lease_path.is_some() && stage.revokes && touches {
-            return Err("with --lease-path one prefix holds all leases: lease-revoke-prefix goes with lease-create only".into());
+            return Err(
+                "with --lease-path one prefix holds all leases: lease-revoke-prefix goes with lease-create only"
+                    .into(),
+            );
         }
-        maker.leases(&mut stage)?;
+        maker.leases(stage)?;
     }
-    Ok(stage)
+    Ok(())
 }
 
 /// Takes away what [`make`] made. What is not there is no error.
 pub fn unmake(target: &Target, stage: &Stage) -> Result<(), String> {
+    if stage.root.is_empty() {
+        // nothing can have been made
+        return Ok(());
+    }
     let mut client = Client::new(target, &stage.root);
     for (kind, at) in [
         ("kv1", "sys/mounts"),
@@ -218,7 +231,8 @@ impl Maker<'_> {
     }
 
     fn tokens(&self, policies: &[String], kind: TokenType, count: usize) -> Result<Vec<Arc<str>>, String> {
-        let body = json!({"policies": policies, "type": kind.name(), "ttl": "12h", "no_parent": kind == TokenType::Service});
+        let body =
+            json!({"policies": policies, "type": kind.name(), "ttl": "12h", "no_parent": kind == TokenType::Service});
         self.spread(count.max(1), |client, _| {
             let answer = client.post("auth/token/create", &body)?;
             let token = answer["auth"]["client_token"].as_str().map(Arc::from);
@@ -260,7 +274,8 @@ impl Maker<'_> {
         let (mount, policy) = (stage.mount("approle"), stage.mount("allow"));
         let kind = stage.world.token_type.name();
         let body = json!({"token_policies": [policy], "token_type": kind, "token_ttl": "10m"});
-        let text = |v: &Value, key: &str| v["data"][key].as_str().map(str::to_owned).ok_or(format!("no {key} in {v}"));
+        let text =
+            |v: &Value, key: &str| v["data"][key].as_str().map(str::to_owned).ok_or(format!("no {key} in {v}"));
         stage.roles = self.spread(stage.world.owners.max(1), |client, n| {
             let role = format!("auth/{mount}/role/r{n}");
             client.post(&role, &body)?;

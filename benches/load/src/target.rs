@@ -54,7 +54,8 @@ impl Target {
             _ => return Err(format!("{url}: http or https is wanted")),
         };
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let full = if has_port { authority.to_owned() } else { format!("{authority}:{}", if secure { 443 } else { 80 }) };
+        let full =
+            if has_port { authority.to_owned() } else { format!("{authority}:{}", if secure { 443 } else { 80 }) };
         let addr = full
             .to_socket_addrs()
             .map_err(|e| format!("{authority}: {e}"))?

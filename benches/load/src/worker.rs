@@ -20,7 +20,6 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -436,7 +435,14 @@ impl<'s> Worker<'s> {
         for flight in &lost {
             record(&mut self.totals, &mut self.tick, &self.schedule, open, flight, now, 0, b"");
         }
-        self.fault("connection", &error.to_string());
+        let text = match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::NotConnected => {
+                "the server closed the connection".to_owned()
+            }
+            io::ErrorKind::TimedOut => "no answer within --timeout".to_owned(),
+            _ => error.to_string(),
+        };
+        self.fault("connection", &text);
     }
 
     fn fault(&mut self, kind: &str, text: &str) {
@@ -543,22 +549,4 @@ fn record(
     *(if ok { &mut op.ok } else { &mut op.errors }) += 1;
     op.latency.saturating_record(latency);
     op.service.saturating_record(nanos(now - flight.sent));
-}
-
-/// A stage that needs no setup: for the bare responder.
-pub fn bare_stage(settings: &Settings) -> Stage {
-    Stage {
-        world: settings.world.clone(),
-        keys: crate::keys::Keys::uniform(1),
-        root: Arc::from(""),
-        tokens: Vec::new(),
-        lasting: Vec::new(),
-        acl_tokens: Vec::new(),
-        roles: Vec::new(),
-        jwt: String::new(),
-        leases: Vec::new(),
-        namespaces: Vec::new(),
-        revokes: false,
-        value: String::new(),
-    }
 }
