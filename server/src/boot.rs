@@ -8,8 +8,9 @@ use crate::disk::Directory;
 use crate::facts::Facts;
 use crate::ports;
 use crate::reload::{self, Reloader};
-use crate::rt::{self, DriverWish, MemoryLock, Options, Pool, channel};
+use crate::rt::{self, DriverWish, MemoryLock, Options, channel};
 use crate::shard::{Core, OwnerCore, Published, Storage, ToOwner, ToShard};
+use crate::side::Threads;
 use crate::telemetry::metrics::{Metrics, Naming};
 use crate::telemetry::{self, Level};
 use ringfence_node::{Found, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
@@ -326,9 +327,9 @@ fn start(
     found: Option<Found>,
     banner: &[String],
 ) -> Result<i32, String> {
-    let vault = Arc::new(Vault { registry: ringfence_node::registry(), settings: plan.settings.clone() });
+    let vault = Arc::new(Vault::new(ringfence_node::registry(), plan.settings.clone()));
     let stopping = Arc::new(AtomicBool::new(false));
-    let pool = Arc::new(Pool::new("side", 4));
+    let threads = Threads::new();
     let metrics = Metrics::new(plan.cores as usize);
     metrics.set_naming(Naming::of(&plan.config.telemetry));
     let (to_owner, owner_inlet) = channel::unbounded::<ToOwner>();
@@ -350,7 +351,7 @@ fn start(
     let shared = Shared {
         vault,
         stopping,
-        pool,
+        threads,
         to_owner,
         to_shards: to_shards.clone(),
         listeners,
@@ -384,7 +385,7 @@ fn start(
             published.clone(),
             core0.to_shards.clone(),
             core0.to_owner.clone(),
-            core0.pool.clone(),
+            core0.threads.clone(),
             core0.metrics.clone(),
             telemetry::statsd::sinks(&core0.telemetry),
         );
@@ -456,7 +457,7 @@ struct Shared {
     metrics: Metrics,
     vault: Arc<Vault>,
     stopping: Arc<AtomicBool>,
-    pool: Arc<Pool>,
+    threads: Arc<Threads>,
     to_owner: channel::Sender<ToOwner>,
     to_shards: Vec<channel::Sender<ToShard>>,
     listeners: Vec<Listener>,
@@ -478,7 +479,7 @@ impl Shared {
             published,
             self.to_owner.clone(),
             self.to_shards.clone(),
-            self.pool.clone(),
+            self.threads.clone(),
             Rc::new(move |name, argument| facts.answer(name, argument)),
             self.metrics.core(id.0 as usize),
         );

@@ -34,11 +34,24 @@ const WITHOUT_FIELDS: &[(&str, &str)] = &[
     ("*/reset/{name}", "everything stands in the path"),
     ("*/reload/{plugin_name}", "everything stands in the path"),
     ("sys/storage/raft/configuration", "a read that clients may write"),
+    ("*/oidc/callback", "its fields come in a query"),
+    ("identity/mfa/method/duo", "refused whole: it is not built"),
+    ("identity/mfa/method/okta", "refused whole: it is not built"),
+    ("identity/mfa/method/pingid", "refused whole: it is not built"),
+    ("identity/mfa/method/{type}/{method_id}", "refused whole: it is not built"),
+    ("*/issuer/{issuer_ref}/revoke", "everything stands in the path"),
+    ("*/soft-delete", "everything stands in the path"),
+    ("*/soft-delete-restore", "everything stands in the path"),
 ];
 
 /// Fields of any type, with the reason.
-const UNTYPED: &[(&str, &str, &str)] =
-    &[("*", "options", "key-value data: options of a write"), ("*/data/{path}", "data", "key-value data")];
+const UNTYPED: &[(&str, &str, &str)] = &[
+    ("*", "options", "key-value data: options of a write"),
+    ("*/data/{path}", "data", "key-value data"),
+    ("*", "batch_input", "a list of objects, or its JSON text; refused by the handler"),
+    ("*/config", "jwks_pairs", "a list of objects; refused by the handler"),
+    ("*/roles/{name}", "policy_identifiers", "object identifiers, or objects, or JSON text; refused by the handler"),
+];
 
 fn fits(pattern: &str, path: &str) -> bool {
     match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
@@ -50,7 +63,11 @@ fn fits(pattern: &str, path: &str) -> bool {
 }
 
 /// Faults that Vault answers with the status of a fault of the server, word for word.
-const AS_VAULT: &[&str] = &["1 error occurred:\n\t* username does not exist\n\n"];
+const AS_VAULT: &[&str] = &[
+    "1 error occurred:\n\t* username does not exist\n\n",
+    "1 error occurred:\n\t* the import path cannot be used with an existing key; use import-version to rotate an \
+     existing imported key\n\n",
+];
 
 /// One kept connection.
 struct Wire {

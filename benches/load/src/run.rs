@@ -218,3 +218,88 @@ fn point(i: usize, g: Option<Gathering>, usages: &BTreeMap<usize, Usage>, settin
         server_resident_bytes: from.map(|u| u.resident_bytes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::settings_of;
+    use crate::target::{Protocol, Trust};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    /// Answers requests one after another on one connection, and rests before those in `slow`.
+    fn server(slow: impl Fn(usize) -> Duration + Send + 'static) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let addr = listener.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("the load connects");
+            let (mut buf, mut n) = ([0; 4096], 0);
+            while socket.read(&mut buf).is_ok_and(|got| got > 0) {
+                std::thread::sleep(slow(n));
+                n += 1;
+                if socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").is_err() {
+                    return;
+                }
+            }
+        });
+        format!("http://{addr}")
+    }
+
+    fn run(url: &str, words: &[&str]) -> Seen {
+        let all: Vec<&str> =
+            ["run", "--mix", "health", "-c", "1", "--warm-up", "0"].iter().chain(words).copied().collect();
+        let settings = settings_of(&all).expect("good words");
+        let target = Target::new(url, Protocol::Http1, &Trust::Anyone).expect("a URL");
+        measure(&target, &settings, &crate::setup::blank("", &settings), None, &mut |_| {}).expect("it runs")
+    }
+
+    /// Coordinated omission: one answer of a hundred and more takes half a second, and a closed loop would see one slow
+    /// request. Those that were due meanwhile waited too, and the corrected latencies tell so.
+    #[test]
+    fn a_stall_is_seen_by_all_it_held_up() {
+        let stall = |n| if n == 20 { Duration::from_millis(500) } else { Duration::ZERO };
+        let seen = run(&server(stall), &["--rate", "100", "--duration", "1s", "--interval", "100ms"]);
+        let op = &seen.ops[&Op::Health];
+        let slow = |h: &Histogram<u64>| h.count_between(100_000_000, crate::worker::LATENCY_NS_MAX);
+        assert!(slow(&op.latency) >= 30, "corrected: {} slow", slow(&op.latency));
+        assert!(slow(&op.service) < slow(&op.latency) / 2, "from sending: {} slow", slow(&op.service));
+        assert_eq!(op.ok + op.errors + seen.unanswered, 100, "every request that was due is accounted for");
+    }
+
+    /// A server that stops answering: what was due counts with its age, and the run ends.
+    #[test]
+    fn silence_is_slow_and_not_absent() {
+        let silent = |n| if n >= 5 { Duration::from_secs(60) } else { Duration::ZERO };
+        let words = ["--rate", "50", "--duration", "400ms", "--interval", "100ms", "--timeout", "200ms"];
+        let seen = run(&server(silent), &words);
+        let op = &seen.ops[&Op::Health];
+        assert_eq!(op.ok + op.errors + seen.unanswered, 20, "all are accounted for");
+        assert!(seen.unanswered + op.errors >= 10 && !op.latency.is_empty());
+        assert!(seen.faults.contains_key("connection"), "{:?}", seen.faults);
+    }
+
+    /// A closed loop rests after each answer, and the curve has a point an interval.
+    #[test]
+    fn think_time_and_curve() {
+        let words = ["--think", "50ms", "--duration", "500ms", "--interval", "100ms"];
+        let seen = run(&server(|_| Duration::ZERO), &words);
+        assert!((1..=10).contains(&seen.answered), "{} answers", seen.answered);
+        assert_eq!(seen.points.len(), 5);
+    }
+
+    /// Both protocols, with and without TLS, against the bare responder.
+    #[test]
+    fn the_own_limit_in_every_protocol() {
+        for (protocol, url) in [
+            (Protocol::Http1, "http://127.0.0.1:1"),
+            (Protocol::Http2, "http://127.0.0.1:1"),
+            (Protocol::Http1, "https://127.0.0.1:1"),
+            (Protocol::Http2, "https://127.0.0.1:1"),
+        ] {
+            let settings = settings_of(&["run", "--threads", "2", "-c", "4"]).expect("good words");
+            let target = Target::new(url, protocol, &Trust::Anyone).expect("a URL");
+            let limit = crate::limit::measure(&target, &settings, Duration::from_millis(150)).expect("it is reached");
+            assert!(limit.requests_per_second > 0.0 && limit.cpu_us_per_request > 0.0, "{url} {protocol:?}");
+        }
+    }
+}

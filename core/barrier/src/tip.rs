@@ -3,7 +3,7 @@
 //! A Txn that lost twice runs here, on the owner, alone, so it cannot lose again. Whatever it yields is answered only
 //! when the tip's index is committed.
 
-use crate::view::{Entries, View, bounds, prefix_end};
+use crate::view::{Entries, View, bounds};
 use ringfence_base::{Index, MountId, Wall};
 use ringfence_store::{Batch, Key, MOUNT_TABLES, Op};
 use std::collections::BTreeMap;
@@ -97,18 +97,25 @@ impl View for Tip<'_> {
         Box::new(Merge { base: self.base.scan(from, to), over, base_ends: [None, None], over_ends: [None, None] })
     }
 
+    fn count_prefix(&self, prefix: &[u8]) -> u64 {
+        let end = crate::prefix_end(prefix);
+        let (from, to) = bounds(prefix, end.as_deref());
+        let before = self.base.count_prefix(prefix);
+        self.in_flight(from, to).fold(before, |n, (key, _, value)| {
+            match (self.base.get(key).is_some(), value.is_some()) {
+                (false, true) => n + 1,
+                (true, false) => n - 1,
+                _ => n,
+            }
+        })
+    }
+
     fn index(&self) -> Index {
         self.base.index().max(self.overlay.index)
     }
 
     fn log_time(&self) -> Wall {
         if self.overlay.index > self.base.index() { self.overlay.log_time } else { self.base.log_time() }
-    }
-
-    fn count_prefix(&self, prefix: &[u8]) -> u64 {
-        let end = prefix_end(prefix);
-        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        self.scan(Bound::Included(prefix), to).count() as u64
     }
 
     fn changed(&self, table: u8, mount: Option<MountId>) -> Index {

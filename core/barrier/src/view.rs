@@ -13,14 +13,14 @@ pub trait View {
     fn get(&self, key: &[u8]) -> Option<&[u8]>;
     /// The records between two bounds, in order.
     fn scan<'v>(&'v self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Entries<'v>;
+    /// How many keys begin with a prefix.
+    fn count_prefix(&self, prefix: &[u8]) -> u64;
     /// Index of the last batch in it.
     fn index(&self) -> Index;
     /// Log time of the last batch in it.
     fn log_time(&self) -> Wall;
     /// Index of the last change of a table, or of one mount's part of it.
     fn changed(&self, table: u8, mount: Option<MountId>) -> Index;
-    /// How many keys begin with this; logarithmic, nothing is walked.
-    fn count_prefix(&self, prefix: &[u8]) -> u64;
 }
 
 impl View for Version {
@@ -32,16 +32,16 @@ impl View for Version {
         Box::new(Version::scan(self, from, to))
     }
 
+    fn count_prefix(&self, prefix: &[u8]) -> u64 {
+        Version::count_prefix(self, prefix)
+    }
+
     fn index(&self) -> Index {
         Version::index(self)
     }
 
     fn log_time(&self) -> Wall {
         Version::log_time(self)
-    }
-
-    fn count_prefix(&self, prefix: &[u8]) -> u64 {
-        Version::count_prefix(self, prefix)
     }
 
     fn changed(&self, table: u8, mount: Option<MountId>) -> Index {

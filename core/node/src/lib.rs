@@ -28,7 +28,7 @@ pub use ringfence_crypto::Provider;
 pub use ringfence_logical::args::parse_bool;
 pub use ringfence_logical::side::perform;
 pub use ringfence_logical::{
-    Error, Map, Operation, OwnerOp, Raw, SideOp, SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
+    Error, HttpAnswer, HttpAsk, Map, Operation, OwnerOp, Raw, SideOp, SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
 };
 pub use ringfence_policy::hcl;
 pub use ringfence_raft as raft;
@@ -43,6 +43,7 @@ pub use ringfence_vault::sys::config::Cors;
 /// The engines this build knows: the vault's own and those of the engines floor.
 pub fn registry() -> ringfence_logical::Registry {
     let mut r = ringfence_engines::registry();
+    ringfence_pki::register(&mut r);
     ringfence_vault::sys::register(&mut r);
     r
 }

@@ -614,7 +614,7 @@ impl Owner {
             self.tip_lost(out);
             // what the owner's caches learnt at the tip may never come to be
             if let Some(core) = &self.seal.core {
-                core.caches.borrow_mut().clear();
+                core.forget();
             }
         }
     }

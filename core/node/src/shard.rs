@@ -236,14 +236,15 @@ impl Shard {
         match &cell.keys {
             None => {
                 self.sealer = None;
-                self.core.caches.borrow_mut().clear();
+                self.core.forget();
             }
             Some(Keys { keyring, licences }) => {
                 if self.sealer.as_ref().is_none_or(|s| s.borrow().issuer() != licences.issuer) {
                     self.sealer = licences.take(self.number).map(|s| Rc::new(RefCell::new(s)));
                     // a restored image goes on at the index of the one it replaced, and this core may have slept over
                     // the cell without keys between the two
-                    self.core.caches.borrow_mut().clear();
+                    self.core.forget();
+                    self.core.caches.borrow_mut().begin_epoch(licences.issuer);
                 }
                 if let Some(s) = &self.sealer {
                     s.borrow_mut().follow(keyring);
@@ -364,6 +365,25 @@ impl Shard {
         }
     }
 
+    /// Whether a rate limit refuses a call as things stand: asked before its body is taken in.
+    pub fn is_over_limit(&self, call: &Call, now: Now, rng: &mut dyn Entropy) -> bool {
+        let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return false };
+        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
+        if !pipeline::limits_rates(&self.core, &txn) {
+            return false;
+        }
+        let mut pass = Pass {
+            core: &self.core,
+            keyring: &keys.keyring,
+            sealer,
+            cluster: &self.cluster,
+            now: self.cell.clock.now(now),
+            wall: now.wall,
+            rng,
+        };
+        pipeline::is_over_limit(&mut pass, &mut txn, &Rc::new(call.clone()))
+    }
+
     /// Whether a call would be let through as things stand: asked before its body is taken in.
     pub fn would_admit(&self, call: &Call, now: Now, rng: &mut dyn Entropy) -> bool {
         let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return false };
@@ -449,6 +469,7 @@ impl Shard {
         let stage = Stage {
             use_counted: live.use_counted,
             request_audited: live.request_audited,
+            again: live.attempts > 1,
             resume: live.resume.as_ref().map(|(f, r)| (f, r)),
         };
         // what a read relies on is asked by nobody, unless it turns out to write
@@ -737,7 +758,7 @@ impl Shard {
     fn withdraw(&mut self, sequence: u64, out: &mut Vec<ShardOut>) {
         if self.cell.sequence <= sequence || self.cell.keys.is_none() {
             self.sealer = None;
-            self.core.caches.borrow_mut().clear();
+            self.core.forget();
             let sealed = Cell {
                 sequence: self.cell.sequence.max(sequence),
                 version: self.cell.version.clone(),

@@ -11,11 +11,16 @@ pub mod identity;
 pub mod jwt;
 mod known;
 pub mod lease;
+pub mod list_filter;
 pub mod lockout;
+pub mod mfa;
 pub mod mount;
 pub mod namespace;
+pub mod namespace_reroute;
+pub mod page;
 pub mod pipeline;
 pub mod policies;
+pub mod quota;
 pub mod sys;
 pub mod tables;
 #[cfg(test)]

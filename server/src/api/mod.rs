@@ -63,6 +63,7 @@ pub async fn serve(core: &Rc<Core>, rules: &Rules, origin: &Origin, request: Req
         Ok(h) if h.body() == Wanted::Ignore => Ok(h.without_body()),
         // gigabytes are taken from those only who may bring them; others are refused like any call, without a body
         Ok(h) if h.body() == Wanted::Raw && !core.would_admit(h.call()) => Ok(h.without_body()),
+        Ok(h) if core.is_over_limit(h.call()) => Ok(h.without_body()),
         Ok(h) => {
             let (limit, held) = match h.body() {
                 Wanted::Raw => (MAX_RAW_BYTES, None),

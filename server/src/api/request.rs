@@ -5,6 +5,7 @@ use super::answer::AnswerHeaders;
 use super::json::{self, JsonLimits};
 use super::query;
 use crate::config::listener::ForwardedFor;
+use base64::Engine as _;
 use http::{HeaderMap, Method, Uri};
 use ringfence_base::{CanonPath, Entropy, PathError, Secret, duration, entropy, limit};
 use ringfence_node::{Call, Code, Cors, Error, Headers, Map, Operation};
@@ -115,7 +116,12 @@ pub enum Wanted {
     Data,
     /// The bytes as they are, without the size limit of requests (snapshots have their own).
     Raw,
+    /// Bytes that an engine reads: its field `body`, in base64.
+    Binary,
 }
+
+/// Types of bodies that are neither JSON nor a form.
+const BINARY_TYPES: &[&str] = &["application/ocsp-request"];
 
 /// Paths whose POST body is a stream of bytes.
 const RAW_BODIES: &[&str] = &["sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"];
@@ -167,6 +173,8 @@ impl Head {
             "PATCH" => (Operation::Patch, Wanted::Data),
             "DELETE" => (Operation::Delete, Wanted::Ignore),
             "HEAD" if path.as_str() == "sys/health" => (Operation::Header, Wanted::Ignore),
+            // ACME clients fetch a nonce by HEAD (RFC 8555 7.2)
+            "HEAD" if path.as_str().ends_with("/acme/new-nonce") => (Operation::Read, Wanted::Ignore),
             _ => return Err(Error::bare(Code::Unsupported)),
         };
         let path = match op {
@@ -179,6 +187,9 @@ impl Head {
         let content_type = seen.content_type.unwrap_or("");
         if op == Operation::Patch {
             check_patch_type(content_type)?;
+        }
+        if body == Wanted::Data && BINARY_TYPES.contains(&content_type) {
+            body = Wanted::Binary;
         }
         seen.must_be_text()?;
         let token = seen.token()?;
@@ -224,6 +235,10 @@ impl Head {
             Wanted::Raw => {
                 self.call.no_body = body.is_empty();
                 self.call.raw_body = Some(Arc::new(body));
+            }
+            Wanted::Binary => {
+                self.call.no_body = body.is_empty();
+                self.call.data.insert("body".into(), base64::engine::general_purpose::STANDARD.encode(&body).into());
             }
             Wanted::Data => {
                 let first = body.iter().find(|b| !b.is_ascii_whitespace());

@@ -37,7 +37,7 @@ pub mod server_args;
 pub mod session;
 mod snapshot;
 mod status;
-mod tls;
+pub mod tls;
 mod token;
 pub mod token_file;
 mod unbuilt;

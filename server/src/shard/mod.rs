@@ -9,16 +9,16 @@ pub use published::Published;
 
 use crate::audit::Sinks;
 use crate::rt::channel::{self, Answer, Sender};
-use crate::rt::{self, OsEntropy, Pool};
-use crate::sql;
+use crate::rt::{self, OsEntropy};
+use crate::side::Threads;
 use crate::telemetry::metrics::CoreMetrics;
 use crate::telemetry::{self, Level};
 use ringfence_base::{Now, Wall};
 use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Cors, Error, LoginNote, Operation, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideOp,
-    SideResult, Ticket, TipCall, Vault, perform,
+    Call, Code, Cors, Error, LoginNote, Operation, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult,
+    Ticket, TipCall, Vault,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -125,7 +125,7 @@ pub struct Core {
     /// Requests whose body is still coming in.
     arriving: RefCell<BTreeMap<u64, UnderWay>>,
     sinks: Sinks,
-    pool: Arc<Pool>,
+    threads: Arc<Threads>,
     facts: FactsOf,
     /// What this core counts.
     pub metrics: CoreMetrics,
@@ -141,7 +141,7 @@ impl Core {
         published: Arc<Published>,
         owner: Sender<ToOwner>,
         cores: Vec<Sender<ToShard>>,
-        pool: Arc<Pool>,
+        threads: Arc<Threads>,
         facts: FactsOf,
         metrics: CoreMetrics,
     ) -> Rc<Core> {
@@ -159,7 +159,7 @@ impl Core {
             cores,
             arriving: RefCell::default(),
             sinks: Sinks::new(),
-            pool,
+            threads,
             facts,
             metrics,
         })
@@ -194,6 +194,14 @@ impl Core {
         let mut shard = self.shard.borrow_mut();
         self.observe(&mut shard);
         shard.would_admit(call, rt::now(), &mut *self.rng.borrow_mut())
+    }
+
+    /// Whether a rate limit refuses a call, before its body is taken in.
+    pub fn is_over_limit(&self, call: &Call) -> bool {
+        let _guard = AbortOnPanic;
+        let mut shard = self.shard.borrow_mut();
+        self.observe(&mut shard);
+        shard.is_over_limit(call, rt::now(), &mut *self.rng.borrow_mut())
     }
 
     /// What only the process can tell, by name.
@@ -334,12 +342,9 @@ impl Core {
                     ShardOut::Control(ticket, call) => self.to_owner(ToOwner::Control(self.id, ticket, call)),
                     ShardOut::Withdrawn(sequence) => self.to_owner(ToOwner::Withdrawn(self.id, sequence)),
                     ShardOut::Side(ticket, op) => {
-                        let (core, pool) = (self.clone(), self.pool.clone());
+                        let core = self.clone();
                         rt::spawn_local(async move {
-                            let result = match op {
-                                SideOp::Sql(ask) => sql::run(*ask).await,
-                                op => pool.run(move || perform(&op)).await,
-                            };
+                            let result = core.threads.perform(op).await;
                             core.step(ShardIn::SideDone(ticket, result));
                             core.dispatch(None);
                         });

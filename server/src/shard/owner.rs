@@ -3,13 +3,13 @@
 use super::{AbortOnPanic, Published, ToOwner, ToShard};
 use crate::disk::{DirExecutor, Directory, Done, Executor, MemoryExecutor};
 use crate::rt::channel::{Inlet, Sender};
-use crate::rt::{self, OsEntropy, Pool};
-use crate::sql;
+use crate::rt::{self, OsEntropy};
+use crate::side::Threads;
 use crate::telemetry::metrics::{self, Gauge, Metrics};
 use crate::telemetry::statsd::Sink;
 use crate::telemetry::{self, Level};
 use ringfence_base::Now;
-use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideOp, SideResult, perform, snapshot};
+use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideResult, snapshot};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub struct OwnerCore {
     published: Arc<Published>,
     shards: Vec<Sender<ToShard>>,
     itself: Sender<ToOwner>,
-    pool: Arc<Pool>,
+    threads: Arc<Threads>,
     executor: Box<dyn Executor>,
     wake: Rc<RefCell<Option<std::task::Waker>>>,
     metrics: Metrics,
@@ -59,7 +59,7 @@ impl OwnerCore {
         published: Arc<Published>,
         shards: Vec<Sender<ToShard>>,
         itself: Sender<ToOwner>,
-        pool: Arc<Pool>,
+        threads: Arc<Threads>,
         metrics: Metrics,
         sinks: Vec<Sink>,
     ) -> Rc<OwnerCore> {
@@ -88,7 +88,7 @@ impl OwnerCore {
             published,
             shards,
             itself,
-            pool,
+            threads,
             executor,
             wake,
             metrics,
@@ -169,7 +169,7 @@ impl OwnerCore {
         }
         let interval = Arc::new(self.metrics.json(rt::now()));
         for sink in &self.sinks {
-            let (pool, sink, interval) = (self.pool.clone(), sink.clone(), interval.clone());
+            let (pool, sink, interval) = (self.threads.pool.clone(), sink.clone(), interval.clone());
             rt::spawn_local(async move {
                 if let Err(why) = pool.run(move || sink.push(&interval)).await {
                     telemetry::log(Level::Debug, &why);
@@ -268,24 +268,21 @@ impl OwnerCore {
                 self.tell(shard.0, ToShard::Serve(ticket, name, argument));
             }
             OwnerOut::Side(job, op) => {
-                let (pool, itself) = (self.pool.clone(), self.itself.clone());
+                let (threads, itself) = (self.threads.clone(), self.itself.clone());
                 rt::spawn_local(async move {
-                    let result = match op {
-                        SideOp::Sql(ask) => sql::run(*ask).await,
-                        op => pool.run(move || perform(&op)).await,
-                    };
+                    let result = threads.perform(op).await;
                     let _ = itself.try_send(ToOwner::LeaseSideDone(job, result));
                 });
             }
             OwnerOut::Snapshot(shard, ticket, job) => {
-                let (pool, to) = (self.pool.clone(), self.shards[shard.0 as usize].clone());
+                let (pool, to) = (self.threads.pool.clone(), self.shards[shard.0 as usize].clone());
                 rt::spawn_local(async move {
                     let result: SideResult = pool.run(move || snapshot::build(&job)).await;
                     let _ = to.try_send(ToShard::Event(ShardIn::SideDone(ticket, result)));
                 });
             }
             OwnerOut::Unpack(shard, ticket, archive, force) => {
-                let (pool, itself) = (self.pool.clone(), self.itself.clone());
+                let (pool, itself) = (self.threads.pool.clone(), self.itself.clone());
                 rt::spawn_local(async move {
                     let unpacked = pool.run(move || snapshot::unpack(&archive, force)).await;
                     let _ = itself.try_send(ToOwner::Unpacked(shard, ticket, unpacked));

@@ -237,7 +237,13 @@ fn granting(out: &mut Vec<u8>, s: &Subject<'_>) {
         }
         let mut g = Object::open(out);
         g.text_if_any("name", &p.name);
-        g.text_if_any("namespace_id", &s.ns.external_id);
+        // a policy is of the token's namespace, which may be one above the request's
+        let id = match &*p.namespace {
+            "" => "root",
+            path if path == s.ns.path => s.ns.external_id.as_str(),
+            _ => "",
+        };
+        g.text_if_any("namespace_id", id);
         g.text_if_any("namespace_path", &p.namespace);
         g.text("type", "acl");
         g.close();

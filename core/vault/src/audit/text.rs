@@ -79,7 +79,7 @@ impl<'t> Walk<'t> {
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
                 let rest = &self.text[self.at..];
                 let end = rest.find([',', '}', ']', ' ', '\n', '\r', '\t']).unwrap_or(rest.len());
-                out.extend_from_slice(rest[..end].as_bytes());
+                out.extend_from_slice(&rest.as_bytes()[..end]);
                 self.at += end;
                 Some(())
             }

@@ -92,9 +92,20 @@ pub fn mount_removed(txn: &mut Txn<'_>, now: Wall, mount: MountId) -> Result<(),
     bury(txn, now, MOUNT, &mount.0.to_be_bytes(), false)
 }
 
+/// As [`mount_removed`], without waiting for an engine that cannot revoke.
+pub fn mount_forced(txn: &mut Txn<'_>, now: Wall, mount: MountId) -> Result<(), Error> {
+    bury(txn, now, MOUNT, &mount.0.to_be_bytes(), true)
+}
+
+/// True if a disabled mount's tombstone does not wait for its engine.
+pub fn is_forced(txn: &mut Txn<'_>, mount: MountId) -> Result<bool, Error> {
+    let standing = txn.get(&tables::tombstone(MOUNT, &mount.0.to_be_bytes()))?;
+    Ok(standing.and_then(|p| serde_json::from_slice::<Tombstone>(&p.bytes).ok()).is_some_and(|t| t.force))
+}
+
 /// Takes down a namespace: its mounts, tokens, policies and all else, then its record.
-pub fn namespace_removed(txn: &mut Txn<'_>, now: Wall, ns: NsId) -> Result<(), Error> {
-    bury(txn, now, NAMESPACE, &ns.0.to_be_bytes(), false)
+pub fn namespace_removed(txn: &mut Txn<'_>, now: Wall, ns: NsId, force: bool) -> Result<(), Error> {
+    bury(txn, now, NAMESPACE, &ns.0.to_be_bytes(), force)
 }
 
 /// Lets the children of a token that is being revoked live on.

@@ -138,7 +138,7 @@ fn earlier(a: Option<Wall>, b: Option<Wall>) -> Option<Wall> {
     [a, b].into_iter().flatten().min()
 }
 
-/// A living token by accessor: its hash and record.
+/// A living token by accessor: its hash and record. Accessors of another namespace are not found.
 pub fn by_accessor(
     txn: &mut Txn<'_>,
     keyring: &Keyring,
@@ -150,12 +150,8 @@ pub fn by_accessor(
     if accessor.is_empty() || accessor.len() > limit::MAX_TOKEN_BYTES {
         return Ok(None);
     }
-    // an accessor names its namespace, whatever the request's is; without a suffix it is of the root or a custom form
-    let home = match accessor.rsplit_once('.') {
-        Some((_, suffix)) => namespace_by_external_id(router, suffix).map_or(ns, |n| n.id),
-        None => NsId::ROOT,
-    };
-    let row = tables::accessor(home, &keyring.index_hash(ACCESSOR_HASH, accessor.as_bytes()));
+    // an accessor that names another namespace was taken there with its whole request; here it is nobody's
+    let row = tables::accessor(ns, &keyring.index_hash(ACCESSOR_HASH, accessor.as_bytes()));
     let Some(plain) = txn.get(&row)? else { return Ok(None) };
     let (_, hash) = decode_accessor(&plain.bytes)?;
     Ok(alive(txn, router, &hash, now)?.filter(|e| e.num_uses >= 0).map(|e| (hash, e)))
@@ -200,13 +196,7 @@ pub fn count_use(txn: &mut Txn<'_>, holder: &Holder, now: Wall) {
 
 /// The namespace whose tokens, accessors and leases carry this suffix.
 pub fn namespace_by_external_id<'r>(router: &'r Router, external_id: &str) -> Option<&'r Arc<Namespace>> {
-    // every namespace has mounts
-    let mut last = None;
-    router
-        .all()
-        .filter(|m| last.replace(m.entry.ns) != Some(m.entry.ns))
-        .filter_map(|m| router.namespace_by_id(m.entry.ns))
-        .find(|n| n.external_id == external_id)
+    router.namespace_by_external_id(external_id)
 }
 
 /// The suffix of what is made in a namespace: empty in root, else a dot and its short name.
