@@ -14,7 +14,10 @@ const KEPT_UP: f64 = 0.98;
 /// As does one with more errors than this, as a share of all.
 const ERRORS_MAX: f64 = 0.001;
 
-/// Searches; answers each step, and what the best one saw with its rate.
+/// Each step, and what the best one saw with its rate.
+pub type Found = (Vec<Step>, Option<(f64, Seen)>);
+
+/// Searches for the highest rate that holds the bound.
 pub fn highest(
     target: &Target,
     settings: &Settings,
@@ -23,14 +26,14 @@ pub fn highest(
     bound: Bound,
     halvings: usize,
     tell: &mut dyn FnMut(&Step),
-) -> Result<(Vec<Step>, Option<(f64, Seen)>), String> {
+) -> Result<Found, String> {
     let mut closed = settings.clone();
     closed.rate = None;
     let top = run::measure(target, &closed, stage, server, &mut |_| {})?.rate();
     if top <= 0.0 {
         return Err("the server answers nothing well; a run without --search tells why".into());
     }
-    let (mut steps, mut best): (Vec<Step>, Option<(f64, Seen)>) = (Vec::new(), None);
+    let (mut steps, mut best): Found = (Vec::new(), None);
     let mut attempt = |rate: f64| -> Result<bool, String> {
         let mut open = settings.clone();
         open.rate = Some(rate);

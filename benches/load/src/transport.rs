@@ -83,7 +83,7 @@ impl Write for Transport {
             Transport::Tls(tls, socket) => {
                 let taken = tls.writer().write(buf)?;
                 match push(tls, socket) {
-                    Err(e) if e.kind() != ErrorKind::WouldBlock => return Err(e),
+                    Err(e) if e.kind() != ErrorKind::WouldBlock => Err(e),
                     _ if taken == 0 && !buf.is_empty() => Err(ErrorKind::WouldBlock.into()),
                     _ => Ok(taken),
                 }
