@@ -12,6 +12,7 @@ mod identity;
 mod inputs;
 mod listen;
 mod lists;
+mod load;
 mod mfa;
 mod namespaces;
 mod pki;
