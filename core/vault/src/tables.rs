@@ -19,6 +19,7 @@
 //! 0x13 tombstones            [kind u8][subject]                index, progress
 //! 0x14 batch-token cut-offs  [ns u32][kind u8][subject]        index
 //! 0x15 locked users          [mount u32][hash of name]         until when
+//! 0x16 members               [raft id u64]                     node's record, in the clear
 //! 0x80 data of mounts        [mount u32][area u8][suffix]      the engine's
 //! 0x81 leases                [mount u32][path/…/id]            LeaseEntry, header: due time, owner
 //! 0x82 cubbyholes            [mount u32][hash of token][path]  JSON
@@ -53,6 +54,8 @@ pub const TOMBSTONE: u8 = 0x13;
 pub const CUTOFF: u8 = 0x14;
 /// Locked users.
 pub const LOCKED_USER: u8 = 0x15;
+/// Nodes of the cluster, in the clear: a sealed node reads them too.
+pub const MEMBER: u8 = 0x16;
 /// Leases of secrets.
 pub const LEASE: u8 = 0x81;
 /// Cubbyholes.

@@ -17,7 +17,7 @@ use ringfence_base::Now;
 use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Error, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideOp, SideResult, Ticket,
+    Call, Code, Error, Forwarded, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideOp, SideResult, Ticket,
     TipCall, Vault, perform,
 };
 use std::cell::{Cell, RefCell};
@@ -267,6 +267,8 @@ impl Core {
                             core.dispatch(None);
                         });
                     }
+                    // this build has no cluster port: not a byte was sent
+                    ShardOut::Forward(ticket, ..) => self.step(ShardIn::Forwarded(ticket, Forwarded::NotSent)),
                     ShardOut::Login(note) => self.to_owner(ToOwner::Login(note)),
                     ShardOut::Fault(request, cause) => {
                         telemetry::log(Level::Error, &format!("request {request}: {cause}"));
