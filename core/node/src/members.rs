@@ -269,8 +269,9 @@ impl Owner {
 
     fn note_stability(&mut self, status: &Status) {
         let behind = self.autopilot().max_trailing_logs;
-        for (id, matched, active) in &status.peers {
-            if *active && matched.0 > 0 && matched.0 + behind >= status.committed.0 {
+        for (id, matched, _) in &status.peers {
+            // raft's own mark of activity is cleared at each of its checks, just before this looks
+            if self.is_fresh(*id) && matched.0 > 0 && matched.0 + behind >= status.committed.0 {
                 self.stabilising.0.entry(*id).or_insert(self.now.mono);
             } else {
                 self.stabilising.0.remove(id);

@@ -282,16 +282,19 @@ impl Owner {
         }
     }
 
+    /// A peer spoke lately.
+    pub(crate) fn is_fresh(&self, id: u64) -> bool {
+        self.peers.heard.get(&id).is_some_and(|(at, _)| self.now.mono.since(*at) < FRESH_NS)
+    }
+
     /// Gives the lead to the unsealed voter that has most of the log. False if there is none.
     pub(crate) fn hand_over(&mut self, out: &mut Vec<OwnerOut>) -> bool {
         let Some(status) = self.raft_status().filter(|s| s.role.ready) else { return false };
-        let fresh = |id: &u64| {
-            self.peers.heard.get(id).is_some_and(|(at, e)| e.unsealed && self.now.mono.since(*at) < FRESH_NS)
-        };
+        let fresh = |id: &u64| self.is_fresh(*id) && self.peers.heard.get(id).is_some_and(|(_, e)| e.unsealed);
         let best = status
             .peers
             .iter()
-            .filter(|(id, _, active)| *active && status.conf.voters.contains(id) && fresh(id))
+            .filter(|(id, ..)| status.conf.voters.contains(id) && fresh(id))
             .max_by_key(|(_, matched, _)| *matched);
         let (Some((to, ..)), Some(member)) = (best, &mut self.member) else { return false };
         // from now on another may lead before this node knows

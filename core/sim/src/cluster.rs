@@ -85,6 +85,8 @@ struct Node {
     raft_id: u64,
     /// The operator gave it the share in this life.
     opened: bool,
+    /// The newest index whose image was looked at.
+    looked_at: u64,
 }
 
 /// A message under way.
@@ -194,7 +196,7 @@ impl Cluster {
             rough: false,
         };
         for i in 0..count {
-            c.nodes.push(Node { disk: SimDisk::default(), machine: None, life: 0, raft_id: 0, opened: false });
+            c.nodes.push(Node { disk: SimDisk::default(), machine: None, life: 0, raft_id: 0, opened: false, looked_at: 0 });
             // an empty disk always starts
             let _ = c.start(i);
         }
@@ -298,7 +300,7 @@ impl Cluster {
             }
             self.step()?;
             self.hear()?;
-            if self.draw(4000) == 0 {
+            if self.draw(2500) == 0 {
                 self.fault(key, root)?;
             }
         }
@@ -729,7 +731,9 @@ impl Cluster {
             }
         }
         let index = m.owner.version().index().0;
-        if index.is_multiple_of(8) && index > 0 {
+        let seen = std::mem::replace(&mut self.nodes[i].looked_at, index);
+        let Some(m) = &self.nodes[i].machine else { return };
+        if index.is_multiple_of(8) && index > seen {
             let hash = image_hash(m);
             match self.images.insert(index, hash) {
                 Some(other) if other != hash => {
