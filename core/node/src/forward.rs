@@ -135,8 +135,7 @@ pub(crate) fn read_call(r: &mut Reader<'_>) -> Result<Call, CodecError> {
     let namespace = read_option_text(r, limit::MAX_PATH_BYTES)?;
     let token = read_option_text(r, limit::MAX_TOKEN_BYTES)?.map(Secret::new);
     let no_body = r.bool()?;
-    let data: Map =
-        serde_json::from_slice(r.bytes(limit::MAX_REQUEST_BYTES)?).map_err(|_| CodecError::BadNumber)?;
+    let data: Map = serde_json::from_slice(r.bytes(limit::MAX_REQUEST_BYTES)?).map_err(|_| CodecError::BadNumber)?;
     let remote = match read_option_text(r, 64)? {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| CodecError::BadNumber)?),
@@ -162,8 +161,21 @@ pub(crate) fn read_call(r: &mut Reader<'_>) -> Result<Call, CodecError> {
     }
     let peer_certificates = Arc::new(certificates);
     Ok(Call {
-        id, op, path, namespace, token, data, no_body, remote, remote_port, wrap_ttl, wrap_jwt, headers, raw_body,
-        peer_certificates, mfa,
+        id,
+        op,
+        path,
+        namespace,
+        token,
+        data,
+        no_body,
+        remote,
+        remote_port,
+        wrap_ttl,
+        wrap_jwt,
+        headers,
+        raw_body,
+        peer_certificates,
+        mfa,
     })
 }
 
@@ -300,10 +312,12 @@ mod tests {
     #[test]
     fn what_a_node_answers_itself_is_not_passed_on() {
         let at = |path: &str| Call { path: path.into(), ..call() };
-        for path in ["sys/health", "sys/seal-status", "sys/unseal", "sys/leader", "sys/init", "sys/storage/raft/join"] {
+        for path in ["sys/health", "sys/seal-status", "sys/unseal", "sys/leader", "sys/init", "sys/storage/raft/join"]
+        {
             assert!(stays(&at(path)), "{path}");
         }
-        for path in ["sys/rekey/init", "sys/generate-root/attempt", "sys/step-down", "secret/data/x", "sys/ha-status"] {
+        for path in ["sys/rekey/init", "sys/generate-root/attempt", "sys/step-down", "secret/data/x", "sys/ha-status"]
+        {
             assert!(!stays(&at(path)), "{path}");
         }
     }

@@ -22,9 +22,9 @@ pub mod work;
 
 pub use cell::{Cell, Facts};
 pub use checkpoint::{FileFault, FileOp, Packed};
-pub use owner::{Found, Gauges, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use install::{Loaded, Loading};
 pub use members::MemberRecord;
+pub use owner::{Found, Gauges, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use peer::{Lane, PeerMessage};
 pub use shard::{Forwarded, Settled, Shard, ShardIn, ShardOut, Ticket};
 pub use tip::{TipCall, TipDone};

@@ -234,8 +234,7 @@ impl Owner {
         let wait_ns = self.autopilot().server_stabilization_time.saturating_mul(1_000_000_000);
         let (now, stabilising) = (self.now.mono, &self.stabilising);
         let stable = |id: u64| stabilising.0.get(&id).is_some_and(|since| now.since(*since) >= wait_ns);
-        let picture =
-            Picture { own: self.raft_id, records: &records, conf: &status.conf, stable: &stable };
+        let picture = Picture { own: self.raft_id, records: &records, conf: &status.conf, stable: &stable };
         match next_wish(&picture) {
             Wish::Nothing => {}
             Wish::HandOver => {
@@ -253,7 +252,12 @@ impl Owner {
     }
 
     /// This node's addresses or certificates are others than its record says.
-    fn correct_record(&mut self, records: &BTreeMap<u64, MemberRecord>, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+    fn correct_record(
+        &mut self,
+        records: &BTreeMap<u64, MemberRecord>,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<OwnerOut>,
+    ) {
         let mut changes: Vec<(u64, Option<MemberRecord>)> = Vec::new();
         for (id, record) in records {
             let told = match *id == self.raft_id {
@@ -286,7 +290,13 @@ impl Owner {
     }
 
     /// Takes a node out by name.
-    pub(crate) fn remove_peer(&mut self, asker: (crate::ShardId, crate::Ticket), argument: &Value, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+    pub(crate) fn remove_peer(
+        &mut self,
+        asker: (crate::ShardId, crate::Ticket),
+        argument: &Value,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<OwnerOut>,
+    ) {
         let name = argument.get("server_id").and_then(Value::as_str).unwrap_or("");
         let records = all(&self.version);
         let found = records.iter().find(|(_, r)| r.name == name).map(|(id, _)| *id);
@@ -304,7 +314,14 @@ impl Owner {
     }
 
     /// Says whether a node is to vote.
-    pub(crate) fn set_voter(&mut self, asker: (crate::ShardId, crate::Ticket), argument: &Value, voter: bool, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+    pub(crate) fn set_voter(
+        &mut self,
+        asker: (crate::ShardId, crate::Ticket),
+        argument: &Value,
+        voter: bool,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<OwnerOut>,
+    ) {
         let name = argument.get("server_id").and_then(Value::as_str).unwrap_or("");
         let records = all(&self.version);
         let others = records.values().any(|r| r.voter && r.name != name);

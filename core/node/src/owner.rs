@@ -68,6 +68,8 @@ pub struct OwnerConfig {
     pub segment_bytes: u64,
     /// Bytes of log after which a checkpoint is made.
     pub checkpoint_log_bytes: u64,
+    /// Entries kept in memory behind a checkpoint for nodes that are a little behind.
+    pub trailing_entries: u64,
     /// Bytes that the image may take; writes beyond it are refused.
     pub memory_limit_bytes: u64,
     /// Largest batch, bytes encoded.
@@ -88,6 +90,7 @@ impl Default for OwnerConfig {
             cluster_name: None,
             segment_bytes: 64 << 20,
             checkpoint_log_bytes: 256 << 20,
+            trailing_entries: 10_000,
             memory_limit_bytes: u64::MAX,
             max_batch_bytes: ringfence_base::limit::MAX_BATCH_BYTES,
             pins: Vec::new(),
@@ -1011,6 +1014,7 @@ pub fn member_config(config: &OwnerConfig, raft_id: u64, cluster: [u8; 16]) -> M
     MemberConfig {
         segment_bytes: config.segment_bytes,
         max_entry_bytes: config.max_batch_bytes,
+        trailing_entries: config.trailing_entries,
         ..MemberConfig::new(raft_id, cluster)
     }
 }

@@ -319,7 +319,11 @@ impl Owner {
     }
 
     /// What the member wants said.
-    pub(crate) fn send_raft(&mut self, envelopes: impl Iterator<Item = ringfence_raft::Envelope>, out: &mut Vec<OwnerOut>) {
+    pub(crate) fn send_raft(
+        &mut self,
+        envelopes: impl Iterator<Item = ringfence_raft::Envelope>,
+        out: &mut Vec<OwnerOut>,
+    ) {
         for e in envelopes {
             if wire::weight(&e.bytes) == Weight::Offer {
                 self.peers.offers.insert(e.to, self.now.mono);

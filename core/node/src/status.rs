@@ -140,7 +140,11 @@ impl Owner {
             if let Some((at, _)) = self.peers.last(*id) {
                 let ago = self.now.mono.since(at);
                 let heard = Wall(self.now.wall.0.saturating_sub(ago));
-                nodes.push(row(record, self.known_leader().is_some_and(|l| l.raft_id == *id), heard.rfc3339().into()));
+                nodes.push(row(
+                    record,
+                    self.known_leader().is_some_and(|l| l.raft_id == *id),
+                    heard.rfc3339().into(),
+                ));
             }
         }
         json!({ "nodes": nodes })

@@ -11,6 +11,7 @@
 //! - when the faults end, the cluster serves through every node.
 
 use crate::disk::{Done, SimDisk};
+use crate::world::Violation;
 use ringfence_base::entropy::SeededEntropy;
 use ringfence_base::{Index, Mono, Now, Secret, Wall, entropy};
 use ringfence_node::{
@@ -18,7 +19,6 @@ use ringfence_node::{
     OwnerOut, PeerMessage, Provider, Reply, Settings, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
     perform, registry,
 };
-use crate::world::Violation;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -196,7 +196,14 @@ impl Cluster {
             rough: false,
         };
         for i in 0..count {
-            c.nodes.push(Node { disk: SimDisk::default(), machine: None, life: 0, raft_id: 0, opened: false, looked_at: 0 });
+            c.nodes.push(Node {
+                disk: SimDisk::default(),
+                machine: None,
+                life: 0,
+                raft_id: 0,
+                opened: false,
+                looked_at: 0,
+            });
             // an empty disk always starts
             let _ = c.start(i);
         }
@@ -212,6 +219,8 @@ impl Cluster {
             segment_bytes: 256 * 1024,
             max_batch_bytes: 64 * 1024,
             checkpoint_log_bytes: 100 * 1024,
+            // so few that a node which was away is offered a checkpoint
+            trailing_entries: 20,
             provider: Provider::Seeded,
             ..OwnerConfig::default()
         };
@@ -540,7 +549,9 @@ impl Cluster {
                 }
                 Asked::Create if ok => {
                     let v = json_of(&reply);
-                    self.known.tokens.push((v["auth"]["client_token"].as_str().unwrap_or_default().to_owned(), false));
+                    self.known
+                        .tokens
+                        .push((v["auth"]["client_token"].as_str().unwrap_or_default().to_owned(), false));
                 }
                 Asked::Use(t) if ok && t != usize::MAX => return Err(format!("a revoked token lives on node{at}")),
                 Asked::Revoke(t) if ok => self.known.tokens[t].1 = true,

@@ -17,8 +17,8 @@ use ringfence_base::Now;
 use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Error, Forwarded, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideOp, SideResult, Ticket,
-    TipCall, Vault, perform,
+    Call, Code, Error, Forwarded, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideOp, SideResult,
+    Ticket, TipCall, Vault, perform,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
