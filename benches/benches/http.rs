@@ -6,14 +6,17 @@
 //! engine's, every bare append as long as what a write adds to the log. The data directory is below the target
 //! directory, on the real disk.
 //!
-//! `cargo bench -p ringfence-benches --bench http [-- [--quick] [--secrets N] [--rounds N] [--only reads|writes|logins|checkpoint]
+//! `cargo bench -p ringfence-benches --bench http [-- [--quick] [--secrets N] [--rounds N] [--only reads|writes|logins|transit|checkpoint]
 //! [--connections N] [--server PATH]]`; with a path, that binary is measured instead of this build; `--connections` picks
 //! one row of the writes.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, header};
 use ringfence_benches::load::{Load, Outcome, pin};
+use ringfence_crypto::cipher::Cipher;
 use ringfence_server::cli::{self, Command as Ringfence, io::Io};
 use ringfence_server::rt;
 use serde_json::{Value, json};
@@ -26,6 +29,8 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// Items of a transit batch.
+const BATCH_ITEMS: usize = 1_000;
 const SERVER_CPU: usize = 0;
 const LOAD_CPU: usize = 1;
 const CONNECTIONS: usize = 64;
@@ -150,10 +155,59 @@ impl Bench {
         if wants("logins") {
             self.logins();
         }
+        if wants("transit") {
+            self.transit();
+        }
         // fills the log for longer than the others take together
         if self.plan.only.as_deref() == Some("checkpoint") {
             self.checkpoints();
         }
+    }
+
+    /// Encryption of 256 bytes, alone and a thousand at a time, beside a bare answer and beside the bare cipher.
+    fn transit(&self) {
+        let ask = |method: &str, at: &str, body: Value| self.server.ask(method, at, &self.root, &body);
+        ask("POST", "sys/mounts/transit", json!({"type": "transit"}));
+        ask("POST", "transit/keys/app", json!({}));
+        let policy = "path \"transit/encrypt/*\" { capabilities = [\"update\"] }";
+        ask("POST", "sys/policies/acl/transit", json!({"policy": policy}));
+        let made = ask("POST", "auth/token/create", json!({"type": "batch", "policies": ["transit"]}));
+        let token = text_of(&made["auth"]["client_token"]);
+        let plaintext = STANDARD.encode([7u8; 256]);
+        let one =
+            request("POST", "transit/encrypt/app", &token, json!({"plaintext": plaintext}).to_string().as_bytes());
+        let bare = self.bare("encrypt", &self.server.exchange(&one), None);
+        let mut rows = [Row::new("bare answer"), Row::new("transit encrypt of 256 bytes, batch token")];
+        let (mut plain, mut served) =
+            (Load::connect(bare.addr, CONNECTIONS), Load::connect(self.server.addr, CONNECTIONS));
+        for _ in 0..self.plan.rounds {
+            let mut next = |out: &mut Vec<u8>| out.extend_from_slice(&one);
+            rows[0].add(self.measure(&mut plain, &bare, &mut next));
+            rows[1].add(self.measure(&mut served, &self.server, &mut next));
+        }
+        println!("\nTransit, {CONNECTIONS} connections");
+        table(&rows);
+        println!(
+            "encrypt / bare answer: {:.2} (at least 0.6)",
+            rows[1].median().per_second / rows[0].median().per_second
+        );
+        let items = vec![json!({"plaintext": plaintext}); BATCH_ITEMS];
+        let body = json!({"batch_input": items}).to_string();
+        let many = request("POST", "transit/encrypt/app", &token, body.as_bytes());
+        let mut batches = [Row::new("transit encrypt, batches of 1,000")];
+        let mut served = Load::connect(self.server.addr, 4);
+        for _ in 0..self.plan.rounds {
+            let mut next = |out: &mut Vec<u8>| out.extend_from_slice(&many);
+            batches[0].add(self.measure(&mut served, &self.server, &mut next));
+        }
+        table(&batches);
+        // by the server's own CPU: beside it the load generator has no say
+        let item_us = batches[0].median().cpu_us / BATCH_ITEMS as f64;
+        let raw_us = raw_item_us(&plaintext);
+        println!(
+            "an item of a batch over HTTP {item_us:.3} us of CPU, raw AEAD and base64 {raw_us:.3} us: {:.2}",
+            raw_us / item_us
+        );
     }
 
     fn reads(&self) {
@@ -382,6 +436,25 @@ fn differing(a: &[(PathBuf, Vec<u8>)], b: &[(PathBuf, Vec<u8>)]) -> u64 {
         None => now.iter().filter(|b| **b != 0).count() as u64,
     };
     b.iter().map(changed).sum()
+}
+
+/// Base64, nonce, AES-256-GCM and base64 of one text, nothing else: microseconds.
+fn raw_item_us(plaintext: &str) -> f64 {
+    let key = Cipher::Aes256Gcm.key(&[1; 32]).expect("32 bytes");
+    let mut text = String::new();
+    let began = Instant::now();
+    let rounds = 200_000u64;
+    for n in 0..rounds {
+        let mut buf = n.to_le_bytes().to_vec();
+        buf.resize(12, 0);
+        STANDARD.decode_vec(plaintext, &mut buf).expect("base64");
+        let nonce: [u8; 12] = buf[..12].try_into().expect("12 bytes");
+        key.seal(&nonce, b"", &mut buf, 12);
+        text.clear();
+        STANDARD.encode_string(&buf, &mut text);
+        std::hint::black_box(&text);
+    }
+    began.elapsed().as_secs_f64() * 1e6 / rounds as f64
 }
 
 /// A server in a process of its own.

@@ -8,8 +8,9 @@ use crate::disk::Directory;
 use crate::facts::Facts;
 use crate::ports;
 use crate::reload::{self, Reloader};
-use crate::rt::{self, DriverWish, MemoryLock, Options, Pool, channel};
+use crate::rt::{self, DriverWish, MemoryLock, Options, channel};
 use crate::shard::{Core, OwnerCore, Published, Storage, ToOwner, ToShard};
+use crate::side::Threads;
 use crate::telemetry::metrics::{Metrics, Naming};
 use crate::telemetry::{self, Level};
 use ringfence_node::{Found, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
@@ -128,9 +129,17 @@ fn open_log(config: &Config) -> Result<(), String> {
     }
     match &config.log_file {
         None => Ok(()),
-        Some(path) => telemetry::set_file(path).map_err(|e| {
+        Some(path) => telemetry::set_file(path, rotation(config)).map_err(|e| {
             format!("Error opening log file {}: {e}; check that its folder exists and is writable", path.display())
         }),
+    }
+}
+
+fn rotation(config: &Config) -> telemetry::Rotation {
+    telemetry::Rotation {
+        bytes: config.log_rotate_bytes,
+        every: config.log_rotate_duration,
+        files_max: config.log_rotate_max_files,
     }
 }
 
@@ -146,9 +155,6 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
         return Err(
             "Error parsing Seal configuration: only the shamir seal is served yet; remove the seal stanza".into()
         );
-    }
-    if config.log_rotate_bytes > 0 {
-        warnings.push("log_rotate_* is not served yet: move the log file away and send SIGHUP instead".into());
     }
     if config.log_requests_level.is_some() {
         warnings.push("log_requests_level is not served yet and has no effect".into());
@@ -325,9 +331,9 @@ fn start(
     found: Option<Found>,
     banner: &[String],
 ) -> Result<i32, String> {
-    let vault = Arc::new(Vault { registry: ringfence_node::registry(), settings: plan.settings.clone() });
+    let vault = Arc::new(Vault::new(ringfence_node::registry(), plan.settings.clone()));
     let stopping = Arc::new(AtomicBool::new(false));
-    let pool = Arc::new(Pool::new("side", 4));
+    let threads = Threads::new();
     let metrics = Metrics::new(plan.cores as usize);
     metrics.set_naming(Naming::of(&plan.config.telemetry));
     let (to_owner, owner_inlet) = channel::unbounded::<ToOwner>();
@@ -345,8 +351,18 @@ fn start(
     let listeners = plan.listeners.clone();
     let reloader = Arc::new(Reloader::new(args.clone(), env.clone(), listeners.clone(), to_shards.clone()));
     let ca_file = plan.dev_tls.as_ref().map(DevTls::ca_file);
-    let shared =
-        Shared { vault, stopping, pool, to_owner, to_shards: to_shards.clone(), listeners, metrics, reloader };
+    let telemetry = Arc::new(plan.config.telemetry.clone());
+    let shared = Shared {
+        vault,
+        stopping,
+        threads,
+        to_owner,
+        to_shards: to_shards.clone(),
+        listeners,
+        metrics,
+        reloader,
+        telemetry,
+    };
 
     let (started_tx, started_rx) = mpsc::channel::<Result<Arc<Published>, String>>();
     let (ready_tx, ready_rx) = mpsc::channel::<()>();
@@ -373,8 +389,9 @@ fn start(
             published.clone(),
             core0.to_shards.clone(),
             core0.to_owner.clone(),
-            core0.pool.clone(),
+            core0.threads.clone(),
             core0.metrics.clone(),
+            telemetry::statsd::sinks(&core0.telemetry),
         );
         let (core, gate) = match core0.core(ShardId(0), published.clone(), first_inlet) {
             Ok(c) => c,
@@ -440,10 +457,11 @@ fn start(
 /// What all cores share.
 #[derive(Clone)]
 struct Shared {
+    telemetry: Arc<config::Telemetry>,
     metrics: Metrics,
     vault: Arc<Vault>,
     stopping: Arc<AtomicBool>,
-    pool: Arc<Pool>,
+    threads: Arc<Threads>,
     to_owner: channel::Sender<ToOwner>,
     to_shards: Vec<channel::Sender<ToShard>>,
     listeners: Vec<Listener>,
@@ -464,7 +482,8 @@ impl Shared {
             self.vault.clone(),
             published,
             self.to_owner.clone(),
-            self.pool.clone(),
+            self.to_shards.clone(),
+            self.threads.clone(),
             Rc::new(move |name, argument| facts.answer(name, argument)),
             self.metrics.core(id.0 as usize),
         );
@@ -497,6 +516,7 @@ impl Shared {
                 rt::Signal::Terminate | rt::Signal::Interrupt => {
                     println!("==> Vault shutdown triggered");
                     self.stopping.store(true, Ordering::SeqCst);
+                    telemetry::close_monitors();
                     self.drain(core, gate).await;
                     return 0;
                 }

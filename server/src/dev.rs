@@ -80,7 +80,7 @@ async fn ask(core: &Rc<Core>, path: &str, token: Option<&str>, body: Value) -> R
         peer_certificates: Default::default(),
         mfa: Vec::new(),
     };
-    let Reply { code, body, .. } = core.call(call).await;
+    let Reply { code, body, .. } = core.call(call, crate::rt::now()).await;
     let parsed = match &body {
         Body::Json(b) => serde_json::from_slice(b).unwrap_or(Value::Null),
         _ => Value::Null,

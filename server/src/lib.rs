@@ -18,6 +18,7 @@ mod ports;
 mod reload;
 pub mod rt;
 pub mod shard;
+pub mod side;
 mod sql;
 pub mod telemetry;
 pub mod tls;

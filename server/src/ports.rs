@@ -7,6 +7,7 @@ use crate::api::listen::{Listener, Place, SocketFile};
 use crate::api::request::Rules;
 use crate::config::{self, Address, Config};
 use crate::tls::TlsCell;
+use ringfence_node::Cors;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
@@ -132,6 +133,12 @@ fn listener(l: &config::Listener, config: &Config, warnings: &mut Vec<String>) -
         disable_printable_check: config.disable_printable_check,
         forwarded_for: l.forwarded_for.clone(),
         open_metrics: l.metrics.unauthenticated_access,
+        open_in_flight: l.unauthenticated_in_flight_requests_access,
+        closed_rekey: l.disable_unauthed_rekey_endpoints,
+        closed_generate_root: l.disable_unauthed_generate_root_endpoints,
+        closed_replication_status: l.disable_replication_status_endpoints,
+        cors: l.cors_enabled.then(|| Cors::new(l.cors_allowed_origins.clone(), l.cors_allowed_headers.clone())),
+        write_timeout: l.http_write_timeout,
         head_timeout: l.http_read_header_timeout,
         body_timeout: l.http_read_timeout,
         idle_timeout: l.http_idle_timeout,
@@ -157,18 +164,13 @@ fn tell_unserved(l: &config::Listener, place: &Place, warnings: &mut Vec<String>
         }
     }
     let without_effect = [
-        ("http_write_timeout", !l.http_write_timeout.is_zero()),
         (
             "x_forwarded_for_client_cert_header",
             l.forwarded_for.as_ref().is_some_and(|f| f.client_cert_header.is_some()),
         ),
-        ("cors_enabled", l.cors_enabled),
         ("redact_addresses", l.redact_addresses),
         ("redact_cluster_name", l.redact_cluster_name),
         ("redact_version", l.redact_version),
-        ("disable_replication_status_endpoints", l.disable_replication_status_endpoints),
-        ("disable_unauthed_rekey_endpoints", l.disable_unauthed_rekey_endpoints),
-        ("disable_unauthed_generate_root_endpoints", l.disable_unauthed_generate_root_endpoints),
         ("metrics_path", l.metrics.path.is_some()),
     ];
     for (name, set) in without_effect {

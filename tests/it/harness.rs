@@ -69,9 +69,24 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_ringfence"))
 }
 
-fn free_port() -> u16 {
-    let l = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    l.local_addr().expect("an address").port()
+/// A port that nobody listens on, below the range from which the kernel gives ports to clients: one of that range may
+/// be some client's own port by the time the server binds it, which made starts fail now and then under load.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let above: u32 = range.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(32_768);
+    let (low, high) = if above > 12_000 { (10_000, above.min(60_000)) } else { (61_001, 65_000) };
+    // several runs of these tests on one machine begin at different places
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    let begin = std::process::id().wrapping_mul(2_654_435_761).wrapping_add(nanos >> 10);
+    for _ in 0..1000 {
+        let n = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(7919));
+        let port = (low + n % (high - low)) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
 }
 
 impl Server {

@@ -1,6 +1,6 @@
 //! Listeners over the real binary: TLS with reload, HTTP/2, a unix socket, slow clients, a drained shutdown.
 
-use super::harness::{Scratch, Server, binary};
+use super::harness::{Scratch, Server, binary, free_port};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -63,16 +63,17 @@ fn certificate(scratch: &Scratch, name: &str) {
 
 #[test]
 fn tls_http2_and_reload() {
+    let port = free_port();
     let s = start("tls", |scratch| {
         certificate(scratch, "first.test");
         let dir = scratch.0.display();
         format!(
-            "listener \"tcp\" {{\n  address = \"127.0.0.1:18443\"\n  tls_cert_file = \"{dir}/cert.pem\"\n  \
+            "listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_cert_file = \"{dir}/cert.pem\"\n  \
              tls_key_file = \"{dir}/key.pem\"\n}}"
         )
     });
     let ca = s.scratch.0.join("cert.pem").display().to_string();
-    let status = "https://127.0.0.1:18443/v1/sys/seal-status";
+    let status = &format!("https://127.0.0.1:{port}/v1/sys/seal-status");
     assert!(until(&["--cacert", &ca, status]).contains("\"sealed\":true"));
     let version = until(&["--cacert", &ca, "--http2", "-o", "/dev/null", "-w", "%{http_version}", status]);
     assert_eq!(version, "2");
@@ -88,23 +89,33 @@ fn tls_http2_and_reload() {
     std::fs::write(&old_ca, old).expect("written");
     assert!(!curl(&["--cacert", &old_ca.display().to_string(), status]).0);
     // garbage at the door does not hurt
-    let mut garbage = TcpStream::connect("127.0.0.1:18443").expect("connects");
+    let mut garbage = TcpStream::connect(("127.0.0.1", port)).expect("connects");
     garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("written");
     assert!(until(&["--cacert", &ca, status]).contains("\"sealed\":true"));
 }
 
 #[test]
 fn a_unix_socket_beside_a_port() {
+    let port = free_port();
     let s = start("unix", |scratch| {
         format!(
-            "listener \"tcp\" {{\n  address = \"127.0.0.1:18444\"\n  tls_disable = true\n}}\nlistener \"unix\" {{\n  \
+            "listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_disable = true\n}}\nlistener \"unix\" {{\n  \
              address = \"{}/ringfence.sock\"\n}}",
             scratch.0.display()
         )
     });
     let socket = s.scratch.0.join("ringfence.sock").display().to_string();
-    assert!(until(&["http://127.0.0.1:18444/v1/sys/init"]).contains("\"initialized\":false"));
+    assert!(until(&[&format!("http://127.0.0.1:{port}/v1/sys/init")]).contains("\"initialized\":false"));
     assert!(until(&["--unix-socket", &socket, "http://x/v1/sys/init"]).contains("\"initialized\":false"));
+    // and our own command line speaks to it
+    let out = Command::new(binary())
+        .args(["operator", "init", "-status"])
+        .env("VAULT_ADDR", format!("unix://{socket}"))
+        .env("HOME", &s.scratch.0)
+        .output()
+        .expect("the command line runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert_eq!((out.status.code(), text.contains("not initialized")), (Some(2), true), "{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Starting: what refuses it and with which remedy, what is warned of, the drivers, and what a running server takes from
 //! its files again.
 
-use super::harness::{self, Answer, Scratch, binary};
+use super::harness::{self, Answer, Scratch, binary, free_port};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,11 +11,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn free_port() -> u16 {
-    let l = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    l.local_addr().expect("an address").port()
-}
 
 /// A server over a configuration of the test's own; output and log go to files.
 struct Started {

@@ -42,8 +42,9 @@ fn floors_hold() {
         ("barrier", &["base", "crypto", "store"][..]),
         ("logical", &["base", "crypto", "store", "barrier", "policy"][..]),
         ("engines", &["base", "crypto", "store", "barrier", "policy", "logical"][..]),
+        ("pki", &["base", "crypto", "store", "barrier", "policy", "logical"][..]),
         ("vault", &["base", "crypto", "store", "barrier", "policy", "logical"][..]),
-        ("node", &["base", "crypto", "store", "raft", "barrier", "policy", "logical", "engines", "vault"][..]),
+        ("node", &["base", "crypto", "store", "raft", "barrier", "policy", "logical", "engines", "pki", "vault"][..]),
         ("server", &["base", "node"][..]),
     ]
     .into();

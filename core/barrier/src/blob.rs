@@ -76,6 +76,11 @@ pub(crate) fn unwrap(
     plain.map(Zeroizing::new).map_err(|_| OpenError::NotAuthentic)
 }
 
+/// Whether these bytes have the form of a blob with at least so much in it. Nothing is verified.
+pub(crate) fn is_shaped(blob: &[u8], least_bytes: usize) -> bool {
+    blob.first() == Some(&FORMAT) && blob.len() >= HEAD_BYTES + least_bytes + TAG_BYTES
+}
+
 fn derive(provider: Provider, key: &[u8; KEY_BYTES], head: &[u8]) -> ringfence_crypto::AeadKey {
     provider.aead_key(&hkdf_sha256(&head[2..], key, &[b"ringfence blob v1", &head[..2]]))
 }

@@ -9,6 +9,22 @@ pub struct ReadSet {
     points: Vec<u64>,
     /// First key, and the key before which the range ends (none: the end of the image).
     ranges: Vec<(Key, Option<Key>)>,
+    tables: Tables,
+}
+
+/// Tables by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tables([u64; 4]);
+
+impl Tables {
+    fn add(&mut self, table: u8) {
+        self.0[usize::from(table >> 6)] |= 1 << (table & 63);
+    }
+
+    /// Their numbers, ascending.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0u8..=255).filter(move |t| self.0[usize::from(t >> 6)] >> (t & 63) & 1 == 1)
+    }
 }
 
 impl ReadSet {
@@ -32,6 +48,20 @@ impl ReadSet {
         self.points.contains(&key_hash(key)) || self.covers(key)
     }
 
+    /// The tables that its keys and ranges begin in: while none of them changes, what was read reads the same.
+    pub fn tables(&self) -> Tables {
+        self.tables
+    }
+
+    /// Takes over what another read.
+    pub(crate) fn extend(&mut self, other: &ReadSet) {
+        self.points.extend_from_slice(&other.points);
+        self.ranges.extend_from_slice(&other.ranges);
+        for (mine, theirs) in self.tables.0.iter_mut().zip(other.tables.0) {
+            *mine |= theirs;
+        }
+    }
+
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
         self.ranges.iter().any(|(from, to)| key >= &from[..] && to.as_ref().is_none_or(|to| key < &to[..]))
     }
@@ -41,6 +71,7 @@ impl ReadSet {
         if self.points.is_empty() {
             self.points.reserve(16); // one allocation serves nearly every Txn
         }
+        key.first().into_iter().for_each(|table| self.tables.add(*table));
         if self.points.last() != Some(&hash) {
             self.points.push(hash);
         }
@@ -48,6 +79,7 @@ impl ReadSet {
 
     pub(crate) fn add_range(&mut self, from: Key, to: Option<Key>) {
         if to.as_ref().is_none_or(|to| from < *to) {
+            from.first().into_iter().for_each(|table| self.tables.add(*table));
             self.ranges.push((from, to));
         }
     }
@@ -102,6 +134,18 @@ mod tests {
         assert_eq!(seen.len(), 40_000);
         assert_ne!(key_hash(b""), key_hash(b"\0"), "length counts");
         assert_eq!((table_of_hash(key_hash(b"")), table_of_hash(key_hash(b"\x81x"))), (0, 0x81));
+    }
+
+    #[test]
+    fn tables_are_known_by_their_keys() {
+        let (mut set, mut more) = (ReadSet::default(), ReadSet::default());
+        set.add_point(&[3, 1]);
+        set.add_point(&[]);
+        more.add_range(vec![0x80, 1], None);
+        more.add_point(&[255]);
+        set.extend(&more);
+        assert_eq!(set.tables().iter().collect::<Vec<_>>(), [3, 0x80, 255]);
+        assert!(set.touches(&[255]) && set.touches(&[0x81]) && !set.touches(&[4]));
     }
 
     #[test]

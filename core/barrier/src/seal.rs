@@ -492,6 +492,26 @@ impl Unsealed {
         Unsealed::open(self.provider(), view, Zeroizing::new(*self.unseal_key.expose()))
     }
 
+    /// Whether an image that is to replace the present one can ever be opened: by the unseal key held, or, if it is
+    /// sealed by other keys, as far as the shape of its key records tells.
+    ///
+    /// # Errors
+    /// What is wrong with its key records.
+    pub fn check_restorable(&self, view: &dyn View) -> Result<(), SealError> {
+        match self.reopen(view) {
+            Ok(_) => Ok(()),
+            Err(SealError::WrongKey) => {
+                let shaped = |key: &[u8], least| view.get(key).is_some_and(|b| blob::is_shaped(b, least));
+                if shaped(&ROOT_KEY, KEY_BYTES) && shaped(&KEYRING, 2 * KEY_BYTES) {
+                    Ok(())
+                } else {
+                    Err(SealError::Corrupt)
+                }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     /// Follows a rotation or a rekey that was applied: reads the keyring of a newer view, by the root key held or by
     /// the one that the rekey left sealed for nodes like this. Call it when the core table has changed.
     pub fn refresh(&self, view: &dyn View) -> Result<Unsealed, SealError> {

@@ -97,6 +97,19 @@ impl View for Tip<'_> {
         Box::new(Merge { base: self.base.scan(from, to), over, base_ends: [None, None], over_ends: [None, None] })
     }
 
+    fn count_prefix(&self, prefix: &[u8]) -> u64 {
+        let end = crate::prefix_end(prefix);
+        let (from, to) = bounds(prefix, end.as_deref());
+        let before = self.base.count_prefix(prefix);
+        self.in_flight(from, to).fold(before, |n, (key, _, value)| {
+            match (self.base.get(key).is_some(), value.is_some()) {
+                (false, true) => n + 1,
+                (true, false) => n - 1,
+                _ => n,
+            }
+        })
+    }
+
     fn index(&self) -> Index {
         self.base.index().max(self.overlay.index)
     }

@@ -91,6 +91,8 @@ pub struct Txn<'a> {
     keyring: Option<&'a Keyring>,
     writes: BTreeMap<Key, Write>,
     reads: ReadSet,
+    /// False: what it reads is not remembered, and so it may not be finished with writes.
+    records: bool,
 }
 
 impl std::fmt::Debug for Txn<'_> {
@@ -102,7 +104,31 @@ impl std::fmt::Debug for Txn<'_> {
 impl<'a> Txn<'a> {
     /// A Txn over a view. Without a keyring it reads and writes clear records only.
     pub fn new(view: &'a dyn View, keyring: Option<&'a Keyring>) -> Txn<'a> {
-        Txn { view, keyring, writes: BTreeMap::new(), reads: ReadSet::default() }
+        Txn { view, keyring, writes: BTreeMap::new(), reads: ReadSet::default(), records: true }
+    }
+
+    /// A Txn that is expected to write nothing: it does not remember what it read. If it turns out to have written all
+    /// the same, it is to be thrown away and run again over [`Txn::new`]; it cannot be finished.
+    pub fn reading(view: &'a dyn View, keyring: Option<&'a Keyring>) -> Txn<'a> {
+        Txn { records: false, ..Txn::new(view, keyring) }
+    }
+
+    /// Runs something and answers what it alone relied on; the Txn relies on it too, as ever.
+    pub fn recorded<T>(&mut self, run: impl FnOnce(&mut Txn<'a>) -> T) -> (T, ReadSet) {
+        let before = std::mem::take(&mut self.reads);
+        let records = std::mem::replace(&mut self.records, true);
+        let value = run(self);
+        self.records = records;
+        let relied = std::mem::replace(&mut self.reads, before);
+        self.rely_on(&relied);
+        (value, relied)
+    }
+
+    /// Adds to the read set what an earlier run relied on, whose result is used again.
+    pub fn rely_on(&mut self, reads: &ReadSet) {
+        if self.records {
+            self.reads.extend(reads);
+        }
     }
 
     /// The view it reads; what is read through it is not recorded.
@@ -136,7 +162,7 @@ impl<'a> Txn<'a> {
             Some(Write::Sealed(plain)) => return Ok(Some(plain.clone())),
             Some(Write::Clear(_)) => return Err(BarrierError::Record(OpenError::Malformed)),
             Some(Write::Delete) => return Ok(None),
-            None => self.reads.add_point(key),
+            None => self.note(key),
         }
         self.view.get(key).map(|record| self.open(key, record)).transpose()
     }
@@ -147,7 +173,7 @@ impl<'a> Txn<'a> {
             Some(Write::Sealed(plain)) => return Ok(Some(plain.header.clone())),
             Some(Write::Clear(_)) => return Err(BarrierError::Record(OpenError::Malformed)),
             Some(Write::Delete) => return Ok(None),
-            None => self.reads.add_point(key),
+            None => self.note(key),
         }
         Ok(self.view.get(key).map(Record::parse).transpose()?.map(|record| record.header.to_vec()))
     }
@@ -157,7 +183,7 @@ impl<'a> Txn<'a> {
         match self.writes.get(key) {
             Some(Write::Clear(bytes)) => return Some(bytes.clone()),
             Some(Write::Sealed(_) | Write::Delete) => return None,
-            None => self.reads.add_point(key),
+            None => self.note(key),
         }
         self.view.get(key).map(<[u8]>::to_vec)
     }
@@ -167,7 +193,7 @@ impl<'a> Txn<'a> {
         match self.writes.get(key) {
             Some(write) => !matches!(write, Write::Delete),
             None => {
-                self.reads.add_point(key);
+                self.note(key);
                 self.view.get(key).is_some()
             }
         }
@@ -190,12 +216,12 @@ impl<'a> Txn<'a> {
 
     /// Adds a key to the read set without reading it.
     pub fn guard(&mut self, key: &[u8]) {
-        self.reads.add_point(key);
+        self.note(key);
     }
 
     /// Adds every key under a prefix to the read set without reading.
     pub fn guard_prefix(&mut self, prefix: &[u8]) {
-        self.reads.add_range(prefix.to_vec(), prefix_end(prefix));
+        self.note_range(prefix.to_vec(), prefix_end(prefix));
     }
 
     /// The keys under a prefix, in order, after `after` (a whole key, there or not), at most `limit`. What was walked
@@ -235,8 +261,9 @@ impl<'a> Txn<'a> {
         let (from, to) = bounds(prefix, end.as_deref());
         let mut merged = Merged::down(self.view.scan(from, to), own_range(&self.writes, prefix, end.as_deref()));
         let keys: Vec<Key> = std::iter::from_fn(|| merged.next()).take(limit).map(|(key, _)| key.to_vec()).collect();
+        drop(merged);
         let first = keys.last().filter(|_| keys.len() == limit).cloned();
-        self.reads.add_range(first.unwrap_or_else(|| prefix.to_vec()), end);
+        self.note_range(first.unwrap_or_else(|| prefix.to_vec()), end);
         keys
     }
 
@@ -244,7 +271,7 @@ impl<'a> Txn<'a> {
     pub fn count(&mut self, prefix: &[u8]) -> usize {
         let end = prefix_end(prefix);
         let n = self.merged(prefix, end.as_deref()).count();
-        self.reads.add_range(prefix.to_vec(), end);
+        self.note_range(prefix.to_vec(), end);
         n
     }
 
@@ -293,7 +320,7 @@ impl<'a> Txn<'a> {
             Some(last) if names.len() >= limit => Some(past_child(prefix, last.as_bytes())),
             _ => end,
         };
-        self.reads.add_range(from, read_to);
+        self.note_range(from, read_to);
         Ok(names)
     }
 
@@ -341,6 +368,7 @@ impl<'a> Txn<'a> {
         if self.writes.is_empty() {
             return Ok(Finished { batch: None, reads: self.reads, read_index });
         }
+        ringfence_base::invariant!(self.records, "writes that rest on nothing remembered are never proposed");
         let mut ops = Vec::with_capacity(self.writes.len());
         for (key, write) in self.writes {
             ops.push(match write {
@@ -356,6 +384,18 @@ impl<'a> Txn<'a> {
             return Err(BarrierError::TooLarge);
         }
         Ok(Finished { batch: Some(batch), reads: self.reads, read_index })
+    }
+
+    fn note(&mut self, key: &[u8]) {
+        if self.records {
+            self.reads.add_point(key);
+        }
+    }
+
+    fn note_range(&mut self, from: Key, to: Option<Key>) {
+        if self.records {
+            self.reads.add_range(from, to);
+        }
     }
 
     fn open(&self, key: &[u8], record: &[u8]) -> Result<Plain, BarrierError> {
@@ -375,7 +415,7 @@ impl<'a> Txn<'a> {
             None if full => Some(from.clone()),
             _ => end,
         };
-        self.reads.add_range(from, read_to);
+        self.note_range(from, read_to);
     }
 }
 

@@ -13,6 +13,8 @@ pub trait View {
     fn get(&self, key: &[u8]) -> Option<&[u8]>;
     /// The records between two bounds, in order.
     fn scan<'v>(&'v self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Entries<'v>;
+    /// How many keys begin with a prefix.
+    fn count_prefix(&self, prefix: &[u8]) -> u64;
     /// Index of the last batch in it.
     fn index(&self) -> Index;
     /// Log time of the last batch in it.
@@ -28,6 +30,10 @@ impl View for Version {
 
     fn scan<'v>(&'v self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Entries<'v> {
         Box::new(Version::scan(self, from, to))
+    }
+
+    fn count_prefix(&self, prefix: &[u8]) -> u64 {
+        Version::count_prefix(self, prefix)
     }
 
     fn index(&self) -> Index {

@@ -23,6 +23,8 @@ pub enum PgpError {
     NotAKey,
     /// No part of the key may encrypt.
     CannotEncrypt,
+    /// A name at keybase, which is not asked.
+    Keybase,
 }
 
 impl std::fmt::Display for PgpError {
@@ -30,6 +32,9 @@ impl std::fmt::Display for PgpError {
         f.write_str(match self {
             PgpError::NotBase64 => "error decoding given PGP key: illegal base64 data",
             PgpError::NotAKey => "error parsing given PGP key: not an OpenPGP public key",
+            PgpError::Keybase => {
+                "error decoding given PGP key: keybase names are not looked up by this server; give the key itself in base64"
+            }
             PgpError::CannotEncrypt => "error parsing given PGP key: no key that can encrypt",
         })
     }
@@ -46,6 +51,9 @@ pub struct PublicKey {
 impl PublicKey {
     /// Parses the base64 text of a binary key, as the API takes it. White space is ignored.
     pub fn from_base64(text: &str) -> Result<PublicKey, PgpError> {
+        if text.trim_start().starts_with("keybase:") {
+            return Err(PgpError::Keybase);
+        }
         let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         if compact.len() > MAX_KEY_BYTES / 3 * 4 {
             return Err(PgpError::NotBase64);

@@ -8,8 +8,8 @@ use ringfence_crypto::Provider;
 use ringfence_logical::path::Matcher;
 use ringfence_logical::side::perform;
 use ringfence_logical::{
-    Args, Cx, Engine, Error, Host, MountInfo, Operation, Principal, Request, Response, SideOp, SideResult, Step,
-    TokenType,
+    Args, Cx, Engine, Error, Host, HttpAnswer, HttpAsk, Memo, MountInfo, Operation, Principal, Request, Response,
+    SideOp, SideResult, Step, TokenType,
 };
 use ringfence_store::Image;
 use serde_json::{Map, Value, json};
@@ -25,6 +25,7 @@ pub struct World {
     sealer: Sealer,
     rng: SeededEntropy,
     next: u64,
+    memo: Memo,
     pub mount: MountInfo,
     pub principal: Option<Principal>,
     pub remote: Option<IpAddr>,
@@ -38,13 +39,23 @@ pub struct World {
     pub side_ops: Vec<String>,
     /// Answers side operations in place of the real world; `None` from it means: as usual.
     pub outside: Outside,
+    /// The client's certificates, leaf first.
+    pub peer_certificates: Vec<Vec<u8>>,
+    /// Answers HTTP questions.
+    pub web: Web,
+    /// The questions that it got.
+    pub asked: Vec<HttpAsk>,
 }
 
 /// Stands in for the outside.
 pub type Outside = Box<dyn FnMut(&SideOp) -> Option<SideResult>>;
 
+/// Answers HTTP questions; an error is no answer at all.
+pub type Web = Box<dyn FnMut(&HttpAsk) -> Result<(u16, Value), String>>;
+
 struct FakeHost<'k> {
     keyring: &'k Keyring,
+    memo: &'k Memo,
 }
 
 impl Host for FakeHost<'_> {
@@ -54,6 +65,10 @@ impl Host for FakeHost<'_> {
 
     fn keyed_hash(&self, kind: &str, bytes: &[u8]) -> [u8; 16] {
         self.keyring.index_hash(HashKind(128), &[kind.as_bytes(), &[0], bytes].concat())
+    }
+
+    fn memo(&self) -> Option<&Memo> {
+        Some(self.memo)
     }
 }
 
@@ -101,6 +116,7 @@ impl World {
             sealer,
             rng,
             next: 2,
+            memo: Memo::default(),
             mount,
             principal: Some(Principal { token_hash: [1; 16], ..Principal::default() }),
             remote: "10.1.2.3".parse().ok(),
@@ -109,6 +125,9 @@ impl World {
             error_texts: Vec::new(),
             side_ops: Vec::new(),
             outside: Box::new(|_| None),
+            peer_certificates: Vec::new(),
+            web: Box::new(|ask| Err(format!("nobody is at {}", ask.url))),
+            asked: Vec::new(),
         }
     }
 
@@ -146,7 +165,7 @@ impl World {
         }
     }
 
-    fn ok(&mut self, op: Operation, path: &str, body: Value) -> Answer {
+    pub fn ok(&mut self, op: Operation, path: &str, body: Value) -> Answer {
         let response = self.run(op, path, body).unwrap_or_else(|e| panic!("{op:?} {path}: {e:?}"));
         let listing = matches!(op, Operation::List | Operation::Scan);
         let data = response.clone().and_then(|r| r.data).map_or(Value::Null, |d| Value::Object(d.into_map()));
@@ -203,10 +222,29 @@ impl World {
                 // the transaction was committed with what it held, an intent's included
                 Step::Side { op: side, resume } | Step::Intent { op: side, resume } => {
                     self.side_ops.push(format!("{side:?}"));
-                    let result = (self.outside)(&side).unwrap_or_else(|| perform(&side));
+                    let result = match ((self.outside)(&side), &side) {
+                        (Some(result), _) => result,
+                        (None, SideOp::Http(ask)) => self.answer(ask),
+                        (None, other) => perform(other),
+                    };
                     step = self.transaction(op, path, |cx| resume(cx, &result))?;
                 }
             }
+        }
+    }
+
+    fn answer(&mut self, ask: &HttpAsk) -> SideResult {
+        self.asked.push(ask.clone());
+        match (self.web)(ask) {
+            // bytes that are no JSON stand as a text with a mark
+            Ok((status, body)) => {
+                let body = match body.as_str().and_then(|t| t.strip_prefix("hex:")) {
+                    Some(digits) => hex::decode(digits).unwrap(),
+                    None => serde_json::to_vec(&body).unwrap(),
+                };
+                SideResult::Http(Arc::new(HttpAnswer { status, headers: Vec::new(), body }))
+            }
+            Err(why) => SideResult::Failed(why),
         }
     }
 
@@ -235,9 +273,9 @@ impl World {
             remote: self.remote,
             wrap_ttl: 0,
             headers: Vec::new(),
-            peer_certificates: Default::default(),
+            peer_certificates: Arc::new(self.peer_certificates.clone()),
         };
-        let host = FakeHost { keyring: &self.keyring };
+        let host = FakeHost { keyring: &self.keyring, memo: &self.memo };
         let mut cx = Cx {
             txn: &mut txn,
             mount: &self.mount,
@@ -303,4 +341,118 @@ impl World {
 /// True if a byte string stands in another.
 pub fn holds(haystack: &[u8], needle: &str) -> bool {
     haystack.windows(needle.len()).any(|w| w == needle.as_bytes())
+}
+
+/// An issuer of signed tokens.
+pub mod signer {
+    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+    use aws_lc_rs::{hmac, rsa};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use serde_json::{Value, json};
+
+    enum Pair {
+        Rsa(Box<RsaKeyPair>),
+        Ec(EcdsaKeyPair, &'static str),
+        Ed(Ed25519KeyPair),
+    }
+
+    pub struct Signer {
+        algorithm: &'static str,
+        pair: Pair,
+        pub id: String,
+    }
+
+    pub fn token_of(header: &Value, claims: &Value, signature: &[u8]) -> String {
+        format!("{}.{}", signed_part(header, claims), URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn signed_part(header: &Value, claims: &Value) -> String {
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
+    }
+
+    /// A token under a secret, as nobody here accepts it.
+    pub fn sign_with_secret(algorithm: &str, claims: &Value, secret: &[u8]) -> String {
+        let header = json!({"alg": algorithm});
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        token_of(&header, claims, hmac::sign(&key, signed_part(&header, claims).as_bytes()).as_ref())
+    }
+
+    impl Signer {
+        pub fn new(algorithm: &'static str) -> Signer {
+            let ec = |rule, curve| Pair::Ec(EcdsaKeyPair::generate(rule).unwrap(), curve);
+            let pair = match algorithm {
+                "ES256" => ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, "P-256"),
+                "ES384" => ec(&signature::ECDSA_P384_SHA384_FIXED_SIGNING, "P-384"),
+                "ES512" => ec(&signature::ECDSA_P521_SHA512_FIXED_SIGNING, "P-521"),
+                "EdDSA" => Pair::Ed(Ed25519KeyPair::generate().unwrap()),
+                _ => Pair::Rsa(Box::new(rsa::KeyPair::generate(KeySize::Rsa2048).unwrap())),
+            };
+            Signer { algorithm, pair, id: "key-1".into() }
+        }
+
+        pub fn token(&self, claims: &Value) -> String {
+            let header = json!({"alg": self.algorithm, "kid": self.id, "typ": "JWT"});
+            token_of(&header, claims, &self.sign(signed_part(&header, claims).as_bytes()))
+        }
+
+        fn sign(&self, message: &[u8]) -> Vec<u8> {
+            let rng = SystemRandom::new();
+            match &self.pair {
+                Pair::Ec(pair, _) => pair.sign(&rng, message).unwrap().as_ref().to_vec(),
+                Pair::Ed(pair) => pair.sign(message).as_ref().to_vec(),
+                Pair::Rsa(pair) => {
+                    let rule: &'static dyn signature::RsaEncoding = match self.algorithm {
+                        "RS256" => &signature::RSA_PKCS1_SHA256,
+                        "RS384" => &signature::RSA_PKCS1_SHA384,
+                        "RS512" => &signature::RSA_PKCS1_SHA512,
+                        "PS256" => &signature::RSA_PSS_SHA256,
+                        "PS384" => &signature::RSA_PSS_SHA384,
+                        _ => &signature::RSA_PSS_SHA512,
+                    };
+                    let mut made = vec![0; pair.public_modulus_len()];
+                    pair.sign(rule, &rng, message, &mut made).unwrap();
+                    made
+                }
+            }
+        }
+
+        pub fn jwk(&self) -> Value {
+            let text = |b: &[u8]| URL_SAFE_NO_PAD.encode(b);
+            let mut jwk = match &self.pair {
+                Pair::Rsa(pair) => {
+                    use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
+                    let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+                    let spki = SubjectPublicKeyInfo::from_der(der.as_ref()).unwrap().1;
+                    let Ok(x509_parser::public_key::PublicKey::RSA(key)) = spki.parsed() else {
+                        panic!("an RSA key")
+                    };
+                    json!({"kty": "RSA", "n": text(key.modulus), "e": text(key.exponent)})
+                }
+                Pair::Ec(pair, curve) => {
+                    let point = &pair.public_key().as_ref()[1..];
+                    let (x, y) = point.split_at(point.len() / 2);
+                    json!({"kty": "EC", "crv": curve, "x": text(x), "y": text(y)})
+                }
+                Pair::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref())}),
+            };
+            jwk["kid"] = json!(self.id);
+            jwk["use"] = json!("sig");
+            jwk
+        }
+
+        pub fn public_pem(&self) -> String {
+            let der: PublicKeyX509Der<'_> = match &self.pair {
+                Pair::Rsa(pair) => pair.public_key().as_der().unwrap(),
+                Pair::Ec(pair, _) => pair.public_key().as_der().unwrap(),
+                Pair::Ed(pair) => pair.public_key().as_der().unwrap(),
+            };
+            let text = STANDARD.encode(der.as_ref());
+            let lines: Vec<&str> = text.as_bytes().chunks(64).map(|l| std::str::from_utf8(l).unwrap()).collect();
+            format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
+        }
+    }
 }

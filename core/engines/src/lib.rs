@@ -2,16 +2,22 @@
 //! handlers over one transaction; none knows of another, of the vault floor, of a socket or of a clock.
 //!
 //! The vault floor takes [`registry`] and calls what its router finds there. Shared by the engines of this crate are
-//! only the fields that every auth method has ([`tokenutil`]), address ranges ([`cidr`]) and list pages ([`page`]).
+//! only the fields that every auth method has ([`tokenutil`]), address ranges ([`cidr`]), list pages ([`page`]), the
+//! signed tokens of others ([`jose`]) and questions to the outside world ([`outside`]).
 
 pub mod auth;
 pub mod cidr;
 pub mod cubbyhole;
 pub mod database;
+pub mod jose;
 pub mod kv1;
 pub mod kv2;
+pub mod outside;
 pub mod page;
+pub mod ssh;
 pub mod tokenutil;
+pub mod totp;
+pub mod transit;
 
 #[cfg(test)]
 mod fixture;
@@ -25,9 +31,16 @@ pub fn registry() -> Registry {
     r.add("kv", Box::new(kv1::Kv1))
         .add("kv-v2", Box::new(kv2::Kv2))
         .add("cubbyhole", Box::new(cubbyhole::Cubbyhole))
+        .add("transit", Box::new(transit::Transit))
+        .add("totp", Box::new(totp::Totp))
+        .add("ssh", Box::new(ssh::Ssh))
         .add("database", Box::new(database::Database))
         .add("userpass", Box::new(auth::userpass::Userpass))
-        .add("approle", Box::new(auth::approle::Approle));
+        .add("approle", Box::new(auth::approle::Approle))
+        .add("kubernetes", Box::new(auth::kubernetes::Kubernetes))
+        .add("cert", Box::new(auth::cert::Cert))
+        .add("jwt", Box::new(auth::jwt::Jwt))
+        .add("oidc", Box::new(auth::jwt::Jwt));
     r
 }
 
@@ -59,8 +72,15 @@ mod tests {
             (Class::Secret, "kv", Some("1"), "kv"),
             (Class::Secret, "kv", Some("2"), "kv-v2"),
             (Class::Secret, "cubbyhole", None, "cubbyhole"),
+            (Class::Secret, "transit", None, "transit"),
+            (Class::Secret, "totp", None, "totp"),
+            (Class::Secret, "ssh", None, "ssh"),
             (Class::Auth, "userpass", None, "userpass"),
             (Class::Auth, "approle", None, "approle"),
+            (Class::Auth, "kubernetes", None, "kubernetes"),
+            (Class::Auth, "cert", None, "cert"),
+            (Class::Auth, "jwt", None, "jwt"),
+            (Class::Auth, "oidc", None, "oidc"),
         ] {
             assert_eq!(r.find(class, kind, version).map(|e| e.name), Some(name));
         }

@@ -210,7 +210,7 @@ impl TokenParams {
 
     /// What a renewal is allowed.
     pub fn renewal(&self) -> Renewal {
-        Renewal { ttl: self.ttl, max_ttl: self.max_ttl, period: self.period }
+        Renewal { ttl: self.ttl, max_ttl: self.max_ttl, period: self.period, ..Renewal::default() }
     }
 }
 

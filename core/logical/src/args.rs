@@ -22,7 +22,8 @@ enum Coerced {
     List(Vec<String>),
     Ints(Vec<i64>),
     Pairs(BTreeMap<String, String>),
-    Json(Value),
+    /// As it came; it stands in `raw`.
+    Json,
 }
 
 /// The fields of a request.
@@ -214,7 +215,7 @@ impl Args {
     /// A JSON value if supplied (object and any kinds); `null` is `Some(Value::Null)` for [`Kind::Any`].
     pub fn json(&self, name: &str) -> Option<&Value> {
         match self.find(name) {
-            Some(Coerced::Json(v)) => Some(v),
+            Some(Coerced::Json) => self.raw.get(name),
             _ => None,
         }
     }
@@ -368,11 +369,10 @@ fn coerce(kind: Kind, v: &Value) -> Result<Option<Coerced>, String> {
         }
         Kind::KvPairs => Coerced::Pairs(pairs_of(v)?),
         Kind::Object => match v {
-            Value::Object(_) => Coerced::Json(v.clone()),
-            Value::Null => Coerced::Json(Value::Null),
+            Value::Object(_) | Value::Null => Coerced::Json,
             _ => return Err(format!("'' expected a map, got '{}'", go_kind(v))),
         },
-        Kind::Any => Coerced::Json(v.clone()),
+        Kind::Any => Coerced::Json,
     }))
 }
 

@@ -4,11 +4,14 @@
 //! (configuration, metadata, versions); a suffix is usually a path. Values are sealed by the transaction.
 
 use crate::error::Error;
+use crate::memo::Memo;
 use crate::request::{MountInfo, Request};
 use ringfence_barrier::Txn;
-use ringfence_base::{Entropy, MountId, NsId, Wall};
+use ringfence_base::{Entropy, MountId, NsId, Secret, Wall};
+use ringfence_crypto::TAG_BYTES;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Table number of the data of mounts.
 pub const MOUNT_DATA: u8 = 0x80;
@@ -64,6 +67,16 @@ pub trait Host {
     /// A hash keyed by the keyring, under which a secret name (a secret-id, an accessor) may stand in a readable key.
     /// `kind` separates families of names; equal names of one kind give equal hashes, on every node and in every term.
     fn keyed_hash(&self, kind: &str, bytes: &[u8]) -> [u8; 16];
+
+    /// Fills `{{identity...}}` in a text from an entity; `None` if it names what the entity has not, or nobody has.
+    fn fill_template(&self, _txn: &mut Txn<'_>, _entity_id: &str, _text: &str) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
+    /// What this core keeps of decoded records, if it keeps any.
+    fn memo(&self) -> Option<&Memo> {
+        None
+    }
 }
 
 /// The context of a handler.
@@ -104,6 +117,34 @@ impl Cx<'_, '_> {
                 serde_json::from_slice(&b).map(Some).map_err(|e| Error::internal(format!("stored record: {e}")))
             }
         }
+    }
+
+    /// Reads a record in decoded form. The core keeps what `decode` made and gives it out again for as long as the very
+    /// same sealed record stands in the image, whose tag no other record has: hot engines neither open nor parse it
+    /// anew. The record is in the read set either way.
+    pub fn decoded<T: Any + Send + Sync>(
+        &mut self,
+        area: u8,
+        suffix: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Error>,
+    ) -> Result<Option<Arc<T>>, Error> {
+        let key = self.key(area, suffix);
+        // what this transaction itself wrote is not in the image yet
+        let standing = if self.txn.is_read_only() { self.txn.view().get(&key) } else { None };
+        let tag: Option<[u8; TAG_BYTES]> = standing.and_then(|r| r.last_chunk()).copied();
+        if let (Some(memo), Some(tag)) = (self.host.memo(), &tag)
+            && let Some(known) = memo.find(&key, tag)
+        {
+            self.txn.guard(&key);
+            return Ok(Some(known));
+        }
+        let Some(plain) = self.txn.get(&key)? else { return Ok(None) };
+        let bytes = Secret::new(plain.bytes);
+        let made = Arc::new(decode(bytes.expose())?);
+        if let (Some(memo), Some(tag)) = (self.host.memo(), tag) {
+            memo.keep(key, tag, made.clone());
+        }
+        Ok(Some(made))
     }
 
     /// Writes a record; it is sealed when the transaction finishes.

@@ -38,6 +38,8 @@ pub struct Renewal {
     pub max_ttl: u64,
     /// As in [`crate::Auth`].
     pub period: u64,
+    /// External groups, if the method asked for them anew; `None` leaves the memberships as they are.
+    pub group_aliases: Option<Vec<crate::Alias>>,
 }
 
 /// An engine or auth method. Stateless: all it knows is in the transaction.

@@ -17,17 +17,26 @@ pub struct Error {
     pub cause: Option<String>,
     /// The caller offered credentials and they were wrong: counts towards a user lockout.
     pub bad_credentials: bool,
+    /// The refusal is an outcome of its own: what the handler wrote (a counted attempt) is committed with it.
+    pub keeps_writes: bool,
 }
 
 impl Error {
     /// An error with one text.
     pub fn new(code: Code, text: impl Into<Cow<'static, str>>) -> Error {
-        Error { code, errors: vec![text.into()], data: None, cause: None, bad_credentials: false }
+        Error {
+            code,
+            errors: vec![text.into()],
+            data: None,
+            cause: None,
+            bad_credentials: false,
+            keeps_writes: false,
+        }
     }
 
     /// An error whose `errors` array is empty.
     pub fn bare(code: Code) -> Error {
-        Error { code, errors: Vec::new(), data: None, cause: None, bad_credentials: false }
+        Error { code, errors: Vec::new(), data: None, cause: None, bad_credentials: false, keeps_writes: false }
     }
 
     /// The client's mistake (400).

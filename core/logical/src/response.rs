@@ -54,7 +54,7 @@ pub struct Alias {
 }
 
 /// What a login proves and asks for; the token core turns it into a token.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Auth {
     /// Shown in lookups and audit, without the mount's prefix (the core adds it).
     pub display_name: String,

@@ -89,7 +89,7 @@ impl std::fmt::Debug for Compute {
 }
 
 /// A request to an HTTP server outside. The server process carries it out with bounds of its own on top of these.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct HttpAsk {
     /// `GET`, `POST`.
     pub method: &'static str,
@@ -109,6 +109,15 @@ pub struct HttpAsk {
     pub redirects: u8,
     /// Refuse to connect to loopback, private, link-local and other addresses that are not public.
     pub public_addresses_only: bool,
+    /// A file of the server's machine with PEM certificates to trust if `ca_pem` names none and the file is there.
+    pub ca_file: Option<&'static str>,
+    /// A file of the server's machine whose text is sent as a bearer token.
+    pub bearer_file: Option<&'static str>,
+    /// The server may give the answer (or the failure) that the same question got so many seconds ago at most;
+    /// 0 = never.
+    pub fresh_s: u32,
+    /// How often to ask again if there is no answer, or one that says that the server failed.
+    pub retries: u8,
 }
 
 impl HttpAsk {
@@ -124,7 +133,28 @@ impl HttpAsk {
             max_answer_bytes: 1 << 20,
             redirects: 0,
             public_addresses_only: false,
+            ca_file: None,
+            bearer_file: None,
+            fresh_s: 0,
+            retries: 0,
         }
+    }
+
+    /// A POST with the same bounds.
+    pub fn post(url: impl Into<String>, content_type: &str, body: Vec<u8>) -> HttpAsk {
+        HttpAsk { method: "POST", body, ..HttpAsk::get(url) }.header("content-type", content_type)
+    }
+
+    /// With one more header.
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> HttpAsk {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Trusting these certificates, PEM; the machine's if there are none.
+    pub fn trusting(mut self, ca_pem: &str) -> HttpAsk {
+        self.ca_pem = (!ca_pem.trim().is_empty()).then(|| ca_pem.to_owned());
+        self
     }
 }
 

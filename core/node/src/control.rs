@@ -53,6 +53,28 @@ pub struct ControlCall {
     pub data: Map,
 }
 
+impl Endpoint {
+    /// Whether audit devices take lines of it: the ceremonies over shares are audited, as in Vault from 1.14 on;
+    /// status, init, unseal and join are not (they are asked of a sealed node, which has no devices).
+    pub fn is_audited(self) -> bool {
+        match self {
+            Endpoint::RekeyInit
+            | Endpoint::RekeyUpdate
+            | Endpoint::RekeyVerify
+            | Endpoint::RecoveryRekey
+            | Endpoint::GenerateRootAttempt
+            | Endpoint::GenerateRootUpdate
+            | Endpoint::DecodeToken => true,
+            Endpoint::Init
+            | Endpoint::SealStatus
+            | Endpoint::Unseal
+            | Endpoint::Health
+            | Endpoint::Leader
+            | Endpoint::RaftJoin => false,
+        }
+    }
+}
+
 impl ControlCall {
     /// The control call behind a call, if it is one. A namespace header does not matter: clients send it everywhere.
     pub fn of(call: &Call) -> Option<ControlCall> {

@@ -35,7 +35,7 @@ pub use ringfence_crypto::Provider;
 pub use ringfence_logical::args::parse_bool;
 pub use ringfence_logical::side::perform;
 pub use ringfence_logical::{
-    Error, Map, Operation, OwnerOp, Raw, SideOp, SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
+    Error, HttpAnswer, HttpAsk, Map, Operation, OwnerOp, Raw, SideOp, SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
 };
 pub use ringfence_policy::hcl;
 pub use ringfence_raft as raft;
@@ -45,10 +45,12 @@ pub use ringfence_vault::call::{Body, Call, Headers, Reply};
 pub use ringfence_vault::host::{API_VERSION, Settings, Vault};
 pub use ringfence_vault::mount::{SystemTtls, UserLockout};
 pub use ringfence_vault::pipeline::LoginNote;
+pub use ringfence_vault::sys::config::Cors;
 
 /// The engines this build knows: the vault's own and those of the engines floor.
 pub fn registry() -> ringfence_logical::Registry {
     let mut r = ringfence_engines::registry();
+    ringfence_pki::register(&mut r);
     ringfence_vault::sys::register(&mut r);
     r
 }

@@ -20,7 +20,7 @@ use ringfence_logical::{Error, SideResult};
 use ringfence_raft::{ConfChange, ConfState, Status};
 use ringfence_store::Version;
 use ringfence_vault::sys::raft::{Autopilot, autopilot};
-use ringfence_vault::tables::MEMBER;
+use ringfence_vault::tables::NODE;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -53,7 +53,7 @@ pub struct MemberRecord {
 
 /// Key of a member's record.
 pub fn key(raft_id: u64) -> Vec<u8> {
-    let mut k = vec![MEMBER];
+    let mut k = vec![NODE];
     k.extend_from_slice(&raft_id.to_be_bytes());
     k
 }
@@ -108,7 +108,7 @@ impl MemberRecord {
 
 /// All members of a version, by raft id. A record that cannot be read is left out.
 pub fn all(version: &Version) -> BTreeMap<u64, MemberRecord> {
-    let scan = version.scan(Bound::Included(&[MEMBER][..]), Bound::Excluded(&[MEMBER + 1][..]));
+    let scan = version.scan(Bound::Included(&[NODE][..]), Bound::Excluded(&[NODE + 1][..]));
     scan.filter_map(|(k, v)| {
         let id = k.get(1..)?.try_into().ok().map(u64::from_be_bytes)?;
         Some((id, MemberRecord::decode(v).ok()?))

@@ -28,6 +28,10 @@ use std::sync::Arc;
 
 /// A new issuer is drawn this often, ns: it narrows the window in which a resumed memory image could repeat nonces.
 const REISSUE_NS: u64 = 300 * 1_000_000_000;
+/// After an issuer could not be registered (a full disk, a lost election) it is tried again after a second, then after
+/// twice as long each time, up to this, ns.
+const MAX_ISSUE_PAUSE_NS: u64 = 8 * 1_000_000_000;
+const FIRST_ISSUE_PAUSE_NS: u64 = 1_000_000_000;
 
 /// Everything of the seal that lives in this process only.
 #[derive(Default)]
@@ -41,6 +45,10 @@ pub struct SealState {
     issuing: Option<Issuer>,
     issuing_since: Mono,
     issued_at: Mono,
+    /// No issuer is registered before this.
+    issue_after: Mono,
+    /// How long the next pause is, ns; 0 = none has failed.
+    issue_pause: u64,
     waiting_unseal: Vec<(ShardId, Ticket)>,
     waiting_restore: Vec<(ShardId, Ticket)>,
     pending_init: Option<PendingInit>,
@@ -280,11 +288,17 @@ impl Owner {
         if self.seal.unsealed.is_none() || self.keys.is_some() || self.seal.issuing.is_some() || !self.is_active() {
             return;
         }
-        self.register_issuer(Purpose::Unseal, rng, out);
+        if self.now.mono >= self.seal.issue_after {
+            self.register_issuer(Purpose::Unseal, rng, out);
+        }
     }
 
     pub(crate) fn register_issuer(&mut self, purpose: Purpose, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         let Some(unsealed) = &self.seal.unsealed else { return };
+        // taken back when this one is adopted
+        let pause = self.seal.issue_pause.max(FIRST_ISSUE_PAUSE_NS);
+        self.seal.issue_after = Mono(self.now.mono.0.saturating_add(pause));
+        self.seal.issue_pause = pause.saturating_mul(2).min(MAX_ISSUE_PAUSE_NS);
         let keyring = unsealed.keyring().clone();
         let now = self.now.wall;
         let version = self.version.clone();
@@ -310,6 +324,7 @@ impl Owner {
         let licences = Arc::new(Licences::new(issuer, &keyring, cores as usize + 1));
         self.seal.sealer = licences.take(cores).map(|s| Rc::new(RefCell::new(s)));
         self.seal.issued_at = self.now.mono;
+        (self.seal.issue_after, self.seal.issue_pause) = (Mono(0), 0);
         self.keys = Some(Keys { keyring, licences });
         self.mark_dirty();
     }
@@ -620,7 +635,8 @@ impl Owner {
         if self.keys.is_none() {
             return;
         }
-        if self.seal.issuing.is_none() && self.now.mono.since(self.seal.issued_at) >= REISSUE_NS {
+        let due = self.now.mono.since(self.seal.issued_at) >= REISSUE_NS && self.now.mono >= self.seal.issue_after;
+        if self.seal.issuing.is_none() && due {
             self.register_issuer(Purpose::Reissue, rng, out);
             self.count_usage(rng, out);
         }
@@ -662,6 +678,7 @@ impl Owner {
         self.keys = None;
         self.seal.sealer = None;
         self.seal.issuing = None;
+        (self.seal.issue_after, self.seal.issue_pause) = (Mono(0), 0);
         self.lease_end();
         self.mark_dirty();
         self.publish_if_needed(out);

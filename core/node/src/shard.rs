@@ -18,13 +18,14 @@ use crate::control;
 use crate::forward;
 use crate::tip::{TipCall, TipDone, TipLine};
 use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
-use ringfence_base::{Code, Entropy, Index, Now};
-use ringfence_logical::{Error, OwnerOp, Resume, SideOp, SideResult};
+use ringfence_base::{Code, Entropy, Index, Now, Wall};
+use ringfence_logical::{Error, Map, Operation, OwnerOp, Response, Resume, SideOp, SideResult};
 use ringfence_store::Batch;
-use ringfence_vault::audit::Line;
-use ringfence_vault::call::{Call, Reply};
+use ringfence_vault::audit::{Line, Lines};
+use ringfence_vault::call::{Body, Call, Reply};
 use ringfence_vault::host::{ClusterFacts, CoreState, Vault};
-use ringfence_vault::pipeline::{self, LoginNote, Next, Pass, Stage};
+use ringfence_vault::pipeline::{self, LoginNote, Next, Pass, Stage, Told};
+use ringfence_vault::sys::config::{Cors, cors};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -153,6 +154,7 @@ struct Live {
     resume: Option<(Resume, SideResult)>,
     attempts: u32,
     losses: u32,
+    begun: Wall,
     waits: Waits,
 }
 
@@ -168,8 +170,10 @@ enum Waits {
     AuditThenIntent { finished: Box<Finished>, op: SideOp, resume: Resume },
     /// The log: an intent; then its side operation.
     CommitIntent { op: SideOp, resume: Resume },
-    /// Audit, then the reply.
+    /// Audit, then the reply of a call that wrote nothing.
     AuditThenReply { reply: Reply },
+    /// Audit of the response line, then the reply of what is committed.
+    AuditThenAcknowledge { reply: Reply },
     /// The log, then audit of the response line and the reply.
     Commit { reply: Reply, response: Vec<Line> },
     /// The log: a use is being counted.
@@ -182,6 +186,10 @@ enum Waits {
     Control,
     /// The active node answers the whole call.
     Forward,
+    /// Audit of the request line, then the owner.
+    AuditThenControl { call: control::ControlCall },
+    /// Audit of what the owner answered; the answer goes out whatever the devices say.
+    AuditThenAnswer { reply: Reply },
 }
 
 /// One core's machine.
@@ -231,18 +239,32 @@ impl Shard {
         self.live.len()
     }
 
+    /// The calls under way, oldest first, and when each began.
+    pub fn under_way(&self) -> impl Iterator<Item = (&Call, Wall)> {
+        self.live.values().map(|l| (&*l.call, l.begun))
+    }
+
+    /// The cross-origin settings as this core sees them; none while sealed.
+    pub fn cors(&self) -> Option<Cors> {
+        let keys = self.cell.keys.as_ref()?;
+        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
+        // a record that cannot be read opens nothing
+        cors(&mut txn).ok()
+    }
+
     fn take_keys(&mut self, cell: &Arc<Cell>) {
         match &cell.keys {
             None => {
                 self.sealer = None;
-                self.core.caches.borrow_mut().clear();
+                self.core.forget();
             }
             Some(Keys { keyring, licences }) => {
                 if self.sealer.as_ref().is_none_or(|s| s.borrow().issuer() != licences.issuer) {
                     self.sealer = licences.take(self.number).map(|s| Rc::new(RefCell::new(s)));
                     // a restored image goes on at the index of the one it replaced, and this core may have slept over
                     // the cell without keys between the two
-                    self.core.caches.borrow_mut().clear();
+                    self.core.forget();
+                    self.core.caches.borrow_mut().begin_epoch(licences.issuer);
                 }
                 if let Some(s) = &self.sealer {
                     s.borrow_mut().follow(keyring);
@@ -277,7 +299,7 @@ impl Shard {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         if let Some(c) = control::ControlCall::of(&call) {
-            let mut live = Live::new(tag, Rc::new(call), Waits::Control);
+            let mut live = Live::new(tag, Rc::new(call), now.wall, Waits::Control);
             live.from_peer = from_peer;
             if from_peer && forward::stays(&live.call) {
                 // a standby never passes these on
@@ -289,13 +311,126 @@ impl Shard {
                 self.elsewhere(ticket, live, out);
                 return;
             }
-            self.live.insert(ticket, live);
-            out.push(ShardOut::Control(ticket, c));
+            self.control(ticket, live, c, now, rng, out);
             return;
         }
-        let mut live = Live::new(tag, Rc::new(call), Waits::Run);
+        let mut live = Live::new(tag, Rc::new(call), now.wall, Waits::Run);
         live.from_peer = from_peer;
         self.run(ticket, live, now, rng, out);
+    }
+
+    /// Hands a call to the owner, after the audit devices if it is a ceremony.
+    fn control(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        call: control::ControlCall,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        let lines = match call.endpoint.is_audited() {
+            true => self.ceremony_lines(&live.call, Told::Nothing, false, now, rng).map(|l| l.request),
+            false => Ok(Vec::new()),
+        };
+        match lines {
+            Ok(lines) if lines.is_empty() => out.push(ShardOut::Control(ticket, call)),
+            Ok(lines) => {
+                live.waits = Waits::AuditThenControl { call };
+                out.push(ShardOut::Audit(ticket, lines));
+            }
+            Err(e) => {
+                out.push(ShardOut::Fault(live.call.id.clone(), e.cause.unwrap_or_default()));
+                out.push(ShardOut::Reply(live.tag, internal()));
+                return;
+            }
+        }
+        self.live.insert(ticket, live);
+    }
+
+    /// Lines of a ceremony; none while sealed, for then no device is known and the owner refuses it anyway.
+    fn ceremony_lines(
+        &self,
+        call: &Rc<Call>,
+        told: Told<'_>,
+        request_taken: bool,
+        now: Now,
+        rng: &mut dyn Entropy,
+    ) -> Result<Lines, Error> {
+        let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return Ok(Lines::default()) };
+        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
+        let mut pass = Pass {
+            core: &self.core,
+            keyring: &keys.keyring,
+            sealer,
+            cluster: &self.cluster,
+            now: self.cell.clock.now(now),
+            wall: now.wall,
+            rng,
+        };
+        pipeline::ceremony_lines(&mut pass, &mut txn, call, told, request_taken)
+    }
+
+    /// The owner answered a call. A ceremony's answer is told to the audit devices first, but it goes out even if none
+    /// takes it: new shares that nobody ever saw would lock the cluster for good. Vault does the same.
+    fn controlled(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        reply: Reply,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        if !live.request_audited {
+            out.push(ShardOut::Reply(live.tag, reply));
+            return;
+        }
+        let body = match &reply.body {
+            Body::Json(bytes) => serde_json::from_slice::<Map>(bytes).unwrap_or_default(),
+            _ => Map::new(),
+        };
+        let lines = if matches!(reply.code, Code::Ok | Code::NoContent) {
+            let response = Response::data(body);
+            let told = Told::Response { response: Some(&response), wrapped: None };
+            self.ceremony_lines(&live.call, told, true, now, rng)
+        } else {
+            let texts = body.get("errors").and_then(|e| e.as_array()).cloned().unwrap_or_default();
+            let mut refusal = Error::bare(reply.code);
+            refusal.errors = texts.iter().filter_map(|t| Some(t.as_str()?.to_owned().into())).collect();
+            self.ceremony_lines(&live.call, Told::Refusal(&refusal), true, now, rng)
+        };
+        match lines {
+            Ok(lines) if !lines.response.is_empty() => {
+                live.waits = Waits::AuditThenAnswer { reply };
+                self.live.insert(ticket, live);
+                out.push(ShardOut::Audit(ticket, lines.response));
+            }
+            Ok(_) => out.push(ShardOut::Reply(live.tag, reply)),
+            Err(e) => {
+                out.push(ShardOut::Fault(live.call.id.clone(), e.cause.unwrap_or_default()));
+                out.push(ShardOut::Reply(live.tag, reply));
+            }
+        }
+    }
+
+    /// Whether a rate limit refuses a call as things stand: asked before its body is taken in.
+    pub fn is_over_limit(&self, call: &Call, now: Now, rng: &mut dyn Entropy) -> bool {
+        let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return false };
+        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
+        if !pipeline::limits_rates(&self.core, &txn) {
+            return false;
+        }
+        let mut pass = Pass {
+            core: &self.core,
+            keyring: &keys.keyring,
+            sealer,
+            cluster: &self.cluster,
+            now: self.cell.clock.now(now),
+            wall: now.wall,
+            rng,
+        };
+        pipeline::is_over_limit(&mut pass, &mut txn, &Rc::new(call.clone()))
     }
 
     /// Whether a call would be let through as things stand: asked before its body is taken in.
@@ -322,7 +457,7 @@ impl Shard {
             }
             ShardIn::ControlDone(ticket, reply) => {
                 if let Some(live) = self.live.remove(&ticket) {
-                    out.push(ShardOut::Reply(live.tag, reply));
+                    self.controlled(ticket, live, reply, now, rng, out);
                 }
             }
             ShardIn::SideDone(ticket, result) => {
@@ -381,7 +516,6 @@ impl Shard {
             return;
         };
         let log_now = self.cell.clock.now(now);
-        let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
         let mut pass = Pass {
             core: &self.core,
             keyring: &keys.keyring,
@@ -394,9 +528,19 @@ impl Shard {
         let stage = Stage {
             use_counted: live.use_counted,
             request_audited: live.request_audited,
+            again: live.attempts > 1,
             resume: live.resume.as_ref().map(|(f, r)| (f, r)),
         };
-        let ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        // what a read relies on is asked by nobody, unless it turns out to write
+        let reads_only = live.attempts == 1 && matches!(live.call.op, Operation::Read | Operation::List);
+        let view = &self.cell.version;
+        let mut txn =
+            if reads_only { Txn::reading(view, Some(&keys.keyring)) } else { Txn::new(view, Some(&keys.keyring)) };
+        let mut ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        if reads_only && !txn.is_read_only() {
+            txn = Txn::new(view, Some(&keys.keyring));
+            ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        }
         if let Some(cause) = ran.cause {
             out.push(ShardOut::Fault(live.call.id.clone(), cause));
         }
@@ -568,6 +712,10 @@ impl Shard {
     }
 
     fn side(&mut self, ticket: Ticket, mut live: Box<Live>, op: SideOp, resume: Resume, out: &mut Vec<ShardOut>) {
+        if live.call.raw_body.is_some() && control::ends_the_view(&live.call) {
+            // the operation holds the body; the call is not run again, so a second hold would only keep it in memory
+            live.call = Rc::new(Call { raw_body: None, ..(*live.call).clone() });
+        }
         live.waits = Waits::Side { resume };
         self.live.insert(ticket, live);
         out.push(match op {
@@ -577,6 +725,13 @@ impl Shard {
     }
 
     fn audited(&mut self, ticket: Ticket, mut live: Box<Live>, taken: bool, out: &mut Vec<ShardOut>) {
+        if let Waits::AuditThenAnswer { reply } = live.waits {
+            if !taken {
+                out.push(ShardOut::Fault(live.call.id.clone(), "no audit device took the response entry".into()));
+            }
+            out.push(ShardOut::Reply(live.tag, reply));
+            return;
+        }
         if !taken {
             // no line, no effect; and after an effect: no line, no answer
             out.push(ShardOut::Fault(live.call.id.clone(), "no audit device took the entry".into()));
@@ -584,11 +739,19 @@ impl Shard {
             return;
         }
         match std::mem::replace(&mut live.waits, Waits::Run) {
-            Waits::AuditThenReply { reply } => out.push(ShardOut::Reply(live.tag, reply)),
+            Waits::AuditThenReply { reply } | Waits::AuditThenAcknowledge { reply } => {
+                out.push(ShardOut::Reply(live.tag, reply));
+            }
             Waits::AuditThenPropose { finished, reply, response } => {
                 live.request_audited = true;
                 live.waits = Waits::Commit { reply, response };
                 self.propose(ticket, live, *finished, out);
+            }
+            Waits::AuditThenControl { call } => {
+                live.request_audited = true;
+                live.waits = Waits::Control;
+                self.live.insert(ticket, live);
+                out.push(ShardOut::Control(ticket, call));
             }
             Waits::AuditThenSide { op, resume } => {
                 live.request_audited = true;
@@ -634,7 +797,7 @@ impl Shard {
                 if response.is_empty() {
                     out.push(ShardOut::Reply(live.tag, reply));
                 } else {
-                    live.waits = Waits::AuditThenReply { reply };
+                    live.waits = Waits::AuditThenAcknowledge { reply };
                     self.live.insert(ticket, live);
                     out.push(ShardOut::Audit(ticket, response));
                 }
@@ -652,6 +815,13 @@ impl Shard {
             (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip) => {
                 out.push(ShardOut::Reply(live.tag, busy("too many conflicting writes; try again")));
             }
+            // the owner was sealed before the proposal reached it
+            (
+                Settled::NotDone(NotDone::NotActive),
+                Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip,
+            ) if self.cell.keys.is_none() => {
+                out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
+            }
             (
                 Settled::NotDone(why),
                 Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip,
@@ -668,11 +838,12 @@ impl Shard {
         }
     }
 
-    /// Drops the keyring and answers every call that waits for a side operation: its resume may not run any more.
+    /// Drops the keyring and answers every call whose fate is decided here: no resume may run any more, nothing may be
+    /// proposed, and what was read is not told any more. What the log has, and what it has committed, is waited for.
     fn withdraw(&mut self, sequence: u64, out: &mut Vec<ShardOut>) {
         if self.cell.sequence <= sequence || self.cell.keys.is_none() {
             self.sealer = None;
-            self.core.caches.borrow_mut().clear();
+            self.core.forget();
             let sealed = Cell {
                 sequence: self.cell.sequence.max(sequence),
                 version: self.cell.version.clone(),
@@ -682,17 +853,8 @@ impl Shard {
                 facts: self.cell.facts.clone(),
             };
             self.cell = Arc::new(sealed);
-            let waiting: Vec<Ticket> = self
-                .live
-                .iter()
-                .filter(|(_, l)| {
-                    matches!(
-                        l.waits,
-                        Waits::Side { .. } | Waits::AuditThenSide { .. } | Waits::AuditThenIntent { .. }
-                    )
-                })
-                .map(|(t, _)| *t)
-                .collect();
+            let waiting: Vec<Ticket> =
+                self.live.iter().filter(|(_, l)| !l.is_decided_elsewhere()).map(|(t, _)| *t).collect();
             for t in waiting {
                 // the call that seals waits for the owner itself and is answered by it
                 if let Some(l) = self.live.get(&t)
@@ -710,7 +872,7 @@ impl Shard {
 }
 
 impl Live {
-    fn new(tag: u64, call: Rc<Call>, waits: Waits) -> Box<Live> {
+    fn new(tag: u64, call: Rc<Call>, begun: Wall, waits: Waits) -> Box<Live> {
         Box::new(Live {
             tag,
             call,
@@ -720,8 +882,23 @@ impl Live {
             resume: None,
             attempts: 0,
             losses: 0,
+            begun,
             waits,
         })
+    }
+
+    /// Somebody else decides what it is answered: the log, the owner, or what is committed already.
+    fn is_decided_elsewhere(&self) -> bool {
+        matches!(
+            self.waits,
+            Waits::Commit { .. }
+                | Waits::CommitIntent { .. }
+                | Waits::CommitUse
+                | Waits::Tip
+                | Waits::AuditThenAcknowledge { .. }
+                | Waits::AuditThenAnswer { .. }
+                | Waits::Control
+        )
     }
 }
 

@@ -7,8 +7,8 @@
 use crate::owner::{Level, Owner, OwnerOut, ShardId};
 use crate::shard::Ticket;
 use ringfence_barrier::{BlobPurpose, SealConfig, Unsealed};
-use ringfence_base::{Code, Entropy, Reader, Writer, limit};
-use ringfence_crypto::sha256;
+use ringfence_base::{Code, Entropy, Writer, limit};
+use ringfence_crypto::{Sha256, sha256};
 use ringfence_logical::{Error, OwnerOp, SideResult};
 use ringfence_store::{Image, Version};
 use serde_json::json;
@@ -77,7 +77,7 @@ fn try_build(job: &Job) -> std::io::Result<Vec<u8>> {
         "Configuration": {"Servers": [{"Suffrage": 0, "ID": job.node_id, "Address": job.address}]},
         "ConfigurationIndex": 0, "Size": state.len(),
     }))?;
-    let sums = sums_of(&meta, &state);
+    let sums = sums_of(&meta, &sha256(&state));
     let sealed = job.unsealed.seal_blob(BlobPurpose::SnapshotSums, sums.as_bytes(), &mut Drawn(&job.noise, 0));
     let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut tar = tar::Builder::new(gz);
@@ -114,13 +114,21 @@ pub struct Unpacked {
 /// What the client is told.
 pub fn unpack(archive: &[u8], force: bool) -> Result<Unpacked, String> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut state = None;
     let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     let broken = |e: std::io::Error| format!("failed to read the snapshot: {e}");
     for entry in tar.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let name = entry.path().map_err(broken)?.display().to_string();
         let limit = match name.as_str() {
-            "state.bin" => MAX_STATE_BYTES,
+            "state.bin" => {
+                // by far the largest: its records are made as it is read, so that it is never there twice
+                let mut hashed = Hashed { inner: entry.by_ref().take(MAX_STATE_BYTES), hash: Sha256::default() };
+                let entries =
+                    read_state(&mut hashed).map_err(|e| format!("the snapshot's state cannot be read: {e}"))?;
+                state = Some((entries, hashed.hash.finish()));
+                continue;
+            }
             "meta.json" | "SHA256SUMS" | "SHA256SUMS.sealed" => MAX_SMALL_BYTES,
             _ => return Err(format!("unexpected file {name:?} in snapshot")),
         };
@@ -133,44 +141,100 @@ pub fn unpack(archive: &[u8], force: bool) -> Result<Unpacked, String> {
     }
     let mut take =
         |name: &str| files.remove(name).ok_or_else(|| format!("incomplete snapshot, unable to read {name} file"));
-    let (meta, state) = (take("meta.json")?, take("state.bin")?);
+    let meta = take("meta.json")?;
+    let (entries, state_sum) = state.ok_or("incomplete snapshot, unable to read state.bin file")?;
     let (sums, sealed) = (take("SHA256SUMS")?, take("SHA256SUMS.sealed")?);
-    let expected = sums_of(&meta, &state);
-    if sums != expected.as_bytes() {
+    if sums != sums_of(&meta, &state_sum).as_bytes() {
         return Err("the snapshot is damaged: its checksums do not match its contents".into());
     }
-    let entries = read_state(&state).map_err(|e| format!("the snapshot's state cannot be read: {e}"))?;
     Ok(Unpacked { entries, sums, sealed, force })
 }
 
-fn read_state(state: &[u8]) -> Result<Records, String> {
-    let body = state.strip_prefix(MAGIC).ok_or("it is not of this product and format")?;
-    let mut r = Reader::new(body);
-    let text = |e: ringfence_base::CodecError| e.to_string();
-    let count = r.num().map_err(text)?;
+/// Passes bytes on and hashes them.
+struct Hashed<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.hash.update(&buf[..n]);
+        Ok(n)
+    }
+}
+
+/// A number as the codec writes it: seven bits a byte, the least first, in the shortest form.
+fn read_num(r: &mut impl Read) -> Result<u64, String> {
+    let mut v = 0u64;
+    for shift in (0..64).step_by(7) {
+        let mut byte = [0];
+        r.read_exact(&mut byte).map_err(|e| e.to_string())?;
+        let b = byte[0];
+        if shift == 63 && b > 1 || b == 0 && shift > 0 {
+            return Err("not a number".into());
+        }
+        v |= u64::from(b & 0x7f) << shift;
+        if b & 0x80 == 0 {
+            return Ok(v);
+        }
+    }
+    Err("not a number".into())
+}
+
+/// Bytes with their length before them. Room is made as they come, not as the length promises.
+fn read_bytes(r: &mut impl Read, most: usize) -> Result<Vec<u8>, String> {
+    let n = read_num(r)?;
+    if n > most as u64 {
+        return Err("a key or record is too long".into());
+    }
+    let mut bytes = Vec::new();
+    r.take(n).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 == n { Ok(bytes) } else { Err("it ends too early".into()) }
+}
+
+fn read_state(state: &mut impl Read) -> Result<Records, String> {
+    let mut r = std::io::BufReader::with_capacity(1 << 16, state);
+    let mut magic = [0; MAGIC.len()];
+    if r.read_exact(&mut magic).is_err() || magic != *MAGIC {
+        return Err("it is not of this product and format".into());
+    }
+    let count = read_num(&mut r)?;
     let mut entries = Records::new();
     for _ in 0..count {
-        let key = r.bytes(limit::MAX_KEY_BYTES).map_err(text)?.to_vec();
-        let value = r.bytes(limit::MAX_VALUE_BYTES).map_err(text)?.to_vec();
+        let key = read_bytes(&mut r, limit::MAX_KEY_BYTES)?;
+        let value = read_bytes(&mut r, limit::MAX_VALUE_BYTES)?;
         if entries.last().is_some_and(|(last, _)| *last >= key) {
             return Err("keys out of order".into());
         }
         entries.push((key, value));
     }
-    r.end().map_err(text)?;
-    Ok(entries)
+    match r.read(&mut [0]) {
+        Ok(0) => Ok(entries),
+        _ => Err("something follows the last record".into()),
+    }
 }
 
 /// A restore under way: the image that is to replace the present one, once its checkpoint is durable.
 pub(crate) struct Restore {
     asker: (ShardId, Ticket),
     entries: Records,
+    by_our_key: bool,
     pub(crate) image: Option<Image>,
 }
 
+/// Why no share would ever open an image, as far as that can be told.
+fn unopenable(unsealed: Option<&Unsealed>, by_our_key: bool, version: &Version) -> Option<String> {
+    match unsealed {
+        None => Some("the node was sealed meanwhile".into()),
+        Some(u) if by_our_key => u.reopen(version).err().map(|e| e.text()),
+        Some(u) => u.check_restorable(version).err().map(|e| e.text()),
+    }
+}
+
 /// The text of `SHA256SUMS`.
-fn sums_of(meta: &[u8], state: &[u8]) -> String {
-    format!("{}  meta.json\n{}  state.bin\n", hex::encode(sha256(meta)), hex::encode(sha256(state)))
+fn sums_of(meta: &[u8], state_sum: &[u8; 32]) -> String {
+    format!("{}  meta.json\n{}  state.bin\n", hex::encode(sha256(meta)), hex::encode(state_sum))
 }
 
 impl Owner {
@@ -223,8 +287,8 @@ impl Owner {
         let Some(unsealed) = self.unsealed() else {
             return refuse(Error::new(Code::Unavailable, "Vault is sealed"), out);
         };
-        let ours =
-            unsealed.open_blob(BlobPurpose::SnapshotSums, &u.sealed).is_ok_and(|plain| plain[..] == u.sums[..]);
+        let sealed_sums = unsealed.open_blob(BlobPurpose::SnapshotSums, &u.sealed);
+        let ours = sealed_sums.as_ref().is_ok_and(|plain| plain[..] == u.sums[..]);
         if !ours && !u.force {
             return refuse(
                 Error::invalid(
@@ -241,7 +305,9 @@ impl Owner {
         if self.restore.is_some() {
             return refuse(Error::invalid("another restore is under way"), out);
         }
-        self.restore = Some(Restore { asker: (shard, ticket), entries: u.entries, image: None });
+        // made under our unseal key, whatever became of its contents: then that key must open them
+        let by_our_key = sealed_sums.is_ok();
+        self.restore = Some(Restore { asker: (shard, ticket), entries: u.entries, by_our_key, image: None });
         self.restore_step(out);
     }
 
@@ -256,8 +322,8 @@ impl Owner {
         let Some(r) = self.restore.as_mut().filter(|r| quiet && r.image.is_none()) else { return };
         // who the nodes are is of this cluster's present, not of the snapshot's past
         let mut entries = std::mem::take(&mut r.entries);
-        entries.retain(|(key, _)| key.first() != Some(&ringfence_vault::tables::MEMBER));
-        let at = entries.partition_point(|(key, _)| key[..] < [ringfence_vault::tables::MEMBER][..]);
+        entries.retain(|(key, _)| key.first() != Some(&ringfence_vault::tables::NODE));
+        let at = entries.partition_point(|(key, _)| key[..] < [ringfence_vault::tables::NODE][..]);
         entries.splice(at..at, nodes);
         match Image::from_sorted(entries, index, log_time) {
             Ok(mut image) => {
@@ -267,6 +333,14 @@ impl Owner {
                     let asker = r.asker;
                     self.restore = None;
                     let e = Error::invalid("the snapshot holds no seal configuration");
+                    out.push(OwnerOut::OperateDone(asker.0, asker.1, SideResult::Refused(e)));
+                    return;
+                }
+                let asker = r.asker;
+                if let Some(why) = unopenable(self.seal.unsealed.as_ref(), r.by_our_key, &version) {
+                    // found out now, while the present data still stands
+                    self.restore = None;
+                    let e = Error::invalid(format!("the snapshot's keys cannot be read, nothing was changed: {why}"));
                     out.push(OwnerOut::OperateDone(asker.0, asker.1, SideResult::Refused(e)));
                     return;
                 }
@@ -313,7 +387,10 @@ mod tests {
         for bytes in [&b""[..], b"hello", &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0]] {
             assert!(unpack(bytes, false).is_err());
         }
-        assert!(read_state(b"nonsense").is_err());
-        assert!(read_state(&[&MAGIC[..], &[200, 200, 200]].concat()).is_err());
+        assert!(read_state(&mut &b"nonsense"[..]).is_err());
+        assert!(read_state(&mut &[&MAGIC[..], &[200, 200, 200]].concat()[..]).is_err());
+        // a count and a length that nothing stands behind make no room
+        assert!(read_state(&mut &[&MAGIC[..], &[255, 255, 255, 255, 127]].concat()[..]).is_err());
+        assert!(read_state(&mut &[&MAGIC[..], &[1, 255, 127, b'k']].concat()[..]).is_err());
     }
 }

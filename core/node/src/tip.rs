@@ -113,7 +113,7 @@ impl Owner {
     pub(crate) fn tip(&mut self, shard: ShardId, call: TipCall, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         let TipCall { ticket, call, use_counted, request_audited } = call;
         let call = Rc::new(call);
-        let stage = Stage { use_counted, request_audited, resume: None };
+        let stage = Stage { use_counted, request_audited, again: true, resume: None };
         match self.run_at_tip(&call, &stage, rng, out) {
             None => out.push(OwnerOut::Settled(shard, ticket, Settled::NotDone(NotDone::NotActive))),
             Some(Yield::Unwritable(settled)) => out.push(OwnerOut::Settled(shard, ticket, settled)),
@@ -173,6 +173,7 @@ impl Owner {
             wall: self.now.wall,
             rng,
         };
+        core.caches.borrow_mut().begin_epoch(sealer.borrow().issuer());
         let ran = pipeline::run(&mut pass, &mut txn, call, stage);
         let read_only = txn.is_read_only();
         let index = txn.read_index();

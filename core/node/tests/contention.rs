@@ -42,7 +42,7 @@ struct Node {
 impl Node {
     /// Initialised, unsealed, with a kv mount.
     fn ready(seed: u64) -> Node {
-        let vault = Arc::new(Vault { registry: registry(), settings: Settings::default() });
+        let vault = Arc::new(Vault::new(registry(), Settings::default()));
         let now = Now { mono: Mono(1), wall: Wall::from_seconds(1_700_000_000) };
         let config = OwnerConfig { shards: SHARDS, provider: Provider::Seeded, ..OwnerConfig::default() };
         let owner = Owner::blank(config, vault.clone(), now);

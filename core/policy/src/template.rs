@@ -53,7 +53,7 @@ impl std::error::Error for TemplateError {}
 
 /// A path with at least one directive, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Template {
+pub struct Template {
     pieces: Vec<Piece>,
 }
 

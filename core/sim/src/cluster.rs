@@ -173,7 +173,7 @@ impl ClusterRun {
 
 impl Cluster {
     fn new(seed: u64, count: usize) -> Cluster {
-        let vault = Arc::new(Vault { registry: registry(), settings: Settings::default() });
+        let vault = Arc::new(Vault::new(registry(), Settings::default()));
         let mut c = Cluster {
             seed,
             rng: SeededEntropy(seed ^ 0x636c_7573_7465_7221),

@@ -92,7 +92,7 @@ impl Run {
     pub fn go(&self) -> Result<Report, Violation> {
         let fail = |what: String| Violation { seed: self.seed, what };
         let mut rng = SeededEntropy(self.seed);
-        let vault = Arc::new(Vault { registry: registry(), settings: Settings::default() });
+        let vault = Arc::new(Vault::new(registry(), Settings::default()));
         let (mut disk, mut history, mut report) = (SimDisk::default(), History::default(), Report::default());
         let mut keys: Option<(String, String)> = None;
         let mut now = Now { mono: Mono(1), wall: Wall::from_seconds(1_700_000_000) };

@@ -4,6 +4,8 @@
 //! copies a page at most once; what no Version holds any more is edited in place. Applying needs no key, reads no
 //! clock and yields equal contents on every node at an equal index.
 
+use std::sync::Arc;
+
 use ringfence_base::{Index, MountId, Wall, invariant};
 
 use crate::build::{Builder, Unsorted};
@@ -16,8 +18,11 @@ use crate::{Batch, MOUNT_TABLES, Op};
 #[derive(Clone)]
 pub(crate) struct State {
     pub(crate) records: Tree,
-    /// Index of the last change by table (key: the table byte) and by table and mount (key: table byte, mount number
-    /// big endian); values are eight bytes big endian.
+    /// Index of the last change by table. An array, because every request asks for several of them to know that
+    /// what it derived from those tables still holds.
+    pub(crate) tables: Arc<[u64; 256]>,
+    /// Index of the last change by table and mount (key: table byte, mount number big endian); values are eight bytes
+    /// big endian.
     pub(crate) marks: Tree,
     /// Everything may have changed at this index: it is where a checkpoint was loaded.
     pub(crate) floor: Index,
@@ -50,7 +55,8 @@ impl Image {
 
     /// An image of records that all may have changed at `index`.
     pub(crate) fn over(records: Tree, index: Index, log_time: Wall) -> Image {
-        let state = State { records, marks: Tree::new(), floor: index, index, log_time };
+        let tables = Arc::new([0; 256]);
+        let state = State { records, tables, marks: Tree::new(), floor: index, index, log_time };
         Image { state, scratch: Vec::new(), changed: Vec::new() }
     }
 
@@ -144,7 +150,13 @@ impl Image {
 
     /// Remembers when a table, or a mount's keys in it, last changed.
     pub(crate) fn mark(&mut self, table: u8, mount: Option<MountId>, index: Index) {
-        self.state.marks.put(&mark_key(table, mount), &index.0.to_be_bytes(), index.0, &mut self.scratch);
+        match mount {
+            None => Arc::make_mut(&mut self.state.tables)[usize::from(table)] = index.0,
+            Some(mount) => {
+                let (key, at) = (mark_key(table, mount), index.0);
+                self.state.marks.put(&key, &at.to_be_bytes(), at, &mut self.scratch);
+            }
+        }
     }
 
     #[cfg(test)]
@@ -164,26 +176,8 @@ pub(crate) fn scope_of(key: &[u8]) -> Option<(u8, Option<MountId>)> {
     Some((table, mount))
 }
 
-/// Key of a mark.
-pub(crate) fn mark_key(table: u8, mount: Option<MountId>) -> MarkKey {
-    let mut key = MarkKey { bytes: [table, 0, 0, 0, 0], len: 1 };
-    if let Some(MountId(number)) = mount {
-        key.bytes[1..].copy_from_slice(&number.to_be_bytes());
-        key.len = 5;
-    }
-    key
-}
-
-/// A mark's key, without an allocation: every request asks for several.
-pub(crate) struct MarkKey {
-    bytes: [u8; 5],
-    len: usize,
-}
-
-impl std::ops::Deref for MarkKey {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
+/// Key of a mount's mark.
+pub(crate) fn mark_key(table: u8, mount: MountId) -> [u8; 5] {
+    let [a, b, c, d] = mount.0.to_be_bytes();
+    [table, a, b, c, d]
 }

@@ -76,8 +76,13 @@ impl Version {
     /// index or later still holds. Never below the index at which this image was loaded; deleting a key that is not
     /// there counts as a change.
     pub fn changed(&self, table: u8, mount: Option<MountId>) -> Index {
-        let mark = self.0.marks.get(&mark_key(table, mount));
-        let mark = mark.and_then(|m| m.first_chunk::<8>()).map_or(0, |m| u64::from_be_bytes(*m));
+        let mark = match mount {
+            None => self.0.tables[usize::from(table)],
+            Some(mount) => {
+                let mark = self.0.marks.get(&mark_key(table, mount));
+                mark.and_then(|m| m.first_chunk::<8>()).map_or(0, |m| u64::from_be_bytes(*m))
+            }
+        };
         self.0.floor.max(Index(mark))
     }
 

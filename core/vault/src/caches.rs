@@ -2,7 +2,8 @@
 //! message: each cache remembers the index up to which its tables had not changed, and is rebuilt when they have.
 
 use crate::identity::Identity;
-use crate::mount::{Router, SystemTtls};
+use crate::known::KnownCallers;
+use crate::mount::{Router, SharedRouter, SystemTtls};
 use crate::policies;
 use crate::tables;
 use ringfence_barrier::Txn;
@@ -19,7 +20,11 @@ const MAX_ACLS: usize = 10_000;
 /// The caches of one core.
 #[derive(Default)]
 pub struct Caches {
-    router: Option<Rc<Router>>,
+    /// Shared by the cores of the process.
+    shared: Arc<SharedRouter>,
+    /// Number of the issuer that the image is written under; see [`SharedRouter::newest`].
+    epoch: u32,
+    router: Option<Arc<Router>>,
     policies_at: Index,
     policies: BTreeMap<(NsId, String), Option<Arc<Policy>>>,
     /// By namespace and policies; sets with a templated policy are in `templated`.
@@ -27,6 +32,10 @@ pub struct Caches {
     templated: BTreeMap<TemplatedKey, Rc<Acl>>,
     identities_at: Index,
     identities: BTreeMap<NsId, BTreeMap<String, Identity>>,
+    /// Compiled quotas.
+    pub quotas: crate::quota::Cache,
+    /// Verified callers.
+    pub known: KnownCallers,
     /// Audit devices and their salts.
     pub audit: crate::audit::Devices,
 }
@@ -49,17 +58,33 @@ struct TemplatedKey {
 }
 
 impl Caches {
-    /// The router of this view.
-    pub fn router(&mut self, txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Rc<Router>, Error> {
+    /// Empty caches of a core that shares its router.
+    pub fn sharing(shared: Arc<SharedRouter>) -> Caches {
+        Caches { shared, ..Caches::default() }
+    }
+
+    /// The router of this view: the one at hand, one that another core has built, or the newest older one brought up
+    /// to date.
+    pub fn router(&mut self, txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Arc<Router>, Error> {
         let stamp = Router::stamp(txn);
         if let Some(r) = &self.router
             && r.built_at == stamp
         {
             return Ok(r.clone());
         }
-        let r = Rc::new(Router::build(txn, system)?);
-        self.router = Some(r.clone());
-        Ok(r)
+        let known = [self.router.take(), self.shared.newest(self.epoch)];
+        let newest = known.into_iter().flatten().filter(|r| r.built_at <= stamp).max_by_key(|r| r.built_at);
+        let router = match newest {
+            Some(r) if r.built_at == stamp => r,
+            Some(mut r) => {
+                Arc::make_mut(&mut r).refresh(txn, system)?;
+                r
+            }
+            None => Arc::new(Router::build(txn, system)?),
+        };
+        self.shared.offer(self.epoch, &router);
+        self.router = Some(router.clone());
+        Ok(router)
     }
 
     /// A parsed policy, `None` if there is no such policy.
@@ -89,17 +114,31 @@ impl Caches {
         for name in names {
             txn.guard(&tables::policy(ns, tables::POLICY_ACL, name));
         }
-        if let Some(acl) = self.acls.get(&ns).and_then(|of_ns| of_ns.get(names))
+        for external in identity.external.iter() {
+            for name in &external.policies {
+                txn.guard(&tables::policy(external.ns, tables::POLICY_ACL, name));
+            }
+        }
+        if identity.external.is_empty()
+            && let Some(acl) = self.acls.get(&ns).and_then(|of_ns| of_ns.get(names))
             && still_valid(acl, now)
         {
             return Ok(acl.clone());
         }
-        let mut templated = false;
+        // what other namespaces lend is of this identity only, as a template's values are
+        let mut templated = !identity.external.is_empty();
         let mut parsed = Vec::with_capacity(names.len());
         for name in names {
             if let Some(p) = self.policy(txn, ns, name)? {
                 templated |= p.is_templated();
-                parsed.push(p);
+                parsed.push((ns_path, p));
+            }
+        }
+        for external in identity.external.iter() {
+            for name in &external.policies {
+                if let Some(p) = self.policy(txn, external.ns, name)? {
+                    parsed.push((external.path.as_str(), p));
+                }
             }
         }
         let key = templated.then(|| TemplatedKey {
@@ -117,7 +156,7 @@ impl Caches {
         let root = names.iter().any(|n| n == "root");
         let acl = Rc::new(match root {
             true => Acl::root(),
-            false => Acl::compile(parsed.iter().map(|p| (ns_path, &**p)), template.as_source(), now),
+            false => Acl::compile(parsed.iter().map(|(path, p)| (*path, &**p)), template.as_source(), now),
         });
         match key {
             Some(k) => {
@@ -137,7 +176,8 @@ impl Caches {
         Ok(acl)
     }
 
-    /// The identity of a token's entity, as [`Identity::of`] reads it; the entity is in the read set either way.
+    /// The identity of a token's entity, as [`Identity::of`] reads it; what it rests on is in the read set either
+    /// way.
     pub fn identity(&mut self, txn: &mut Txn<'_>, ns: NsId, entity_id: &str) -> Result<Option<Identity>, Error> {
         if entity_id.is_empty() {
             return Ok(Some(Identity::default()));
@@ -149,7 +189,7 @@ impl Caches {
         }
         let of_ns = self.identities.entry(ns).or_default();
         if let Some(known) = of_ns.get(entity_id) {
-            txn.guard(&tables::entity(ns, entity_id));
+            known.guard(txn);
             return Ok(Some(known.clone()));
         }
         let found = Identity::of(txn, ns, entity_id)?;
@@ -172,8 +212,16 @@ impl Caches {
         }
     }
 
-    /// Forgets everything: the core was sealed.
+    /// Forgets everything, what the cores share included: the core was sealed, or it learnt what never came to be.
     pub fn clear(&mut self) {
-        *self = Caches::default();
+        self.shared.clear();
+        *self = Caches { epoch: self.epoch, ..Caches::sharing(self.shared.clone()) };
+    }
+
+    /// Forgets everything: the image goes on under another issuer, and may be another image.
+    pub fn begin_epoch(&mut self, issuer: u32) {
+        if self.epoch != issuer {
+            *self = Caches { epoch: issuer, ..Caches::sharing(self.shared.clone()) };
+        }
     }
 }

@@ -3,11 +3,13 @@
 
 use crate::caches::Caches;
 use crate::call::Call;
-use crate::mount::{Router, SystemTtls, UserLockout};
+use crate::identity::Identity;
+use crate::mount::{Router, SharedRouter, SystemTtls, UserLockout};
 use crate::namespace::Namespace;
 use ringfence_barrier::{HashKind, Keyring, Sealer, Txn};
 use ringfence_base::{NsId, Wall};
-use ringfence_logical::{Cx, Error, Host, Registry};
+use ringfence_logical::{Cx, Error, Host, Memo, Registry};
+use ringfence_policy::template::Template;
 use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -67,6 +69,17 @@ pub struct Vault {
     pub registry: Registry,
     /// Settings.
     pub settings: Settings,
+    /// Requests counted by rate limits: atomics that all cores share.
+    pub rates: crate::quota::Counters,
+    /// The newest router.
+    pub router: Arc<SharedRouter>,
+}
+
+impl Vault {
+    /// The shared part of a process.
+    pub fn new(registry: Registry, settings: Settings) -> Vault {
+        Vault { registry, settings, rates: crate::quota::Counters::default(), router: Arc::default() }
+    }
 }
 
 /// One core's part: caches that are valid while the tables they came from stand still.
@@ -75,12 +88,15 @@ pub struct CoreState {
     pub vault: Arc<Vault>,
     /// The caches.
     pub caches: RefCell<Caches>,
+    /// What engines keep of decoded records.
+    pub memo: Memo,
 }
 
 impl CoreState {
     /// A core with empty caches.
     pub fn new(vault: Arc<Vault>) -> Rc<CoreState> {
-        Rc::new(CoreState { vault, caches: RefCell::new(Caches::default()) })
+        let caches = RefCell::new(Caches::sharing(vault.router.clone()));
+        Rc::new(CoreState { vault, caches, memo: Memo::default() })
     }
 }
 
@@ -89,7 +105,7 @@ pub struct VaultHost {
     /// The core.
     pub core: Rc<CoreState>,
     /// The router of this view.
-    pub router: Rc<Router>,
+    pub router: Arc<Router>,
     /// The keyring (keyed hashes, batch tokens).
     pub keyring: Arc<Keyring>,
     /// This core's licence to mint batch tokens.
@@ -132,6 +148,27 @@ impl Host for VaultHost {
         named.extend_from_slice(kind.as_bytes());
         named.extend_from_slice(bytes);
         self.keyring.index_hash(ENGINE_HASH, &named)
+    }
+
+    fn fill_template(&self, txn: &mut Txn<'_>, entity_id: &str, text: &str) -> Result<Option<String>, Error> {
+        let Some(template) = Template::parse(text).map_err(|_| Error::invalid("malformed identity template"))? else {
+            return Ok(Some(text.to_owned()));
+        };
+        let Some(identity) = Identity::of(txn, self.namespace.id, entity_id)? else { return Ok(None) };
+        let source = identity.template(txn)?;
+        Ok(source.as_source().and_then(|s| template.fill(&self.namespace.path, s)))
+    }
+
+    fn memo(&self) -> Option<&Memo> {
+        Some(&self.core.memo)
+    }
+}
+
+impl CoreState {
+    /// Forgets everything derived: the core was sealed.
+    pub fn forget(&self) {
+        self.caches.borrow_mut().clear();
+        self.memo.clear();
     }
 }
 

@@ -3,43 +3,54 @@
 //! The router is derived state: valid while the mount and namespace tables stand still, rebuilt by whoever finds it
 //! stale. It knows paths; the keys of a mount's data know numbers only.
 
-use crate::namespace::Namespace;
+use crate::namespace::{NO_MOUNT, Namespace};
 use crate::tables;
 use ringfence_barrier::Txn;
 use ringfence_base::{Index, MountId, NsId, Reader};
 use ringfence_logical::{Class, Error, MountInfo, TokenType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// System default of `default_lease_ttl` and `max_lease_ttl`: 32 days. Source: Vault's documented default.
 pub const SYSTEM_TTL_SECONDS: u64 = 768 * 3600;
 
-/// What `sys/mounts/:path/tune` changes.
+/// What `sys/mounts/:path/tune` changes. What is not tuned is not stored: most mounts of a server are many and plain.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MountConfig {
     /// Seconds; 0 = the system's.
+    #[serde(skip_serializing_if = "is_zero")]
     pub default_lease_ttl: u64,
     /// Seconds; 0 = the system's.
+    #[serde(skip_serializing_if = "is_zero")]
     pub max_lease_ttl: u64,
     /// Kept and shown; the image is memory already.
+    #[serde(skip_serializing_if = "is_false")]
     pub force_no_cache: bool,
     /// `unauth`, `hidden` or empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub listing_visibility: String,
     /// Token type that the auth method's logins yield.
     pub token_type: TokenType,
     /// Request keys that audit does not hash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audit_non_hmac_request_keys: Vec<String>,
     /// Response keys that audit does not hash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audit_non_hmac_response_keys: Vec<String>,
     /// Headers handed to the engine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passthrough_request_headers: Vec<String>,
     /// Headers the engine may set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_response_headers: Vec<String>,
     /// Further options that are kept and shown as given (plugin_version, allowed_managed_keys, ...).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other: BTreeMap<String, serde_json::Value>,
     /// Lockout settings of this mount, if tuned.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user_lockout: Option<UserLockout>,
 }
 
@@ -76,25 +87,38 @@ pub struct MountEntry {
     /// `kv`, `system`, `userpass`.
     pub kind: String,
     /// Free text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// A UUID.
     pub uuid: String,
     /// `kv_1a2b3c4d`, `auth_userpass_1a2b3c4d`.
     pub accessor: String,
     /// Not replicated to other clusters.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub local: bool,
     /// Kept and shown.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub seal_wrap: bool,
     /// Kept and shown.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub external_entropy_access: bool,
     /// The engine's options; `None` prints as null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<BTreeMap<String, String>>,
     /// Tuned settings.
     #[serde(default)]
     pub config: MountConfig,
     /// Disabled: nothing routes here, and its data and leases are being removed.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub tainted: bool,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+fn is_false(b: &bool) -> bool {
+    !b
 }
 
 impl MountEntry {
@@ -110,6 +134,30 @@ impl MountEntry {
     pub fn save(&self, txn: &mut Txn<'_>) {
         let bytes = serde_json::to_vec(self).expect("a mount entry always serialises");
         txn.put(tables::mount(self.id), &[], &bytes);
+        txn.put(tables::mount_of(self.ns, self.id), &[], &[]);
+    }
+
+    /// Takes a mount to another namespace; the caller saves it.
+    pub fn move_to(&mut self, txn: &mut Txn<'_>, ns: NsId) {
+        txn.delete(&tables::mount_of(self.ns, self.id));
+        self.ns = ns;
+    }
+
+    /// Deletes the record.
+    pub fn remove(txn: &mut Txn<'_>, ns: NsId, id: MountId) {
+        txn.delete(&tables::mount(id));
+        txn.delete(&tables::mount_of(ns, id));
+    }
+
+    /// Numbers of the mounts of a namespace, disabled ones included, that come after `after`.
+    pub fn numbers_of(txn: &mut Txn<'_>, ns: NsId, after: Option<MountId>, limit: usize) -> Vec<MountId> {
+        let prefix = tables::mounts_of(ns);
+        let after = tables::mount_of(ns, after.unwrap_or(NO_MOUNT));
+        let keys = txn.list(&prefix, Some(&after), limit);
+        keys.iter()
+            .filter_map(|k| k[prefix.len()..].try_into().ok())
+            .map(|b| MountId(u32::from_be_bytes(b)))
+            .collect()
     }
 
     /// Path within the namespace: `secret/`, `auth/userpass/`.
@@ -179,38 +227,159 @@ pub struct Routed {
     pub info: MountInfo,
 }
 
+/// No namespace has this number: its mark tells of records that were edited by hand.
+const EDITED: NsId = NsId(u32::MAX);
+
+/// To be called by who writes or deletes a record as bytes: routers look at marks, and bytes leave none.
+pub fn note_edit(txn: &mut Txn<'_>, key: &[u8]) {
+    if matches!(key.first(), Some(&tables::MOUNT | &tables::NAMESPACE)) {
+        txn.put(tables::mount_of(EDITED, NO_MOUNT), &[], &[]);
+    }
+}
+
+/// The mounts of a namespace by path.
+type Mounts = BTreeMap<String, Arc<Routed>>;
+
 /// Where a request goes: the longest mount path that begins its path, per namespace.
-#[derive(Debug, Default)]
+///
+/// All that is in it is shared: a copy is a copy of pointers. So the cores of a process share one router
+/// ([`SharedRouter`]), and a change costs a look at every namespace's mark and a reading of those that changed.
+#[derive(Clone, Debug, Default)]
 pub struct Router {
     /// Index of the later of the two tables it was built from.
     pub built_at: Index,
     namespaces: BTreeMap<String, Arc<Namespace>>,
-    mounts: BTreeMap<NsId, BTreeMap<String, Arc<Routed>>>,
+    /// Being deleted: shown to who asks for them, reached by nobody.
+    dying: BTreeMap<String, Arc<Namespace>>,
+    /// Living ones and those being deleted.
+    by_ns: BTreeMap<NsId, Arc<Namespace>>,
+    by_external: BTreeMap<String, NsId>,
+    locked: usize,
+    mounts: BTreeMap<NsId, Arc<Mounts>>,
     by_id: BTreeMap<MountId, Arc<Routed>>,
+}
+
+/// The newest router of a process, so that what one core has built no other has to.
+#[derive(Default)]
+pub struct SharedRouter(Mutex<Option<(u32, Arc<Router>)>>);
+
+impl SharedRouter {
+    /// The newest router of an epoch: of the keyring's present issuer, because a restored image may go on at an index
+    /// at which another image stood before.
+    pub fn newest(&self, epoch: u32) -> Option<Arc<Router>> {
+        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().filter(|(e, _)| *e == epoch).map(|(_, r)| r.clone())
+    }
+
+    /// Offers a router; an older one of the same epoch makes room.
+    pub fn offer(&self, epoch: u32, router: &Arc<Router>) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_ref().is_none_or(|(e, r)| *e != epoch || r.built_at < router.built_at) {
+            *slot = Some((epoch, router.clone()));
+        }
+    }
+
+    /// Forgets it: the node was sealed.
+    pub fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 impl Router {
     /// Builds the router from the tables. Not part of any read set: writers of mounts read the records they rely on.
     pub fn build(txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Router, Error> {
         let mut router = Router { built_at: Router::stamp(txn), ..Router::default() };
-        let mut paths: BTreeMap<NsId, String> = BTreeMap::new();
         for (_, plain) in txn.peek_prefix(&[tables::NAMESPACE])? {
-            let ns: Namespace = parse(&plain.bytes)?;
-            paths.insert(ns.id, ns.path.clone());
-            router.namespaces.insert(ns.path.clone(), Arc::new(ns));
+            router.add_namespace(parse(&plain.bytes)?);
         }
+        let mut by_ns: BTreeMap<NsId, Mounts> = BTreeMap::new();
         for (_, plain) in txn.peek_prefix(&[tables::MOUNT])? {
-            let entry: MountEntry = parse(&plain.bytes)?;
-            if entry.tainted {
-                continue;
+            if let Some(m) = router.route_to(parse(&plain.bytes)?, system) {
+                router.by_id.insert(m.entry.id, m.clone());
+                by_ns.entry(m.entry.ns).or_default().insert(m.info.path.clone(), m);
             }
-            let ns_path = paths.get(&entry.ns).map_or("", String::as_str);
-            let info = entry.info(ns_path, system);
-            let routed = Arc::new(Routed { entry, info });
-            router.by_id.insert(routed.entry.id, routed.clone());
-            router.mounts.entry(routed.entry.ns).or_default().insert(routed.info.path.clone(), routed);
         }
+        router.mounts = by_ns.into_iter().map(|(ns, mounts)| (ns, Arc::new(mounts))).collect();
         Ok(router)
+    }
+
+    /// Brings a router of an earlier view up to this one: the namespaces whose part of the tables changed since, and
+    /// the new ones, are read again.
+    pub fn refresh(&mut self, txn: &mut Txn<'_>, system: &SystemTtls) -> Result<(), Error> {
+        if txn.changed(tables::MOUNT_OF, Some(MountId(EDITED.0))) > self.built_at {
+            *self = Router::build(txn, system)?;
+            return Ok(());
+        }
+        let since = std::mem::replace(&mut self.built_at, Router::stamp(txn));
+        let changed = |ns: &NsId| txn.changed(tables::MOUNT_OF, Some(MountId(ns.0))) > since;
+        let mut stale: Vec<NsId> = self.by_ns.keys().copied().filter(changed).collect();
+        // numbers only grow, so what is new stands behind all that is known
+        let newest = self.by_ns.keys().next_back().map(|ns| tables::namespace(*ns));
+        for key in crate::lease::peek_keys(txn, &[tables::NAMESPACE], newest.as_deref(), usize::MAX) {
+            stale.push(NsId(Reader::new(&key[1..]).be32()?));
+        }
+        for id in stale {
+            self.forget(id);
+            let Some((_, plain)) = txn.peek_prefix(&tables::namespace(id))?.pop() else { continue };
+            self.add_namespace(parse(&plain.bytes)?);
+            let mut mounts = Mounts::new();
+            let prefix = tables::mounts_of(id);
+            for key in crate::lease::peek_keys(txn, &prefix, None, usize::MAX) {
+                let mount = MountId(Reader::new(&key[prefix.len()..]).be32()?);
+                let Some((_, plain)) = txn.peek_prefix(&tables::mount(mount))?.pop() else { continue };
+                if let Some(m) = self.route_to(parse(&plain.bytes)?, system) {
+                    self.by_id.insert(mount, m.clone());
+                    mounts.insert(m.info.path.clone(), m);
+                }
+            }
+            self.mounts.insert(id, Arc::new(mounts));
+        }
+        Ok(())
+    }
+
+    /// All it holds, for comparisons.
+    #[cfg(test)]
+    pub fn told(&self) -> String {
+        let full: Vec<_> = self.mounts.iter().filter(|(_, m)| !m.is_empty()).collect();
+        format!(
+            "{:#?}",
+            (&self.namespaces, &self.dying, &self.by_ns, &self.by_external, self.locked, full, &self.by_id)
+        )
+    }
+
+    fn forget(&mut self, id: NsId) {
+        for m in self.mounts.remove(&id).iter().flat_map(|mounts| mounts.values()) {
+            // one that moved may have been read at its new place already
+            if self.by_id.get(&m.entry.id).is_some_and(|there| there.entry.ns == id) {
+                self.by_id.remove(&m.entry.id);
+            }
+        }
+        let Some(ns) = self.by_ns.remove(&id) else { return };
+        let tree = if ns.tainted { &mut self.dying } else { &mut self.namespaces };
+        if tree.get(&ns.path).is_some_and(|there| there.id == id) {
+            tree.remove(&ns.path);
+        }
+        self.by_external.remove(&ns.external_id);
+        self.locked -= usize::from(ns.lock.is_some() && !ns.tainted);
+    }
+
+    fn add_namespace(&mut self, ns: Namespace) {
+        let ns = Arc::new(ns);
+        self.by_external.insert(ns.external_id.clone(), ns.id);
+        self.by_ns.insert(ns.id, ns.clone());
+        if ns.tainted {
+            self.dying.insert(ns.path.clone(), ns);
+        } else {
+            self.locked += usize::from(ns.lock.is_some());
+            self.namespaces.insert(ns.path.clone(), ns);
+        }
+    }
+
+    /// A mount as it is routed to. A disabled one, and one of a namespace that is not there, is reached by nobody.
+    fn route_to(&self, entry: MountEntry, system: &SystemTtls) -> Option<Arc<Routed>> {
+        let ns = self.namespace_by_id(entry.ns).filter(|_| !entry.tainted)?;
+        let info = entry.info(&ns.path, system);
+        Some(Arc::new(Routed { entry, info }))
     }
 
     /// The index up to which a router may have been built to be valid for this view.
@@ -225,14 +394,69 @@ impl Router {
 
     /// A namespace by number.
     pub fn namespace_by_id(&self, id: NsId) -> Option<&Arc<Namespace>> {
-        self.namespaces.values().find(|n| n.id == id)
+        self.by_ns.get(&id).filter(|n| !n.tainted)
+    }
+
+    /// A namespace by the suffix that its tokens, accessors and leases carry; the root namespace's carry none.
+    pub fn namespace_by_external_id(&self, external_id: &str) -> Option<&Arc<Namespace>> {
+        self.namespace_by_id(*self.by_external.get(external_id)?).filter(|n| !n.is_root())
+    }
+
+    /// True if a short name is in use, by the root namespace or by one that is being deleted too.
+    pub fn is_external_id_taken(&self, external_id: &str) -> bool {
+        self.by_external.contains_key(external_id)
+    }
+
+    /// The namespace being deleted at a path.
+    pub fn dying(&self, path: &str) -> Option<&Arc<Namespace>> {
+        self.dying.get(path)
+    }
+
+    /// Namespaces below a path in path order, those being deleted among them; paths beyond `after`, if given.
+    pub fn below<'r>(&'r self, path: &'r str, after: &str) -> impl Iterator<Item = &'r Arc<Namespace>> {
+        let from = if after > path { after.to_owned() } else { path.to_owned() };
+        let beyond = (Bound::Excluded(from.clone()), Bound::Unbounded);
+        let mut live = self.namespaces.range(beyond.clone()).take_while(move |(p, _)| p.starts_with(path)).peekable();
+        let mut dying = self.dying.range(beyond).take_while(move |(p, _)| p.starts_with(path)).peekable();
+        std::iter::from_fn(move || match (live.peek(), dying.peek()) {
+            (Some(l), Some(d)) if d.0 < l.0 => dying.next(),
+            (Some(_), _) => live.next(),
+            (None, _) => dying.next(),
+        })
+        .map(|(_, ns)| ns)
+    }
+
+    /// True if a namespace has children that are not gone yet.
+    pub fn has_children(&self, ns: &Namespace) -> bool {
+        self.below(&ns.path, "").next().is_some()
+    }
+
+    fn has_living_children(&self, ns: &Namespace) -> bool {
+        let beyond = (Bound::Excluded(ns.path.as_str()), Bound::Unbounded);
+        self.namespaces.range::<str, _>(beyond).next().is_some_and(|(path, _)| path.starts_with(&ns.path))
+    }
+
+    /// A namespace and all above it, nearest first.
+    pub fn lineage<'r>(&'r self, ns: &'r Arc<Namespace>) -> impl Iterator<Item = &'r Arc<Namespace>> {
+        std::iter::successors(Some(ns), |n| match n.is_root() {
+            true => None,
+            false => self.namespaces.get(Namespace::split(&n.path).0),
+        })
+    }
+
+    /// The locked namespace that keeps a namespace from being used: itself or one above it.
+    pub fn locked_by<'r>(&'r self, ns: &'r Arc<Namespace>) -> Option<&'r Arc<Namespace>> {
+        if self.locked == 0 {
+            return None;
+        }
+        self.lineage(ns).find(|n| n.lock.is_some())
     }
 
     /// Takes namespace segments off the start of a path, as long as they name children of `from`.
     pub fn descend<'p>(&self, from: &Arc<Namespace>, path: &'p str) -> (Arc<Namespace>, &'p str) {
         let (mut ns, mut rest) = (from.clone(), path);
-        while self.namespaces.len() > 1 {
-            let Some(slash) = rest.find('/') else { break };
+        // a leaf has no segment to take off
+        while let Some(slash) = rest.find('/').filter(|_| self.has_living_children(&ns)) {
             let child = format!("{}{}", ns.path, &rest[..=slash]);
             match self.namespaces.get(&child) {
                 Some(n) => (ns, rest) = (n.clone(), &rest[slash + 1..]),
@@ -285,7 +509,7 @@ impl Router {
 
     /// All mounts of a namespace in path order.
     pub fn mounts(&self, ns: NsId) -> impl Iterator<Item = &Arc<Routed>> {
-        self.mounts.get(&ns).into_iter().flat_map(BTreeMap::values)
+        self.mounts.get(&ns).into_iter().flat_map(|mounts| mounts.values())
     }
 
     /// All mounts.
@@ -296,6 +520,13 @@ impl Router {
     /// A mount whose path contains, or is contained in, this full path: mounts must not nest.
     pub fn conflict(&self, ns: NsId, full_path: &str) -> Option<&Arc<Routed>> {
         self.mounts(ns).find(|m| m.info.path.starts_with(full_path) || full_path.starts_with(&m.info.path))
+    }
+
+    /// The child namespace that would take the requests of a mount at this full path.
+    pub fn conflicting_namespace(&self, ns: NsId, full_path: &str) -> Option<&Arc<Namespace>> {
+        let parent = self.namespace_by_id(ns)?;
+        let first = full_path.split_inclusive('/').next()?;
+        self.namespaces.get(&format!("{}{first}", parent.path))
     }
 }
 

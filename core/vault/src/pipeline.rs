@@ -10,9 +10,13 @@ use crate::call::{Body, Call, Reply};
 use crate::envelope;
 use crate::host::{ClusterFacts, CoreState, VaultHost};
 use crate::identity::Identity;
+use crate::known::Known;
 use crate::lease;
+use crate::list_filter::Filter;
 use crate::mount::{Routed, Router, UserLockout};
 use crate::namespace::Namespace;
+use crate::namespace_reroute;
+use crate::quota;
 use crate::token::check::{self, Holder};
 use crate::token::{login, mint};
 use crate::wrap;
@@ -20,16 +24,23 @@ use ringfence_barrier::{Keyring, Sealer, Txn};
 use ringfence_base::{Code, Entropy, MountId, Wall};
 use ringfence_logical::engine::Registered;
 use ringfence_logical::path::{Access, Matched};
-use ringfence_logical::{Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step};
+use ringfence_logical::{
+    Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step, TokenType,
+};
 use ringfence_policy::acl::{Acl, AclRequest, GrantingPolicy};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// Path whose token is read, opened and revoked in one transaction.
 const UNWRAP: &str = "sys/wrapping/unwrap";
+/// Below it tokens are made.
+const TOKEN_CREATION: &str = "auth/token/create";
+/// The one path that a locked namespace answers.
+const UNLOCK: &str = "sys/namespaces/api-lock/unlock";
 
 /// What a run is given.
 pub struct Pass<'a> {
@@ -56,6 +67,8 @@ pub struct Stage<'s> {
     pub use_counted: bool,
     /// The request's audit lines are acknowledged.
     pub request_audited: bool,
+    /// The call ran before: it was counted by quotas then.
+    pub again: bool,
     /// A side operation came back: go on here instead of at the handler.
     pub resume: Option<(&'s Resume, &'s SideResult)>,
 }
@@ -104,7 +117,7 @@ pub enum Next {
 
 /// Where a call goes.
 struct Place<'c> {
-    router: Rc<Router>,
+    router: Arc<Router>,
     ns: Arc<Namespace>,
     /// Path within the namespace.
     path: &'c str,
@@ -118,11 +131,13 @@ struct Place<'c> {
 #[derive(Default)]
 struct Caller {
     op: Option<Operation>,
-    holder: Option<Holder>,
-    principal: Option<Principal>,
+    holder: Option<Rc<Holder>>,
+    principal: Option<Rc<Principal>>,
     granting: Vec<GrantingPolicy>,
     last_use: bool,
     login: Option<LoginNote>,
+    /// What the policy says of a listing's answer.
+    filter: Option<Filter>,
 }
 
 /// The engine and the declared path that serve a call.
@@ -148,15 +163,74 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
     };
     let found = find(&core, &place);
     let mut caller = Caller::default();
-    let outcome = admit(pass, txn, call, stage, &place, found.as_ref(), &mut caller);
     let context = Context { core: &core, call, place: &place, found: found.as_ref() };
-    match outcome {
+    let metered = match meter(pass, txn, call, stage, &place, found.as_ref()) {
+        Ok(m) => m,
+        Err(e) => return context.refuse(pass, txn, stage, &caller, e),
+    };
+    if let Some(refusal) = metered.as_ref().filter(|m| !m.allowed) {
+        let e = quota::too_many(place.path);
+        let ran = match refusal.audit {
+            true => context.refuse(pass, txn, stage, &caller, e),
+            false => {
+                Ran { next: Next::Answer(Reply::error(&e)), audit: audit::Lines::default(), cause: None, login: None }
+            }
+        };
+        return with_headers(ran, metered);
+    }
+    let outcome = admit(pass, txn, call, stage, &place, found.as_ref(), &mut caller);
+    let ran = match outcome {
         Ok(Admitted::Go) => context.serve(pass, txn, stage, &mut caller),
         Ok(Admitted::CountUse) => {
             Ran { next: Next::CountUse, audit: audit::Lines::default(), cause: None, login: None }
         }
         Err(e) => context.refuse(pass, txn, stage, &caller, e),
+    };
+    with_headers(ran, metered)
+}
+
+/// Counts a call against the rate limit that speaks for it, before anybody looks at its token.
+fn meter(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    call: &Rc<Call>,
+    stage: &Stage<'_>,
+    place: &Place<'_>,
+    found: Option<&Found<'_>>,
+) -> Result<Option<quota::Said>, Error> {
+    let ask = if stage.again { quota::Ask::Again } else { quota::Ask::Count };
+    quota::meter(pass, txn, &place.router, call, place.path, &subject_of(call, place, found), ask)
+}
+
+/// Whether a rate limit would refuse a call whose body is not there yet: asked before the body is taken in and read,
+/// so that who is over his limit costs no more than his head (CVE-2025-6203, CVE-2025-12044). It counts nothing.
+pub fn is_over_limit(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>) -> bool {
+    let core = pass.core.clone();
+    let Ok(place) = locate(pass, txn, call) else { return false };
+    let found = find(&core, &place);
+    let subject = subject_of(call, &place, found.as_ref());
+    let said = quota::meter(pass, txn, &place.router, call, place.path, &subject, quota::Ask::Would);
+    matches!(said, Ok(Some(said)) if !said.allowed)
+}
+
+/// Whether there is any rate limit at all.
+pub fn limits_rates(core: &CoreState, txn: &Txn<'_>) -> bool {
+    core.caches.borrow_mut().quotas.table(txn).is_ok_and(|t| !t.is_empty(quota::Kind::Rate))
+}
+
+/// What a call is to the quotas.
+fn subject_of<'s>(call: &'s Call, place: &'s Place<'_>, found: Option<&Found<'_>>) -> quota::Subject<'s> {
+    let routed = place.routed.as_deref();
+    let is_login = found.and_then(|f| f.matched.as_ref()).is_some_and(|m| m.path.login);
+    quota::Subject { ns: &place.ns, routed, inner: place.inner, role: quota::role_of(call, routed, is_login) }
+}
+
+/// What a rate limit tells goes with the answer.
+fn with_headers(mut ran: Ran, metered: Option<quota::Said>) -> Ran {
+    if let (Next::Answer(reply), Some(m)) = (&mut ran.next, metered) {
+        reply.headers.extend(m.headers);
     }
+    ran
 }
 
 /// Whether token and policy, as they stand now, let a call through: asked before a body of any size is taken in. It
@@ -166,6 +240,25 @@ pub fn would_admit(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>) -> b
     let Ok(place) = locate(pass, txn, call) else { return false };
     let found = find(&core, &place);
     admit(pass, txn, call, &Stage::default(), &place, found.as_ref(), &mut Caller::default()).is_ok()
+}
+
+/// The lines of a call that the owner core answers outside mounts and policies (rekey, root generation): nobody is
+/// authenticated, the shares are, so the entries name the request alone.
+///
+/// # Errors
+/// The view cannot be read.
+pub fn ceremony_lines(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    call: &Rc<Call>,
+    told: Told<'_>,
+    request_taken: bool,
+) -> Result<audit::Lines, Error> {
+    let core = pass.core.clone();
+    let place = locate(pass, txn, call)?;
+    let context = Context { core: &core, call, place: &place, found: None };
+    let stage = Stage { request_audited: request_taken, ..Stage::default() };
+    context.lines(pass, txn, &stage, &Caller::default(), told)
 }
 
 /// Engine and declared path.
@@ -182,7 +275,16 @@ fn locate<'c>(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &'c Call) -> Result<
     let Some(base) = router.namespace(&header).cloned() else {
         return Err(Error::new(Code::NotFound, "namespace not found"));
     };
-    let (ns, path) = router.descend(&base, &call.path);
+    let (mut ns, path) = router.descend(&base, &call.path);
+    if let Some(home) = namespace_reroute::namespace_of(&router, call, path) {
+        ns = home.clone();
+    }
+    // a write in a namespace rests on it, and all above it, standing unlocked
+    if !ns.is_root() {
+        for n in router.lineage(&ns) {
+            txn.guard(&crate::tables::namespace(n.id));
+        }
+    }
     if matches!(call.op, Operation::Create | Operation::Update | Operation::Patch) && path.ends_with('/') {
         return Err(Error::invalid("cannot write to a path ending in '/'"));
     }
@@ -205,35 +307,50 @@ fn admit(
 ) -> Result<Admitted, Error> {
     let declared = found.and_then(|f| f.matched.as_ref()).map(|m| m.path);
     let access = declared.map_or(Access::Token, |p| p.access);
+    if !place.ns.is_root() {
+        if let Some(locked) = place.router.locked_by(&place.ns).filter(|_| place.path != UNLOCK) {
+            return Err(Error::new(
+                Code::Unavailable,
+                format!(
+                    "API access to this namespace has been locked by an administrator - {:?} must be unlocked to \
+                     gain access.",
+                    locked.path
+                ),
+            ));
+        }
+        if declared.is_some_and(|p| p.root_namespace_only) {
+            return Err(Error::invalid("operation unavailable in namespaces"));
+        }
+    }
     let unwrap_own = place.path == UNWRAP;
-    match (&call.token, access) {
-        (_, Access::Public) if declared.is_some_and(|p| p.login) => {}
-        (Some(raw), Access::Public) => {
-            // a public path may look at a token, but a bad one does not matter
-            if let Ok(h) = check::authenticate(txn, pass.keyring, &place.router, raw.expose(), pass.now, call.remote)
-                && h.entry.num_uses >= 0
-            {
-                caller.holder = Some(h);
-            }
-        }
-        (None, Access::Public) => {}
+    let known = match (&call.token, access) {
+        (_, Access::Public) if declared.is_some_and(|p| p.login) => None,
+        // a public path may look at a token, but a bad one does not matter
+        (Some(raw), Access::Public) => match recognise(pass, txn, place, raw.expose(), call.remote) {
+            Ok(known) => Some(known).filter(|k| k.holder.entry.num_uses >= 0),
+            Err(Stranger::NoToken(_)) => None,
+            Err(Stranger::NoPolicies(e)) => return Err(e),
+        },
+        (None, Access::Public) => None,
         (None, _) => return Err(Error::denied_plain()),
-        (Some(raw), _) => {
-            let holder = check::authenticate(txn, pass.keyring, &place.router, raw.expose(), pass.now, call.remote)
-                .map_err(|e| if unwrap_own { wrap::not_valid() } else { e })?;
-            caller.holder = Some(holder);
-        }
-    }
-    let mut acl = None;
-    if let Some(holder) = &caller.holder {
-        let known = pass.core.caches.borrow_mut().identity(txn, holder.entry.ns, &holder.entry.entity_id)?;
-        let Some(identity) = known else {
-            return Err(Error::denied_plain());
-        };
-        let compiled = compile_acl(pass, txn, place, holder, &identity)?;
-        caller.principal = Some(principal(holder, identity));
-        acl = Some(compiled);
-    }
+        (Some(raw), _) => match recognise(pass, txn, place, raw.expose(), call.remote) {
+            Ok(known) => Some(known),
+            Err(Stranger::NoToken(_)) if unwrap_own => return Err(wrap::not_valid()),
+            Err(Stranger::NoToken(e)) => return Err(e),
+            Err(Stranger::NoPolicies(e)) => {
+                // the token is good: the audit line names whose it is
+                let token =
+                    check::authenticate(txn, pass.keyring, &place.router, raw.expose(), pass.now, call.remote);
+                caller.holder = token.ok().map(Rc::new);
+                return Err(e);
+            }
+        },
+    };
+    let acl = known.map(|known| {
+        caller.holder = Some(known.holder);
+        caller.principal = Some(known.principal);
+        known.acl
+    });
     if let (Some(holder), false) = (&caller.holder, access == Access::Public) {
         let own_wrapping = unwrap_own && wrap::is_wrapping(&holder.entry) && !call.data.contains_key("token");
         match holder.entry.num_uses {
@@ -253,7 +370,7 @@ fn admit(
     if access == Access::Public {
         return Ok(Admitted::Go);
     }
-    let (Some(acl), Some(principal)) = (acl, caller.principal.as_mut()) else {
+    let (Some(acl), Some(principal)) = (&acl, caller.principal.as_mut()) else {
         return Err(Error::denied_plain());
     };
     let full = match place.ns.path.is_empty() {
@@ -267,17 +384,64 @@ fn admit(
         wrap_ttl_seconds: (call.wrap_ttl > 0).then_some(call.wrap_ttl),
     });
     let has_devices = !pass.core.caches.borrow().audit.is_empty();
-    principal.sudo = decision.sudo || principal.is_root;
+    let sudo = decision.sudo || principal.is_root;
+    if principal.sudo != sudo {
+        Rc::make_mut(principal).sudo = sudo;
+    }
+    if let (Operation::List | Operation::Scan, Some(p)) = (op, decision.permissions())
+        && (p.pagination_limit > 0 || p.list_scan_response_keys_filter_path.is_some())
+    {
+        let template = p.list_scan_response_keys_filter_path.clone();
+        caller.filter = Some(Filter { acl: acl.clone(), template, limit: p.pagination_limit });
+    }
     if has_devices {
         caller.granting = decision.granting_policies().cloned().collect();
     }
     if !decision.allowed || (access == Access::Sudo && !principal.sudo) {
         return Err(Error::denied());
     }
-    if declared.is_some_and(|p| p.root_namespace_only) && !place.ns.path.is_empty() {
-        return Err(Error::invalid("operation unavailable in namespaces"));
-    }
     Ok(Admitted::Go)
+}
+
+/// Why nobody stands behind a token.
+enum Stranger {
+    /// It is no living token, or is used from elsewhere.
+    NoToken(Error),
+    /// It is, but its identity or policies are not to be had.
+    NoPolicies(Error),
+}
+
+/// Token, identity and policies of a caller: known to this core, or proved from the view.
+fn recognise(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    place: &Place<'_>,
+    raw: &str,
+    remote: Option<IpAddr>,
+) -> Result<Known, Stranger> {
+    if let Some(known) = pass.core.caches.borrow().known.find(txn, raw, pass.now) {
+        return Ok(known);
+    }
+    let (proved, reads) = txn.recorded(|txn| prove(pass, txn, place, raw, remote));
+    let known = proved?;
+    pass.core.caches.borrow_mut().known.remember(txn, &known, reads);
+    Ok(known)
+}
+
+fn prove(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    place: &Place<'_>,
+    raw: &str,
+    remote: Option<IpAddr>,
+) -> Result<Known, Stranger> {
+    let holder = check::authenticate(txn, pass.keyring, &place.router, raw, pass.now, remote);
+    let holder = holder.map_err(Stranger::NoToken)?;
+    let known = pass.core.caches.borrow_mut().identity(txn, holder.entry.ns, &holder.entry.entity_id);
+    let identity = known.and_then(|i| i.ok_or_else(Error::denied_plain)).map_err(Stranger::NoPolicies)?;
+    let acl = compile_acl(pass, txn, place, &holder, &identity).map_err(Stranger::NoPolicies)?;
+    let principal = Rc::new(principal(&holder, identity));
+    Ok(Known { holder: Rc::new(holder), principal, acl })
 }
 
 /// `Update` becomes `Create` if the path has an existence check and the object is not there.
@@ -296,18 +460,28 @@ fn resolve_create(
     };
     let Some(exists) = m.path.exists else { return Ok(call.op) };
     let Ok(args) = Args::parse(m.path.fields, &m.captures, Default::default()) else { return Ok(call.op) };
+    let routed = own_cubbyhole(place, caller.holder.as_deref()).unwrap_or(routed);
     let request = request_of(call, place, call.op);
     let host = host_of(pass, call, place);
     let mut cx = Cx {
         txn,
         mount: &routed.info,
         req: &request,
-        principal: caller.principal.as_ref(),
+        principal: caller.principal.as_deref(),
         now: pass.now,
         rng: pass.rng,
         host: &host,
     };
     Ok(if exists(&mut cx, &args)? { Operation::Update } else { Operation::Create })
+}
+
+/// A token has one cubbyhole, that of its own namespace, wherever it asks from: there it dies with the token.
+fn own_cubbyhole<'p>(place: &'p Place<'_>, holder: Option<&Holder>) -> Option<&'p Arc<Routed>> {
+    let (m, home) = (place.routed.as_ref()?, holder?.entry.ns);
+    if m.entry.kind != "cubbyhole" || m.entry.ns == home {
+        return None;
+    }
+    place.router.at(home, mint::CUBBYHOLE_PATH)
 }
 
 /// The ACL of a caller: token policies in the token's namespace and those of its identity.
@@ -429,6 +603,7 @@ impl Context<'_> {
                 format!("no handler for route {:?}. route entry not found.", self.place.path),
             ));
         };
+        let routed = own_cubbyhole(self.place, caller.holder.as_deref()).unwrap_or(routed);
         let op = caller.op.unwrap_or(self.call.op);
         if op == Operation::Help {
             return crate::help::answer(found.engine, found.matched.as_ref()).done();
@@ -452,7 +627,7 @@ impl Context<'_> {
             txn,
             mount: &routed.info,
             req: &request,
-            principal: caller.principal.as_ref(),
+            principal: caller.principal.as_deref(),
             now: pass.now,
             rng: pass.rng,
             host: &host,
@@ -492,7 +667,13 @@ impl Context<'_> {
         caller: &mut Caller,
         mut response: Option<Response>,
     ) -> Result<Ran, Error> {
+        if let (Some(r), Some(filter)) = (&mut response, &caller.filter) {
+            filter.apply(r, &self.place.ns.path, self.place.path);
+        }
         if let (Some(r), Some(routed)) = (&mut response, &self.place.routed) {
+            let made = r.issued.is_some() && self.place.path.starts_with(TOKEN_CREATION);
+            let logged_in = r.auth.is_some();
+            let leased = r.lease.is_some();
             if let Some(auth) = r.auth.take() {
                 let (issued, warnings) = login::issue(pass, txn, self.call, routed, self.place.path, auth)?;
                 r.issued = Some(issued);
@@ -505,9 +686,14 @@ impl Context<'_> {
                     ));
                 }
                 let (leased, warnings) =
-                    lease::register(pass, txn, routed, self.place.inner, caller.holder.as_ref(), terms)?;
+                    lease::register(pass, txn, routed, self.place.inner, caller.holder.as_deref(), terms)?;
                 r.leased = Some(leased);
                 r.warnings.extend(warnings);
+            }
+            let stored = r.issued.as_ref().is_some_and(|i| i.token_type == TokenType::Service);
+            if leased || (made || logged_in) && stored {
+                let subject = subject_of(self.call, self.place, self.found);
+                quota::admit_lease(pass, txn, &self.place.router, self.place.path, &subject)?;
             }
         }
         self.revoke_spent(pass, txn, caller)?;
@@ -526,7 +712,7 @@ impl Context<'_> {
                     None => wrap::Inner::Json(envelope::write(&frame, r)),
                 };
                 let accessor = r.issued.as_ref().map(|i| i.accessor.clone()).or_else(|| r.wrapped_accessor.clone());
-                let holder = caller.holder.as_ref();
+                let holder = caller.holder.as_deref();
                 Some(wrap::wrap(
                     pass,
                     txn,
@@ -576,7 +762,9 @@ impl Context<'_> {
 
     /// A refusal: nothing the handler wrote stays; the lines are written all the same.
     fn refuse(&self, pass: &mut Pass<'_>, txn: &mut Txn<'_>, stage: &Stage<'_>, caller: &Caller, e: Error) -> Ran {
-        txn.discard_writes();
+        if !e.keeps_writes {
+            txn.discard_writes();
+        }
         let mut cause = e.cause.clone();
         if let Err(again) = self.revoke_spent(pass, txn, caller) {
             cause = again.cause.or(cause);

@@ -13,17 +13,26 @@
 //! 0x07 configuration         [ns u32][topic]                   JSON
 //! 0x08 entities              [ns u32][entity id]               Entity
 //! 0x09 aliases               [mount u32][hash of name]         entity id
+//! 0x0a identity indexes      [ns u32][kind u8][hash or id]     id of entity or group
+//! 0x0b groups                [ns u32][group id]                Group
+//! 0x0c members of a group    [ns u32][group id]0[kind u8][ns u32][member id]
+//! 0x0d groups of a member    [ns u32][member id]0[ns u32][group id]   mount whose logins decide, 0 = by hand
+//! 0x0e group aliases         [mount u32][hash of name]         group id
 //! 0x10 tokens                [hash of id]                      TokenEntry, header: due time, owner
 //! 0x11 accessors             [ns u32][hash of accessor]        accessor, hash of token
 //! 0x12 token roles           [ns u32][name]                    Role
 //! 0x13 tombstones            [kind u8][subject]                index, progress
 //! 0x14 batch-token cut-offs  [ns u32][kind u8][subject]        index
 //! 0x15 locked users          [mount u32][hash of name]         until when
-//! 0x16 members               [raft id u64]                     node's record, in the clear
+//! 0x16 nodes                 [raft id u64]                     node's record, in the clear
+//! 0x17 quotas                [kind u8][name]                   Rule, or the settings of all
+//! 0x20 login MFA             [ns u32][kind u8][...]            see `mfa::records`
+//! 0x21 identity tokens       [ns u32][kind u8][name]           see `identity::oidc`
 //! 0x80 data of mounts        [mount u32][area u8][suffix]      the engine's
 //! 0x81 leases                [mount u32][path/…/id]            LeaseEntry, header: due time, owner
 //! 0x82 cubbyholes            [mount u32][hash of token][path]  JSON
 //! 0x83 jobs of engines       [mount u32][name]                 failures, header: due time
+//! 0x84 mounts of namespaces  [ns u32][mount u32]               nothing: an order of the mount table
 //! ```
 
 use ringfence_base::{MountId, NsId};
@@ -42,6 +51,20 @@ pub const CONFIG: u8 = 0x07;
 pub const ENTITY: u8 = 0x08;
 /// Identity aliases.
 pub const ALIAS: u8 = 0x09;
+/// Ways to entities and groups other than their own ids.
+pub const IDENTITY_INDEX: u8 = 0x0a;
+/// Identity groups.
+pub const GROUP: u8 = 0x0b;
+/// Members by group.
+pub const MEMBER: u8 = 0x0c;
+/// Groups by member.
+pub const MEMBER_OF: u8 = 0x0d;
+/// Group aliases.
+pub const GROUP_ALIAS: u8 = 0x0e;
+/// Methods, enforcements, secrets and pending logins of multi-factor authentication.
+pub const MFA: u8 = 0x20;
+/// Keys, roles and provider resources of identity tokens.
+pub const OIDC: u8 = 0x21;
 /// Service tokens.
 pub const TOKEN: u8 = 0x10;
 /// Accessors of service tokens.
@@ -55,7 +78,13 @@ pub const CUTOFF: u8 = 0x14;
 /// Locked users.
 pub const LOCKED_USER: u8 = 0x15;
 /// Nodes of the cluster, in the clear: a sealed node reads them too.
-pub const MEMBER: u8 = 0x16;
+pub const NODE: u8 = 0x16;
+/// Quotas.
+pub const QUOTA: u8 = 0x17;
+/// The mounts of each namespace.
+pub const MOUNT_OF: u8 = 0x84;
+/// Tables whose keys begin with a namespace's number: what is deleted with the namespace, besides tokens and mounts.
+pub const OF_NAMESPACE: &[u8] = &[POLICY, AUDIT, CONFIG, TOKEN_ROLE, CUTOFF];
 /// Leases of secrets.
 pub const LEASE: u8 = 0x81;
 /// Cubbyholes.
@@ -86,6 +115,21 @@ pub fn mount(id: MountId) -> Vec<u8> {
     key(MOUNT, id.0, &[])
 }
 
+/// Key that puts a mount into its namespace.
+pub fn mount_of(ns: NsId, id: MountId) -> Vec<u8> {
+    key(MOUNT_OF, ns.0, &[&id.0.to_be_bytes()])
+}
+
+/// Prefix of the mounts of a namespace.
+pub fn mounts_of(ns: NsId) -> Vec<u8> {
+    key(MOUNT_OF, ns.0, &[])
+}
+
+/// Key of a quota; an empty name gives the prefix of the kind.
+pub fn quota(kind: u8, name: &str) -> Vec<u8> {
+    [&[QUOTA, kind][..], name.as_bytes()].concat()
+}
+
 /// Key of a policy; an empty name gives the prefix of the kind.
 pub fn policy(ns: NsId, kind: u8, name: &str) -> Vec<u8> {
     key(POLICY, ns.0, &[&[kind], name.as_bytes()])
@@ -114,6 +158,59 @@ pub fn entity(ns: NsId, id: &str) -> Vec<u8> {
 /// Key of an alias.
 pub fn alias(mount: MountId, name: &Hash) -> Vec<u8> {
     key(ALIAS, mount.0, &[name])
+}
+
+/// Tables of identity and MFA whose keys begin with the namespace: what goes with it.
+pub const IDENTITY_BY_NAMESPACE: [u8; 7] = [ENTITY, IDENTITY_INDEX, GROUP, MEMBER, MEMBER_OF, MFA, OIDC];
+
+/// What an identity index leads by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexKind {
+    /// Hash of an entity's name.
+    EntityName = b'n' as isize,
+    /// Id of an entity alias.
+    EntityAlias = b'a' as isize,
+    /// Id of an entity that was merged into another.
+    Merged = b'm' as isize,
+    /// Hash of a group's name.
+    GroupName = b'N' as isize,
+    /// Id of a group alias.
+    GroupAlias = b'A' as isize,
+}
+
+/// Key of an identity index; an empty subject gives the prefix of the kind.
+pub fn identity_index(ns: NsId, kind: IndexKind, subject: &[u8]) -> Vec<u8> {
+    key(IDENTITY_INDEX, ns.0, &[&[kind as u8], subject])
+}
+
+/// Key of a group; an empty id gives the prefix of the namespace.
+pub fn group(ns: NsId, id: &str) -> Vec<u8> {
+    key(GROUP, ns.0, &[id.as_bytes()])
+}
+
+/// Prefix of the members of one kind (`e` entities, `g` groups) of a group.
+pub fn members(ns: NsId, group: &str, kind: u8) -> Vec<u8> {
+    key(MEMBER, ns.0, &[group.as_bytes(), &[0, kind]])
+}
+
+/// Prefix of the groups that a member is in directly.
+pub fn groups_of(ns: NsId, member: &str) -> Vec<u8> {
+    key(MEMBER_OF, ns.0, &[member.as_bytes(), &[0]])
+}
+
+/// Key of a group alias.
+pub fn group_alias(mount: MountId, name: &Hash) -> Vec<u8> {
+    key(GROUP_ALIAS, mount.0, &[name])
+}
+
+/// Key of a record of MFA; empty parts give a prefix.
+pub fn mfa(ns: NsId, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    key(MFA, ns.0, &[&[&[kind][..]], parts].concat())
+}
+
+/// Key of a record of identity tokens; an empty name gives the prefix of the kind.
+pub fn oidc(ns: NsId, kind: u8, name: &str) -> Vec<u8> {
+    key(OIDC, ns.0, &[&[kind], name.as_bytes()])
 }
 
 /// Key of a service token.

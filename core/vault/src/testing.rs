@@ -83,7 +83,7 @@ impl World {
             issuer
         };
         let sealer = Rc::new(RefCell::new(issuer.sealer(&keyring)));
-        let core = CoreState::new(Arc::new(Vault { registry, settings: Settings::default() }));
+        let core = CoreState::new(Arc::new(Vault::new(registry, Settings::default())));
         let version = image.publish();
         let mut world = World {
             index: SideIndex::rebuild(&version),
@@ -212,7 +212,7 @@ impl World {
         let call = Rc::new(call);
         let mut stage_counted = false;
         let mut resume: Option<(ringfence_logical::Resume, SideResult)> = None;
-        for _ in 0..20 {
+        for attempt in 0..20 {
             let version = self.version.clone();
             let keyring = self.keyring.clone();
             let mut txn = Txn::new(&version, Some(&keyring));
@@ -220,6 +220,7 @@ impl World {
             let stage = Stage {
                 use_counted: stage_counted,
                 request_audited: false,
+                again: attempt > 0,
                 resume: resume.as_ref().map(|(f, r)| (f, r)),
             };
             let ran = pipeline::run(&mut self.pass(&mut rng), &mut txn, &call, &stage);
@@ -348,6 +349,11 @@ impl World {
     pub fn restart(&mut self) {
         self.worker = Worker::new();
         self.index = SideIndex::rebuild(&self.version);
+    }
+
+    /// Every key of the image.
+    pub fn image_keys(&self) -> Vec<Vec<u8>> {
+        self.version.scan_prefix(&[]).map(|(k, _)| k.to_vec()).collect()
     }
 
     /// How many rows stand in a table.
@@ -537,6 +543,8 @@ static DOOR: Table = Table {
             Field::seconds("period", "Period."),
             Field::int("num_uses", "Uses."),
             Field::new("meta", Kind::KvPairs, "Metadata."),
+            Field::str("alias", "Name of the alias, if not the name."),
+            Field::list("groups", "External groups."),
         ])
         .login()
         .write(door_login)],
@@ -548,7 +556,11 @@ fn door_login(_: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         display_name: name.clone(),
         policies: args.list("policies"),
         metadata: args.opt_pairs("meta").unwrap_or_default(),
-        alias: Some(Alias { name, ..Alias::default() }),
+        alias: Some(Alias {
+            name: args.opt_str("alias").map_or(name, str::to_owned),
+            metadata: args.opt_pairs("meta").unwrap_or_default(),
+        }),
+        group_aliases: args.list("groups").into_iter().map(|name| Alias { name, ..Alias::default() }).collect(),
         ttl: args.seconds("ttl"),
         max_ttl: args.seconds("max_ttl"),
         period: args.seconds("period"),

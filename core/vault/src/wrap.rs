@@ -5,6 +5,7 @@
 //! rows of its cubbyhole, so it dies with the token. Opening reads, deletes and revokes in one transaction.
 
 use crate::call::Call;
+use crate::jwt;
 use crate::mount::Router;
 use crate::pipeline::Pass;
 use crate::tables::{self, Hash};
@@ -33,6 +34,8 @@ const PLAIN_ONLY: &str = "sys/wrapping/wrap";
 pub struct WrapInfo {
     /// The wrapping token.
     pub token: String,
+    /// The wrapping token as the client gets it, if it asked for a JWT.
+    pub jwt: Option<String>,
     /// Its accessor.
     pub accessor: String,
     /// Seconds.
@@ -49,7 +52,7 @@ impl WrapInfo {
     /// As the envelope shows it.
     pub fn to_json(&self) -> Value {
         let mut v = json!({
-            "token": self.token,
+            "token": self.jwt.as_ref().unwrap_or(&self.token),
             "accessor": self.accessor,
             "ttl": self.ttl,
             "creation_time": self.creation_time.rfc3339(),
@@ -108,7 +111,7 @@ struct ResponseRow {
 /// Wraps an answer: called by the pipeline.
 ///
 /// # Errors
-/// A wrapping token in JWT form is not offered.
+/// Internal ones.
 #[allow(clippy::too_many_arguments)]
 pub fn wrap(
     pass: &mut Pass<'_>,
@@ -121,13 +124,21 @@ pub fn wrap(
     inner: Inner,
     accessor: Option<String>,
 ) -> Result<WrapInfo, Error> {
-    if call.wrap_jwt && path != PLAIN_ONLY {
-        return Err(Error::invalid("wrapping tokens in JWT format are not supported; omit X-Vault-Wrap-Format"));
-    }
     let router = pass.core.caches.borrow_mut().router(txn, &pass.core.vault.settings.ttls)?;
     let display_name = holder.map_or("", |h| h.entry.display_name.as_str());
     let wish = Wish { ns, path, display_name, ttl, inner, wrapped_accessor: accessor, now: pass.now };
-    store(txn, pass.keyring, &router, pass.rng, wish)
+    let mut info = store(txn, pass.keyring, &router, pass.rng, wish)?;
+    if call.wrap_jwt && path != PLAIN_ONLY {
+        let claims = jwt::Claims {
+            token: &info.token,
+            created: info.creation_time,
+            ttl: info.ttl,
+            address: pass.core.vault.settings.sanitized["api_addr"].as_str().unwrap_or(""),
+            accessor: info.wrapped_accessor.as_deref(),
+        };
+        info.jwt = Some(jwt::sign(txn, &claims)?);
+    }
+    Ok(info)
 }
 
 /// What is to be wrapped, and how.
@@ -199,6 +210,7 @@ pub fn store(
     txn.put(tables::cubbyhole(cubbyhole, &hash, INFO), &[], &about);
     Ok(WrapInfo {
         token,
+        jwt: None,
         accessor: entry.accessor,
         ttl: wish.ttl,
         creation_time: wish.now,

@@ -187,13 +187,14 @@ where
     IO: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
 {
     let origin = Rc::new(origin);
-    let patience = Patience::new(Times { head: rules.head_timeout, idle: rules.idle_timeout });
+    let patience =
+        Patience::new(Times { head: rules.head_timeout, idle: rules.idle_timeout, write: rules.write_timeout });
     let service = service_fn(|request| {
         let (core, rules, origin) = (core.clone(), rules.clone(), origin.clone());
         let serving = patience.serving();
         async move {
-            let answer = serve(&core, &rules, &origin, request).await;
-            drop(serving);
+            // a stream is being served until its body ends; for anything else that is now
+            let answer = serve(&core, &rules, &origin, request).await.map(|body| body.holding(serving));
             Ok::<_, Infallible>(answer)
         }
     });
@@ -222,13 +223,14 @@ where
 {
     let origin = Rc::new(origin);
     // frames that are no request come between requests too: there is only one time
-    let patience = Patience::new(Times { head: rules.idle_timeout, idle: rules.idle_timeout });
+    let patience =
+        Patience::new(Times { head: rules.idle_timeout, idle: rules.idle_timeout, write: rules.write_timeout });
     let service = service_fn(|request| {
         let (core, rules, origin) = (core.clone(), rules.clone(), origin.clone());
         let serving = patience.serving();
         async move {
-            let answer = serve(&core, &rules, &origin, request).await;
-            drop(serving);
+            // a stream is being served until its body ends; for anything else that is now
+            let answer = serve(&core, &rules, &origin, request).await.map(|body| body.holding(serving));
             Ok::<_, Infallible>(answer)
         }
     });

@@ -2,26 +2,32 @@
 //! [`Core::call`].
 
 pub mod answer;
+mod cors;
 pub mod error;
 mod forwarded;
 pub mod held;
 pub mod json;
 pub mod listen;
 mod patience;
+mod payload;
 pub mod query;
 pub mod request;
 
 use crate::rt;
 use crate::shard::Core;
 use crate::telemetry::metrics::{CoreMetrics, PROMETHEUS_CONTENT_TYPE, Sample};
+use crate::telemetry::{self, Format, Level};
 use bytes::Bytes;
+use cors::Verdict;
 use held::Held;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
+use payload::Payload;
 use request::{Head, Origin, Rules, Wanted};
 use ringfence_node::{Body, Call, Code, Error, Operation, Raw, Reply, SideResult};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -30,21 +36,24 @@ const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 const MAX_RAW_BYTES: usize = 4 << 30;
 
 /// Serves one request.
-pub async fn serve(
-    core: &Rc<Core>,
-    rules: &Rules,
-    origin: &Origin,
-    request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
-    let begun = rt::now().mono;
+pub async fn serve(core: &Rc<Core>, rules: &Rules, origin: &Origin, request: Request<Incoming>) -> Response<Payload> {
+    let begun = rt::now();
+    let mut whole = begun;
     let _in_flight = InFlight::of(core);
     let (parts, body) = request.into_parts();
     let namespace = parts.headers.get(NAMESPACE).cloned();
+    let settings = || rules.cors.clone().or_else(|| core.cors());
+    let (page, refusal) = match cors::judge(&parts.method, &parts.headers, settings) {
+        Verdict::None => (None, None),
+        Verdict::Allow(page) => (Some(page), None),
+        Verdict::Refuse(e) => (None, Some(e)),
+        Verdict::Answer(answer) => return *answer,
+    };
     let seen = match &rules.forwarded_for {
         None => Ok(None),
         Some(trust) => forwarded::origin(trust, origin, &parts.headers).map(Some),
     };
-    let head = seen.and_then(|seen| {
+    let head = refusal.map_or(seen, Err).and_then(|seen| {
         let origin = seen.as_ref().unwrap_or(origin);
         core.with_rng(|rng| Head::parse(&parts.method, &parts.uri, &parts.headers, origin, rules, rng))
     });
@@ -54,36 +63,99 @@ pub async fn serve(
         Ok(h) if h.body() == Wanted::Ignore => Ok(h.without_body()),
         // gigabytes are taken from those only who may bring them; others are refused like any call, without a body
         Ok(h) if h.body() == Wanted::Raw && !core.would_admit(h.call()) => Ok(h.without_body()),
+        Ok(h) if core.is_over_limit(h.call()) => Ok(h.without_body()),
         Ok(h) => {
             let (limit, held) = match h.body() {
                 Wanted::Raw => (MAX_RAW_BYTES, None),
                 _ => (rules.max_request_bytes, Some(&mut held)),
             };
-            match within(rules.body_timeout, collect(body, limit, held)).await {
+            let coming = listed(core, h.call(), within(rules.body_timeout, collect(body, limit, held)));
+            let collected = coming.await;
+            whole = rt::now();
+            match collected {
                 Ok(Ok(bytes)) => h.with_body(bytes, rules),
                 Ok(Err(e)) => Err(e),
                 Err(_) => Err(Error::invalid("the request body took too long to arrive")),
             }
         }
     };
+    let wish = call.as_ref().ok().and_then(LogWish::of);
     let reply = match call {
         Err(e) => Reply::error(&e),
+        Ok(call) if rules.closes(&call) => Reply::error(&Error::unsupported_path()),
+        Ok(call) if rules.open_in_flight && asks(&call, "sys/in-flight-req") => {
+            let all = core.clone().all_under_way().await;
+            Reply::json(Code::Ok, all.to_string().into_bytes())
+        }
         Ok(call) if rules.open_metrics && asks_metrics(&call) => metrics(core, &call),
-        Ok(call) => match within(rules.call_timeout, core.call(call)).await {
+        Ok(call) => match within(rules.call_timeout, core.call(call, whole)).await {
             Ok(reply) => reply,
             Err(_) => Reply::error(&Error::new(Code::Internal, "context deadline exceeded")),
         },
     };
+    let granted = reply.code == Code::Ok;
     let mut response = respond(reply, namespace);
+    if let Some(wish) = wish.filter(|_| granted) {
+        wish.stream(&mut response);
+    }
+    if let Some(page) = page {
+        cors::allow(response.headers_mut(), page);
+    }
     rules.answer_headers.apply(response.status().as_u16(), response.headers_mut());
-    core.metrics.observe(Sample::HandleRequest, rt::now().mono.since(begun));
+    core.metrics.observe(Sample::HandleRequest, rt::mono().since(begun.mono));
     core.metrics.status(response.status().as_u16());
     response
 }
 
 /// Does a call read the measurements, which a listener may show to anybody?
 fn asks_metrics(call: &Call) -> bool {
-    call.op == Operation::Read && call.path == "sys/metrics" && call.namespace.as_deref().unwrap_or("").is_empty()
+    asks(call, "sys/metrics")
+}
+
+/// Does a call read a path of the root namespace?
+fn asks(call: &Call, path: &str) -> bool {
+    call.op == Operation::Read && call.path == path && call.namespace.as_deref().unwrap_or("").is_empty()
+}
+
+/// A request for the log as it is written: judged and audited as any other, then answered by a stream.
+struct LogWish {
+    level: Level,
+    format: Format,
+}
+
+impl LogWish {
+    fn of(call: &Call) -> Option<LogWish> {
+        let said = |name| call.data.get(name).and_then(|v| v.as_str()).unwrap_or("");
+        asks(call, "sys/monitor").then(|| LogWish {
+            level: Level::parse(said("log_level")).unwrap_or(Level::Info),
+            format: if said("log_format") == "json" { Format::Json } else { Format::Standard },
+        })
+    }
+
+    fn stream(self, response: &mut Response<Payload>) {
+        match telemetry::monitor(self.level, self.format) {
+            Some(monitor) => *response.body_mut() = Payload::Log(monitor, None),
+            None => {
+                *response.status_mut() = error::status(Code::Unavailable);
+                let text = Bytes::from_static(b"{\"errors\":[\"too many monitors are open\"]}\n");
+                *response.body_mut() = Payload::Whole(Full::from(text));
+            }
+        }
+    }
+}
+
+/// Waits for a body; while it does not come, its request is shown among those under way.
+async fn listed<F: Future>(core: &Rc<Core>, call: &Call, body: F) -> F::Output {
+    let mut body = pin!(body);
+    let mut shown = None;
+    std::future::poll_fn(|cx| {
+        let polled = body.as_mut().poll(cx);
+        if polled.is_pending() && shown.is_none() {
+            shown = Some(core.arriving(call));
+        }
+        polled
+    })
+    .await
 }
 
 /// The measurements without a token, sealed or not.
@@ -152,8 +224,8 @@ async fn collect(mut body: Incoming, limit: usize, mut held: Option<&mut Held>) 
 }
 
 /// Writes a reply.
-fn respond(reply: Reply, namespace: Option<HeaderValue>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+fn respond(reply: Reply, namespace: Option<HeaderValue>) -> Response<Payload> {
+    let mut response = Response::new(Payload::default());
     *response.status_mut() = error::status(reply.code);
     let headers = response.headers_mut();
     // with the date that hyper adds, and without growing in between
@@ -171,7 +243,7 @@ fn respond(reply: Reply, namespace: Option<HeaderValue>) -> Response<Full<Bytes>
     }
     match reply.body {
         Body::Empty => {}
-        Body::Json(bytes) => *response.body_mut() = Full::from(bytes),
+        Body::Json(bytes) => *response.body_mut() = Payload::Whole(Full::from(bytes)),
         Body::Raw(raw) => {
             if let Ok(v) = HeaderValue::from_str(&raw.content_type) {
                 headers.insert(CONTENT_TYPE, v);
@@ -181,7 +253,7 @@ fn respond(reply: Reply, namespace: Option<HeaderValue>) -> Response<Full<Bytes>
                     headers.insert(n, v);
                 }
             }
-            *response.body_mut() = Full::from(raw.body);
+            *response.body_mut() = Payload::Whole(Full::from(raw.body));
         }
     }
     response

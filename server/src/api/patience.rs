@@ -21,6 +21,8 @@ pub struct Times {
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
+    /// From the last byte of a head to the last of its answer.
+    pub write: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +40,18 @@ pub struct Patience {
     times: Times,
     phase: Cell<Phase>,
     since: Cell<Mono>,
+    /// When the request that was begun last was.
+    begun: Cell<Mono>,
+    /// The client has not taken all that was written to it.
+    stalled: Cell<bool>,
 }
 
 impl Patience {
     /// For a connection that has just begun: its first head is awaited.
     pub fn new(times: Times) -> Rc<Patience> {
-        Rc::new(Patience { times, phase: Cell::new(Phase::Head), since: Cell::new(rt::now().mono) })
+        let now = rt::coarse();
+        let (phase, stalled) = (Cell::new(Phase::Head), Cell::new(false));
+        Rc::new(Patience { times, phase, since: Cell::new(now), begun: Cell::new(now), stalled })
     }
 
     /// A request begins; it ends with the answer's drop.
@@ -53,6 +61,9 @@ impl Patience {
             _ => 0,
         };
         self.phase.set(Phase::Serving(others + 1));
+        if !self.times.write.is_zero() {
+            self.begun.set(rt::now().mono);
+        }
         Serving(self.clone())
     }
 
@@ -60,36 +71,36 @@ impl Patience {
     fn received(&self) {
         if self.phase.get() == Phase::Idle {
             self.phase.set(Phase::Head);
-            self.since.set(rt::now().mono);
+            self.since.set(rt::coarse());
         }
     }
 
     /// Bytes of an answer went out, after the request itself was done with.
-    fn sent(&self) {
-        if self.phase.get() == Phase::Idle {
-            self.since.set(rt::now().mono);
+    fn sent(&self, ready: bool) {
+        self.stalled.set(!ready);
+        if ready && self.phase.get() == Phase::Idle {
+            self.since.set(rt::coarse());
         }
     }
 
     /// What is left of the present phase; `None` while nothing is waited for.
     fn left(&self) -> Option<Duration> {
-        let limit = match self.phase.get() {
-            Phase::Head => self.times.head,
-            Phase::Idle => self.times.idle,
-            Phase::Serving(_) => return None,
+        let (limit, since) = match self.phase.get() {
+            Phase::Serving(_) => (self.times.write, &self.begun),
+            Phase::Idle if self.stalled.get() && !self.times.write.is_zero() => (self.times.write, &self.begun),
+            Phase::Head => (self.times.head, &self.since),
+            Phase::Idle => (self.times.idle, &self.since),
         };
-        let gone = Duration::from_nanos(rt::now().mono.since(self.since.get()));
+        let gone = Duration::from_nanos(rt::coarse().since(since.get()));
         (!limit.is_zero()).then(|| limit.saturating_sub(gone))
     }
 
     /// Ends when the client has let us wait for too long.
     pub async fn expired(&self) {
         // phases change while this sleeps; it looks again at least as often as the shorter limit
-        let shorter = match (self.times.head.is_zero(), self.times.idle.is_zero()) {
-            (false, false) => self.times.head.min(self.times.idle),
-            (true, false) => self.times.idle,
-            (false, true) => self.times.head,
-            (true, true) => return std::future::pending().await,
+        let times = [self.times.head, self.times.idle, self.times.write];
+        let Some(shorter) = times.into_iter().filter(|t| !t.is_zero()).min() else {
+            return std::future::pending().await;
         };
         loop {
             let nap = match self.left() {
@@ -112,7 +123,7 @@ impl Drop for Serving {
             Phase::Serving(n) if n > 1 => patience.phase.set(Phase::Serving(n - 1)),
             _ => {
                 patience.phase.set(Phase::Idle);
-                patience.since.set(rt::now().mono);
+                patience.since.set(rt::coarse());
             }
         }
     }
@@ -144,9 +155,7 @@ impl<IO: Read + Unpin> Read for Watched<IO> {
 impl<IO: Write + Unpin> Write for Watched<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        if polled.is_ready() {
-            self.patience.sent();
-        }
+        self.patience.sent(polled.is_ready());
         polled
     }
 
@@ -168,9 +177,7 @@ impl<IO: Write + Unpin> Write for Watched<IO> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        if polled.is_ready() {
-            self.patience.sent();
-        }
+        self.patience.sent(polled.is_ready());
         polled
     }
 }

@@ -5,10 +5,10 @@ use super::answer::AnswerHeaders;
 use super::json::{self, JsonLimits};
 use super::query;
 use crate::config::listener::ForwardedFor;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, Method, Uri};
+use base64::Engine as _;
+use http::{HeaderMap, Method, Uri};
 use ringfence_base::{CanonPath, Entropy, PathError, Secret, duration, entropy, limit};
-use ringfence_node::{Call, Code, Error, Headers, Map, Operation};
+use ringfence_node::{Call, Code, Cors, Error, Headers, Map, Operation};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +28,22 @@ pub struct Rules {
     pub forwarded_for: Option<ForwardedFor>,
     /// `sys/metrics` is answered without a token.
     pub open_metrics: bool,
+    /// `sys/in-flight-req` is answered without a token.
+    pub open_in_flight: bool,
+    /// `sys/rekey` is not served here.
+    pub closed_rekey: bool,
+    /// `sys/generate-root` is not served here.
+    pub closed_generate_root: bool,
+    /// Replication's status is not served here.
+    pub closed_replication_status: bool,
+    /// Cross-origin settings of this listener, instead of the server's.
+    pub cors: Option<Cors>,
     /// A head must arrive within this; zero is for ever, as in the next three.
     pub head_timeout: Duration,
     /// A body must.
     pub body_timeout: Duration,
+    /// An answer must be made and taken within.
+    pub write_timeout: Duration,
     /// A connection without a request is kept so long.
     pub idle_timeout: Duration,
     /// A call may take so long.
@@ -49,12 +61,31 @@ impl Default for Rules {
             disable_printable_check: false,
             forwarded_for: None,
             open_metrics: false,
+            open_in_flight: false,
+            closed_rekey: false,
+            closed_generate_root: false,
+            closed_replication_status: false,
+            cors: None,
+            write_timeout: Duration::ZERO,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(300),
             call_timeout: Duration::from_secs(90),
             answer_headers: AnswerHeaders::default(),
         }
+    }
+}
+
+impl Rules {
+    /// Whether the listener's configuration keeps a path from being served here.
+    pub fn closes(&self, call: &Call) -> bool {
+        let Some(path) = call.path.strip_prefix("sys/") else { return false };
+        // what stands under a policy (the backups of a rekey) is not meant
+        let rekey = ["rekey/init", "rekey/update", "rekey/verify", "rekey-recovery-key/"];
+        self.closed_rekey && rekey.iter().any(|p| path.starts_with(p))
+            || self.closed_generate_root && (path == "generate-root" || path.starts_with("generate-root/"))
+            || self.closed_replication_status && path.starts_with("replication/") && path.ends_with("/status")
+            || self.closed_replication_status && path == "replication/status"
     }
 }
 
@@ -85,7 +116,12 @@ pub enum Wanted {
     Data,
     /// The bytes as they are, without the size limit of requests (snapshots have their own).
     Raw,
+    /// Bytes that an engine reads: its field `body`, in base64.
+    Binary,
 }
+
+/// Types of bodies that are neither JSON nor a form.
+const BINARY_TYPES: &[&str] = &["application/ocsp-request"];
 
 /// Paths whose POST body is a stream of bytes.
 const RAW_BODIES: &[&str] = &["sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"];
@@ -104,7 +140,8 @@ impl Head {
         rng: &mut dyn Entropy,
     ) -> Result<Head, Error> {
         let path = canonical_path(uri.path(), rules)?;
-        if rules.require_request_header && header(headers, &name::REQUEST) != Some("true") {
+        let mut seen = Seen::of(headers);
+        if rules.require_request_header && seen.request != Some("true") {
             return Err(Error::new(Code::Precondition, "missing 'X-Vault-Request' header"));
         }
         let mut data = Map::new();
@@ -136,6 +173,8 @@ impl Head {
             "PATCH" => (Operation::Patch, Wanted::Data),
             "DELETE" => (Operation::Delete, Wanted::Ignore),
             "HEAD" if path.as_str() == "sys/health" => (Operation::Header, Wanted::Ignore),
+            // ACME clients fetch a nonce by HEAD (RFC 8555 7.2)
+            "HEAD" if path.as_str().ends_with("/acme/new-nonce") => (Operation::Read, Wanted::Ignore),
             _ => return Err(Error::bare(Code::Unsupported)),
         };
         let path = match op {
@@ -145,18 +184,21 @@ impl Head {
         if op == Operation::Update && RAW_BODIES.contains(&path.as_str()) {
             body = Wanted::Raw;
         }
-        let content_type = header(headers, &CONTENT_TYPE).unwrap_or("");
+        let content_type = seen.content_type.unwrap_or("");
         if op == Operation::Patch {
             check_patch_type(content_type)?;
         }
-        must_be_text(headers)?;
-        let token = token_of(headers)?;
-        let (wrap_ttl, wrap_jwt) = wrapping_of(headers)?;
+        if body == Wanted::Data && BINARY_TYPES.contains(&content_type) {
+            body = Wanted::Binary;
+        }
+        seen.must_be_text()?;
+        let token = seen.token()?;
+        let (wrap_ttl, wrap_jwt) = seen.wrapping()?;
         let call = Call {
             id: entropy::uuid4(rng),
             op,
             path,
-            namespace: header(headers, &name::NAMESPACE).map(str::to_owned),
+            namespace: seen.namespace.map(str::to_owned),
             token,
             data,
             no_body: true,
@@ -164,10 +206,10 @@ impl Head {
             remote_port: origin.port,
             wrap_ttl,
             wrap_jwt,
-            headers: rest_of(headers),
+            headers: std::mem::take(&mut seen.rest),
             raw_body: None,
             peer_certificates: origin.certificates.clone(),
-            mfa: headers.get_all(&name::MFA).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect(),
+            mfa: std::mem::take(&mut seen.mfa),
         };
         let form = content_type.split(';').next().is_some_and(|t| t.trim() == "application/x-www-form-urlencoded");
         Ok(Head { call, body, form })
@@ -194,6 +236,10 @@ impl Head {
                 self.call.no_body = body.is_empty();
                 self.call.raw_body = Some(Arc::new(body));
             }
+            Wanted::Binary => {
+                self.call.no_body = body.is_empty();
+                self.call.data.insert("body".into(), base64::engine::general_purpose::STANDARD.encode(&body).into());
+            }
             Wanted::Data => {
                 let first = body.iter().find(|b| !b.is_ascii_whitespace());
                 let parsed = if self.form && !matches!(first, Some(b'{' | b'[') | None) {
@@ -215,6 +261,15 @@ impl Head {
 }
 
 fn canonical_path(raw: &str, rules: &Rules) -> Result<CanonPath, Error> {
+    if let Some(inner) = raw.strip_prefix("/v1/")
+        && raw.len() <= limit::MAX_PATH_BYTES
+        && !inner.starts_with('/')
+        && !inner.contains('%')
+        && let Ok(path) = CanonPath::parse(inner)
+    {
+        // nearly all: nothing to decode, and what stands before it is canonical
+        return Ok(path);
+    }
     let Some(decoded) = query::decode_path(raw) else { return Err(Error::bare(Code::Invalid)) };
     let parsed = match CanonPath::parse(&decoded) {
         Err(PathError::NotPrintable) if rules.disable_printable_check => {
@@ -246,20 +301,104 @@ fn flag(data: &mut Map, name: &str) -> Result<bool, Error> {
     }
 }
 
-/// Names looked up in every request, made once: a name given as text is checked and lowered at each look-up.
-mod name {
-    use http::HeaderName;
-
-    pub const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
-    pub const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
-    pub const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
-    pub const WRAP_TTL: HeaderName = HeaderName::from_static("x-vault-wrap-ttl");
-    pub const WRAP_FORMAT: HeaderName = HeaderName::from_static("x-vault-wrap-format");
-    pub const MFA: HeaderName = HeaderName::from_static("x-vault-mfa");
+/// What the headers say, from one walk over them: each look-up by name would hash anew. The first of a name counts.
+#[derive(Default)]
+struct Seen<'h> {
+    token: Option<&'h str>,
+    bearer: Option<&'h str>,
+    namespace: Option<&'h str>,
+    request: Option<&'h str>,
+    wrap_ttl: Option<&'h str>,
+    wrap_format: Option<&'h str>,
+    content_type: Option<&'h str>,
+    mfa: Vec<String>,
+    /// Headers that audit or an engine may ask for; those that the machine reads itself are left out.
+    rest: Headers,
+    /// Places in [`MUST_BE_TEXT`] of headers that are none.
+    no_text: u8,
 }
 
-fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get(name).and_then(|v| v.to_str().ok())
+/// A header that changes what a request means must be text: read as absent, it would mean something else.
+const MUST_BE_TEXT: [&str; 4] = ["x-vault-namespace", "x-vault-wrap-ttl", "x-vault-wrap-format", "x-vault-token"];
+
+impl<'h> Seen<'h> {
+    fn of(headers: &'h HeaderMap) -> Seen<'h> {
+        // most requests carry few and short ones: one allocation serves them
+        let mut seen = Seen { rest: Headers::with_capacity(256), ..Seen::default() };
+        let mut before = "";
+        for (name, value) in headers {
+            let name = name.as_str();
+            // values of one name come one after another
+            let is_first = name != before;
+            before = name;
+            let Ok(text) = value.to_str() else {
+                if is_first && let Some(at) = MUST_BE_TEXT.iter().position(|n| *n == name) {
+                    seen.no_text |= 1 << at;
+                }
+                continue;
+            };
+            let place = match name {
+                "host" | "connection" | "content-length" | "accept-encoding" => continue,
+                "x-vault-token" => {
+                    if is_first {
+                        seen.token = Some(text);
+                    }
+                    continue;
+                }
+                "authorization" => {
+                    if let Some(bearer) = text.strip_prefix("Bearer ") {
+                        let first = Some(bearer.trim()).filter(|t| !t.is_empty());
+                        seen.bearer = seen.bearer.or(first);
+                        continue;
+                    }
+                    None
+                }
+                "x-vault-mfa" => {
+                    seen.mfa.push(text.to_owned());
+                    None
+                }
+                "x-vault-namespace" => Some(&mut seen.namespace),
+                "x-vault-request" => Some(&mut seen.request),
+                "x-vault-wrap-ttl" => Some(&mut seen.wrap_ttl),
+                "x-vault-wrap-format" => Some(&mut seen.wrap_format),
+                "content-type" => Some(&mut seen.content_type),
+                _ => None,
+            };
+            if let Some(place) = place.filter(|_| is_first) {
+                *place = Some(text);
+            }
+            seen.rest.push(name, text);
+        }
+        seen
+    }
+
+    fn must_be_text(&self) -> Result<(), Error> {
+        match MUST_BE_TEXT.get(self.no_text.trailing_zeros() as usize) {
+            None => Ok(()),
+            Some(name) => Err(Error::invalid(format!("header {name} holds characters that do not print"))),
+        }
+    }
+
+    fn token(&self) -> Result<Option<Secret<String>>, Error> {
+        match self.token.filter(|t| !t.is_empty()).or(self.bearer) {
+            Some(t) if t.len() > limit::MAX_TOKEN_BYTES => Err(Error::denied_plain()),
+            other => Ok(other.map(|t| Secret::new(t.to_owned()))),
+        }
+    }
+
+    /// Seconds, rounded up, and whether a JWT is wanted.
+    fn wrapping(&self) -> Result<(u64, bool), Error> {
+        let jwt = self.wrap_format == Some("jwt");
+        let Some(text) = self.wrap_ttl.filter(|t| !t.is_empty()) else { return Ok((0, jwt)) };
+        match duration::parse_ns(text) {
+            None => {
+                Err(Error::invalid(format!("error parsing X-Vault-Wrap-TTL header: time: invalid duration {text:?}")))
+            }
+            Some(ns) if ns < 0 => Err(Error::invalid("requested wrap ttl cannot be negative")),
+            // rounded up: who asks for less than a second asks for wrapping all the same
+            Some(ns) => Ok(((ns as u128).div_ceil(duration::SECOND_NS as u128) as u64, jwt)),
+        }
+    }
 }
 
 fn check_patch_type(content_type: &str) -> Result<(), Error> {
@@ -274,64 +413,6 @@ fn check_patch_type(content_type: &str) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-fn token_of(headers: &HeaderMap) -> Result<Option<Secret<String>>, Error> {
-    let own = header(headers, &name::TOKEN).filter(|t| !t.is_empty());
-    let bearer = || {
-        headers
-            .get_all(AUTHORIZATION)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .find_map(|v| v.strip_prefix("Bearer "))
-            .map(str::trim)
-            .filter(|t| !t.is_empty())
-    };
-    match own.or_else(bearer) {
-        Some(t) if t.len() > limit::MAX_TOKEN_BYTES => Err(Error::denied_plain()),
-        other => Ok(other.map(|t| Secret::new(t.to_owned()))),
-    }
-}
-
-/// A header that changes what a request means must be text: read as absent, it would mean something else.
-fn must_be_text(headers: &HeaderMap) -> Result<(), Error> {
-    for name in ["x-vault-namespace", "x-vault-wrap-ttl", "x-vault-wrap-format", "x-vault-token"] {
-        if headers.get(name).is_some_and(|v| v.to_str().is_err()) {
-            return Err(Error::invalid(format!("header {name} holds characters that do not print")));
-        }
-    }
-    Ok(())
-}
-
-fn wrapping_of(headers: &HeaderMap) -> Result<(u64, bool), Error> {
-    let jwt = header(headers, &name::WRAP_FORMAT) == Some("jwt");
-    let Some(text) = header(headers, &name::WRAP_TTL).filter(|t| !t.is_empty()) else { return Ok((0, jwt)) };
-    match duration::parse_ns(text) {
-        None => {
-            Err(Error::invalid(format!("error parsing X-Vault-Wrap-TTL header: time: invalid duration {text:?}")))
-        }
-        Some(ns) if ns < 0 => Err(Error::invalid("requested wrap ttl cannot be negative")),
-        // rounded up: who asks for less than a second asks for wrapping all the same
-        Some(ns) => Ok(((ns as u128).div_ceil(duration::SECOND_NS as u128) as u64, jwt)),
-    }
-}
-
-/// Headers that audit or an engine may ask for; those that the machine has read itself are left out.
-fn rest_of(headers: &HeaderMap) -> Headers {
-    // most requests carry few and short ones: one allocation serves them
-    let mut out = Headers::with_capacity(256);
-    for (name, value) in headers {
-        let name = name.as_str();
-        if matches!(name, "x-vault-token" | "content-length" | "host" | "connection" | "accept-encoding") {
-            continue;
-        }
-        if let Ok(v) = value.to_str()
-            && !(name == "authorization" && v.starts_with("Bearer "))
-        {
-            out.push(name, v);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

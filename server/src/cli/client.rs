@@ -6,6 +6,7 @@
 use super::dry;
 pub use super::request::{Body, CallError, Refused, Reply, Request};
 use super::tls::Tls;
+use super::unix::UnixConnector;
 use serde_json::Value;
 use std::io::Read;
 use std::time::Duration;
@@ -75,13 +76,20 @@ pub struct Client {
 impl Client {
     /// Prepares a client; opens no connection.
     pub fn new(settings: Settings) -> Result<Self, String> {
-        let address = &settings.address;
-        if let Some(path) = address.strip_prefix("unix://") {
-            return Err(format!("unix socket addresses are not supported by this command line: {path}"));
+        let mut settings = settings;
+        if let Some(path) = settings.address.strip_prefix("unix://") {
+            let connector = UnixConnector { path: path.into() };
+            settings.address = "http://localhost".to_owned();
+            let config = base_config(&settings, None).build();
+            // nothing is looked up for a file, but the agent asks
+            let resolver = Resolver { pinned: Some("127.0.0.1:80".to_owned()) };
+            let agent = ureq::Agent::with_parts(config, connector, resolver);
+            return Ok(Client { settings, agent, host: None });
         }
+        let address = &settings.address;
         let https = address.starts_with("https://");
         if !https && !address.starts_with("http://") {
-            return Err(format!("address {address:?} must begin with http:// or https://"));
+            return Err(format!("address {address:?} must begin with http://, https:// or unix://"));
         }
         let uri: http::Uri = address.parse().map_err(|error| format!("address {address:?}: {error}"))?;
         let authority = uri.authority().ok_or_else(|| format!("address {address:?} has no host"))?.to_string();
@@ -90,15 +98,7 @@ impl Client {
             (None, true) => ureq::Proxy::try_from_env(),
             (None, false) => None,
         };
-        let mut config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .allow_non_standard_methods(true)
-            .timeout_global((!settings.timeout.is_zero()).then_some(settings.timeout))
-            .proxy(proxy)
-            .accept_encoding("identity")
-            .user_agent(concat!("ringfence/", env!("CARGO_PKG_VERSION")));
+        let mut config = base_config(&settings, proxy);
         if https {
             config = config.tls_config(settings.tls.config()?);
         }
@@ -289,6 +289,21 @@ impl Client {
             _ => url.to_owned(),
         }
     }
+}
+
+fn base_config(
+    settings: &Settings,
+    proxy: Option<ureq::Proxy>,
+) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .allow_non_standard_methods(true)
+        .timeout_global((!settings.timeout.is_zero()).then_some(settings.timeout))
+        .proxy(proxy)
+        .accept_encoding("identity")
+        .user_agent(concat!("ringfence/", env!("CARGO_PKG_VERSION")))
 }
 
 fn body_bytes(body: &Body) -> Option<Vec<u8>> {

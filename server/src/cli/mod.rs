@@ -6,13 +6,14 @@
 //!                                                         output (tables, JSON, YAML)
 //! ```
 //! Driven by the binary's `main` through [`run`]. Nothing here knows the server's insides: even on the server's own machine
-//! a command speaks HTTP. Two verbs are no clients: `server` is only read here and handed back, and `policy fmt` borrows the
-//! policies' reader.
+//! a command speaks HTTP. Three verbs are no clients: `server` is only read here and handed back, `policy fmt` borrows the
+//! policies' reader, and `operator diagnose` the configuration's.
 
 pub mod args;
 mod audit;
 pub mod client;
 mod completion;
+mod diagnose;
 mod dry;
 pub mod flags;
 mod generate_root;
@@ -36,11 +37,14 @@ pub mod server_args;
 pub mod session;
 mod snapshot;
 mod status;
-mod tls;
+pub mod tls;
 mod token;
 pub mod token_file;
+mod unbuilt;
+mod unix;
 pub mod verb;
 mod version;
+mod watch;
 
 #[cfg(test)]
 mod fake;
@@ -78,8 +82,10 @@ pub static VERBS: &[Verb] = &[
     group("audit", "Work with audit devices", audit::VERBS),
     group("auth", "Work with auth methods", mounts::AUTH_VERBS),
     completion::COMPLETION,
+    watch::DEBUG,
     group("kv", "Work with the key-value store", kv::VERBS),
     group("lease", "Work with leases", lease::VERBS),
+    watch::MONITOR,
     group("namespace", "Work with namespaces", namespace::VERBS),
     group("operator", "Work with the server itself", operator::VERBS),
     logical::PATH_HELP,
@@ -89,6 +95,11 @@ pub static VERBS: &[Verb] = &[
     group("token", "Work with tokens", token::VERBS),
     version::VERSION,
     version::VERSION_HISTORY,
+    unbuilt::VERBS[0],
+    unbuilt::VERBS[1],
+    unbuilt::VERBS[2],
+    unbuilt::VERBS[3],
+    unbuilt::VERBS[4],
 ];
 
 /// Exit code when no command or an unknown one was named, as upstream's command library answers it.

@@ -47,6 +47,11 @@ pub const VERBS: &[Verb] = &[
     rekey::REKEY,
     generate_root::GENERATE_ROOT,
     group("raft", "Work with raft storage", raft::VERBS),
+    super::diagnose::DIAGNOSE,
+    super::unbuilt::OPERATOR[0],
+    super::unbuilt::OPERATOR[1],
+    super::unbuilt::OPERATOR[2],
+    super::unbuilt::OPERATOR[3],
 ];
 
 /// A request that says nothing but "do it".

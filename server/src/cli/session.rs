@@ -153,6 +153,15 @@ impl<'run, 'io> Session<'run, 'io> {
         }
     }
 
+    /// Sends a request and prints the answer as it comes, without a limit of time: a stream has no end to wait for.
+    pub fn stream(&mut self, request: &Request) -> Result<u64, CallError> {
+        let settings = match self.client() {
+            Ok(client) => Settings { timeout: Duration::ZERO, ..client.settings.clone() },
+            Err(Fail::Error { text, .. } | Fail::Dry(text)) => return Err(CallError::Failed(text)),
+        };
+        Client::new(settings).map_err(CallError::Failed)?.download(request, &mut *self.io.stdout)
+    }
+
     /// Sends a request and reads the envelope.
     pub fn call_secret(&mut self, request: &Request) -> Result<Option<Secret>, CallError> {
         let reply = self.call(request)?;

@@ -68,7 +68,7 @@ impl Tls {
 
     fn roots(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         if let Some(text) = &self.ca_cert_text {
-            return parse(text.as_bytes(), Path::new("VAULT_CACERT_BYTES"));
+            return parse_certificates(text.as_bytes(), Path::new("VAULT_CACERT_BYTES"));
         }
         if let Some(file) = &self.ca_cert {
             return certificates(file);
@@ -88,13 +88,17 @@ impl Tls {
             }
             return Ok(roots);
         }
-        let bundle = self
-            .system_bundle
-            .clone()
-            .or_else(|| SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file()));
-        // a system without trusted certificates trusts nobody; the handshake says so
-        bundle.map_or(Ok(Vec::new()), |bundle| certificates(&bundle))
+        match &self.system_bundle {
+            Some(bundle) => certificates(bundle),
+            None => system_certificates(),
+        }
     }
+}
+
+/// What the system trusts. A system without trusted certificates trusts nobody; the handshake says so.
+pub fn system_certificates() -> Result<Vec<CertificateDer<'static>>, String> {
+    let bundle = SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file());
+    bundle.map_or(Ok(Vec::new()), |bundle| certificates(&bundle))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -102,10 +106,11 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    parse(&read(path)?, path)
+    parse_certificates(&read(path)?, path)
 }
 
-fn parse(pem: &[u8], origin: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a PEM text; errors name where it came from.
+pub fn parse_certificates(pem: &[u8], origin: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if found.is_empty() => Err(format!("{}: no PEM certificate in it", origin.display())),

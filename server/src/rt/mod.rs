@@ -37,7 +37,7 @@ mod uring_socket;
 mod tests;
 
 pub use buf::{AlignedBuf, BLOCK_BYTES, round_up};
-pub use clock::{OsEntropy, now};
+pub use clock::{OsEntropy, coarse, mono, now};
 pub use disk::{File, OpenMode, is_no_space, remove, rename, sync_dir};
 pub use driver::{Driver, DriverChoice, DriverKind, DriverWish};
 pub use launch::{CoreHandle, ExecutorWish, Options, RootPanic, probe, run, spawn_core};

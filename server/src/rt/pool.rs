@@ -77,7 +77,8 @@ impl Pool {
         }
     }
 
-    fn push(&self, job: Job) {
+    /// Runs a call that blocks on a helper, with nobody waiting. It must not panic.
+    pub fn push(&self, job: Box<dyn FnOnce() + Send>) {
         let mut state = self.shared.lock();
         state.jobs.push_back(job);
         let start = state.jobs.len() > state.idle && state.threads < self.shared.threads_max;

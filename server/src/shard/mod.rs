@@ -9,19 +9,20 @@ pub use published::Published;
 
 use crate::audit::Sinks;
 use crate::rt::channel::{self, Answer, Sender};
-use crate::rt::{self, OsEntropy, Pool};
-use crate::sql;
+use crate::rt::{self, OsEntropy};
+use crate::side::Threads;
 use crate::telemetry::metrics::CoreMetrics;
 use crate::telemetry::{self, Level};
-use ringfence_base::Now;
+use ringfence_base::{Now, Wall};
 use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Error, Forwarded, LoginNote, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideOp, SideResult,
-    Ticket, TipCall, Vault, perform,
+    Call, Code, Cors, Error, Forwarded, LoginNote, Operation, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut,
+    SideResult, Ticket, TipCall, Vault,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -59,6 +60,35 @@ pub enum ToShard {
     Serve(Ticket, &'static str, serde_json::Value),
     /// Open the audit files anew.
     Reopen,
+    /// Tell the requests under way to whoever asks.
+    UnderWay(Sender<Vec<UnderWay>>),
+}
+
+/// A request under way, as `sys/in-flight-req` shows it.
+#[derive(Clone, Debug)]
+pub struct UnderWay {
+    /// Its id and what is told of it.
+    pub row: (String, serde_json::Value),
+}
+
+impl UnderWay {
+    fn of(call: &Call, begun: Wall) -> UnderWay {
+        let method = match call.op {
+            Operation::Read | Operation::Help => "GET",
+            Operation::List => "LIST",
+            Operation::Scan => "SCAN",
+            Operation::Delete => "DELETE",
+            Operation::Patch => "PATCH",
+            Operation::Header => "HEAD",
+            _ => "PUT",
+        };
+        let remote = call.remote.map_or(String::new(), |ip| SocketAddr::new(ip, call.remote_port).to_string());
+        let row = serde_json::json!({
+            "start_time": begun.rfc3339(), "client_remote_address": remote,
+            "request_path": format!("/v1/{}", call.path), "request_method": method, "client_id": "",
+        });
+        UnderWay { row: (call.id.clone(), row) }
+    }
 }
 
 /// A panic in the machines of the spine ends the process: what half a step left behind must not be served.
@@ -90,8 +120,12 @@ pub struct Core {
     immediate: RefCell<Option<(u64, Reply)>>,
     published: Arc<Published>,
     owner: Sender<ToOwner>,
+    /// Every core's mailbox, this one's included.
+    cores: Vec<Sender<ToShard>>,
+    /// Requests whose body is still coming in.
+    arriving: RefCell<BTreeMap<u64, UnderWay>>,
     sinks: Sinks,
-    pool: Arc<Pool>,
+    threads: Arc<Threads>,
     facts: FactsOf,
     /// What this core counts.
     pub metrics: CoreMetrics,
@@ -99,12 +133,15 @@ pub struct Core {
 
 impl Core {
     /// A core over what the owner has published so far.
+    // each is made once, at the start, by its own part of the process
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         id: ShardId,
         vault: Arc<Vault>,
         published: Arc<Published>,
         owner: Sender<ToOwner>,
-        pool: Arc<Pool>,
+        cores: Vec<Sender<ToShard>>,
+        threads: Arc<Threads>,
         facts: FactsOf,
         metrics: CoreMetrics,
     ) -> Rc<Core> {
@@ -119,18 +156,19 @@ impl Core {
             immediate: RefCell::default(),
             published,
             owner,
+            cores,
+            arriving: RefCell::default(),
             sinks: Sinks::new(),
-            pool,
+            threads,
             facts,
             metrics,
         })
     }
 
-    /// Serves a call to its end.
-    pub async fn call(self: &Rc<Self>, call: Call) -> Reply {
+    /// Serves a call, which is whole since `now`, to its end.
+    pub async fn call(self: &Rc<Self>, call: Call, now: Now) -> Reply {
         let tag = self.next_tag.get();
         self.next_tag.set(tag + 1);
-        let now = rt::now();
         {
             let _guard = AbortOnPanic;
             let mut shard = self.shard.borrow_mut();
@@ -158,6 +196,14 @@ impl Core {
         shard.would_admit(call, rt::now(), &mut *self.rng.borrow_mut())
     }
 
+    /// Whether a rate limit refuses a call, before its body is taken in.
+    pub fn is_over_limit(&self, call: &Call) -> bool {
+        let _guard = AbortOnPanic;
+        let mut shard = self.shard.borrow_mut();
+        self.observe(&mut shard);
+        shard.is_over_limit(call, rt::now(), &mut *self.rng.borrow_mut())
+    }
+
     /// What only the process can tell, by name.
     pub fn fact(&self, name: &str, argument: &serde_json::Value) -> SideResult {
         (self.facts)(name, argument)
@@ -166,6 +212,41 @@ impl Core {
     /// Calls under way.
     pub fn in_flight(&self) -> usize {
         self.waiting.borrow().len()
+    }
+
+    /// The cross-origin settings, as this core sees them.
+    pub fn cors(&self) -> Option<Cors> {
+        let mut shard = self.shard.borrow_mut();
+        self.observe(&mut shard);
+        shard.cors()
+    }
+
+    /// Shows a request whose body is awaited among those under way, for as long as the answer lives.
+    pub fn arriving(self: &Rc<Self>, call: &Call) -> Arriving {
+        let tag = self.next_tag.get();
+        self.next_tag.set(tag + 1);
+        self.arriving.borrow_mut().insert(tag, UnderWay::of(call, rt::now().wall));
+        Arriving(self.clone(), tag)
+    }
+
+    /// The requests under way on this core.
+    fn under_way(&self) -> Vec<UnderWay> {
+        let shard = self.shard.borrow();
+        let mut all: Vec<UnderWay> = shard.under_way().map(|(call, begun)| UnderWay::of(call, begun)).collect();
+        all.extend(self.arriving.borrow().values().cloned());
+        all
+    }
+
+    /// The requests under way on all cores, by id.
+    pub async fn all_under_way(self: Rc<Self>) -> serde_json::Value {
+        let (to, inlet) = channel::unbounded();
+        // a core that is gone has none
+        self.cores.iter().for_each(|c| drop(c.try_send(ToShard::UnderWay(to.clone()))));
+        drop(to);
+        let (mut mail, mut batch) = (inlet.open(), Vec::new());
+        // ends when every core has answered or dropped its end
+        while mail.drain(&mut batch).await > 0 {}
+        batch.into_iter().flatten().map(|u: UnderWay| u.row).collect::<serde_json::Map<_, _>>().into()
     }
 
     /// Randomness of this core.
@@ -185,12 +266,23 @@ impl Core {
                     ToShard::Serve(ticket, name, argument) => {
                         if name == "audit-test" {
                             self.test_sink(ticket, &argument);
+                        } else if name == "in-flight-req" {
+                            let core = self.clone();
+                            rt::spawn_local(async move {
+                                let all = core.clone().all_under_way().await;
+                                core.step(ShardIn::SideDone(ticket, SideResult::Json(all)));
+                                core.dispatch(None);
+                            });
                         } else {
                             let result = (self.facts)(name, &argument);
                             self.step(ShardIn::SideDone(ticket, result));
                         }
                     }
                     ToShard::Reopen => self.sinks.reopen(),
+                    ToShard::UnderWay(to) => {
+                        // who asked may be gone
+                        let _ = to.try_send(self.under_way());
+                    }
                 }
             }
             self.dispatch(None);
@@ -250,12 +342,9 @@ impl Core {
                     ShardOut::Control(ticket, call) => self.to_owner(ToOwner::Control(self.id, ticket, call)),
                     ShardOut::Withdrawn(sequence) => self.to_owner(ToOwner::Withdrawn(self.id, sequence)),
                     ShardOut::Side(ticket, op) => {
-                        let (core, pool) = (self.clone(), self.pool.clone());
+                        let core = self.clone();
                         rt::spawn_local(async move {
-                            let result = match op {
-                                SideOp::Sql(ask) => sql::run(*ask).await,
-                                op => pool.run(move || perform(&op)).await,
-                            };
+                            let result = core.threads.perform(op).await;
                             core.step(ShardIn::SideDone(ticket, result));
                             core.dispatch(None);
                         });
@@ -283,5 +372,14 @@ impl Core {
         if self.owner.try_send(message).is_err() {
             telemetry::log(Level::Error, "the owner core is gone");
         }
+    }
+}
+
+/// A request whose body is awaited.
+pub struct Arriving(Rc<Core>, u64);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.arriving.borrow_mut().remove(&self.1);
     }
 }

@@ -3,12 +3,13 @@
 use super::{AbortOnPanic, Published, ToOwner, ToShard};
 use crate::disk::{DirExecutor, Directory, Done, Executor, MemoryExecutor};
 use crate::rt::channel::{Inlet, Sender};
-use crate::rt::{self, OsEntropy, Pool};
-use crate::sql;
+use crate::rt::{self, OsEntropy};
+use crate::side::Threads;
 use crate::telemetry::metrics::{self, Gauge, Metrics};
+use crate::telemetry::statsd::Sink;
 use crate::telemetry::{self, Level};
 use ringfence_base::Now;
-use ringfence_node::{FileOp, Loaded, Owner, OwnerIn, OwnerOut, ShardIn, SideOp, SideResult, perform, snapshot};
+use ringfence_node::{FileOp, Loaded, Owner, OwnerIn, OwnerOut, ShardIn, SideResult, snapshot};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,24 +40,28 @@ pub struct OwnerCore {
     published: Arc<Published>,
     shards: Vec<Sender<ToShard>>,
     itself: Sender<ToOwner>,
-    pool: Arc<Pool>,
+    threads: Arc<Threads>,
     executor: Box<dyn Executor>,
     wake: Rc<RefCell<Option<std::task::Waker>>>,
     metrics: Metrics,
+    sinks: Vec<Sink>,
     /// Holds the directory's lock.
     _directory: Option<Directory>,
 }
 
 impl OwnerCore {
     /// Over an owner that was recovered or is blank.
+    // each is made once, at the start, by its own part of the process
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         owner: Owner,
         storage: Storage,
         published: Arc<Published>,
         shards: Vec<Sender<ToShard>>,
         itself: Sender<ToOwner>,
-        pool: Arc<Pool>,
+        threads: Arc<Threads>,
         metrics: Metrics,
+        sinks: Vec<Sink>,
     ) -> Rc<OwnerCore> {
         let done: Rc<RefCell<Vec<Done>>> = Rc::default();
         let wake: Rc<RefCell<Option<std::task::Waker>>> = Rc::default();
@@ -83,10 +88,11 @@ impl OwnerCore {
             published,
             shards,
             itself,
-            pool,
+            threads,
             executor,
             wake,
             metrics,
+            sinks,
             _directory: directory,
         })
     }
@@ -107,6 +113,7 @@ impl OwnerCore {
                 rt::sleep(metrics::INTERVAL).await;
                 reporter.report();
                 reporter.metrics.tick(rt::now());
+                reporter.push_metrics();
             }
         });
         let completions = self.clone();
@@ -153,6 +160,22 @@ impl OwnerCore {
         m.set(Gauge::RaftPeers, 1);
         m.set(Gauge::BarrierEstimatedEncryptions, g.encryptions);
         m.set_cluster(&self.published.cell().facts.cluster_name);
+    }
+
+    /// Sends the last interval's measurements out, on helper threads.
+    fn push_metrics(&self) {
+        if self.sinks.is_empty() {
+            return;
+        }
+        let interval = Arc::new(self.metrics.json(rt::now()));
+        for sink in &self.sinks {
+            let (pool, sink, interval) = (self.threads.pool.clone(), sink.clone(), interval.clone());
+            rt::spawn_local(async move {
+                if let Err(why) = pool.run(move || sink.push(&interval)).await {
+                    telemetry::log(Level::Debug, &why);
+                }
+            });
+        }
     }
 
     /// Waits for a disk completion.
@@ -245,24 +268,21 @@ impl OwnerCore {
                 self.tell(shard.0, ToShard::Serve(ticket, name, argument));
             }
             OwnerOut::Side(job, op) => {
-                let (pool, itself) = (self.pool.clone(), self.itself.clone());
+                let (threads, itself) = (self.threads.clone(), self.itself.clone());
                 rt::spawn_local(async move {
-                    let result = match op {
-                        SideOp::Sql(ask) => sql::run(*ask).await,
-                        op => pool.run(move || perform(&op)).await,
-                    };
+                    let result = threads.perform(op).await;
                     let _ = itself.try_send(ToOwner::LeaseSideDone(job, result));
                 });
             }
             OwnerOut::Snapshot(shard, ticket, job) => {
-                let (pool, to) = (self.pool.clone(), self.shards[shard.0 as usize].clone());
+                let (pool, to) = (self.threads.pool.clone(), self.shards[shard.0 as usize].clone());
                 rt::spawn_local(async move {
                     let result: SideResult = pool.run(move || snapshot::build(&job)).await;
                     let _ = to.try_send(ToShard::Event(ShardIn::SideDone(ticket, result)));
                 });
             }
             OwnerOut::Unpack(shard, ticket, archive, force) => {
-                let (pool, itself) = (self.pool.clone(), self.itself.clone());
+                let (pool, itself) = (self.threads.pool.clone(), self.itself.clone());
                 rt::spawn_local(async move {
                     let unpacked = pool.run(move || snapshot::unpack(&archive, force)).await;
                     let _ = itself.try_send(ToOwner::Unpacked(shard, ticket, unpacked));

@@ -1,12 +1,14 @@
 //! The process's log on standard error and, if wished, in a file: one line a message, never a secret. Levels and formats
 //! are Vault's.
 
+use super::monitor;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// How loud a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +46,75 @@ static FILE: Mutex<Option<LogFile>> = Mutex::new(None);
 struct LogFile {
     path: PathBuf,
     file: File,
+    rotation: Rotation,
+    /// Bytes in the open file.
+    bytes: u64,
+    /// When it was opened, nanoseconds of the wall clock.
+    opened: u64,
+}
+
+/// When the log file is put aside for a new one, and how many of the old are kept. Source: Vault's `log_rotate_*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// After so many bytes; 0 is never.
+    pub bytes: u64,
+    /// After so long; zero is never.
+    pub every: Duration,
+    /// Old files that are kept; 0 keeps all, a negative number none.
+    pub files_max: i64,
+}
+
+impl LogFile {
+    fn open(path: PathBuf, rotation: Rotation) -> io::Result<LogFile> {
+        let file = open(&path)?;
+        let bytes = file.metadata().map_or(0, |m| m.len());
+        Ok(LogFile { path, file, rotation, bytes, opened: crate::rt::now().wall.0 })
+    }
+
+    fn write(&mut self, line: &str) {
+        let now = crate::rt::now().wall.0;
+        let full = self.rotation.bytes > 0 && self.bytes > 0 && self.bytes + line.len() as u64 > self.rotation.bytes;
+        let every = u64::try_from(self.rotation.every.as_nanos()).unwrap_or(u64::MAX);
+        let old = every > 0 && self.bytes > 0 && now.saturating_sub(self.opened) >= every;
+        if full || old {
+            // where it cannot be put aside, the open one grows on: a line is worth more than a bound
+            let _ = self.rotate(now);
+        }
+        if self.file.write_all(line.as_bytes()).is_ok() {
+            self.bytes += line.len() as u64;
+        }
+    }
+
+    /// `vault.log` becomes `vault-<nanoseconds>.log`, and the oldest of these go.
+    fn rotate(&mut self, now: u64) -> io::Result<()> {
+        let (stem, ext) = name_of(&self.path);
+        let aside = self.path.with_file_name(format!("{stem}-{now}{ext}"));
+        std::fs::rename(&self.path, &aside)?;
+        *self = LogFile::open(self.path.clone(), self.rotation)?;
+        let kept = match self.rotation.files_max {
+            0 => return Ok(()),
+            n => usize::try_from(n).unwrap_or(0),
+        };
+        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut old: Vec<(u64, PathBuf)> = std::fs::read_dir(folder)?
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let name = path.file_name()?.to_str()?;
+                let at = name.strip_prefix(&format!("{stem}-"))?.strip_suffix(&ext)?.parse().ok()?;
+                Some((at, path))
+            })
+            .collect();
+        old.sort_unstable();
+        old.truncate(old.len().saturating_sub(kept));
+        old.into_iter().try_for_each(|(_, path)| std::fs::remove_file(path))
+    }
+}
+
+/// A file's name without its ending, and the ending with its dot.
+fn name_of(path: &Path) -> (String, String) {
+    let text = |s: Option<&std::ffi::OsStr>| s.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let ext = text(path.extension());
+    (text(path.file_stem()), if ext.is_empty() { ext } else { format!(".{ext}") })
 }
 
 impl Level {
@@ -105,10 +176,11 @@ pub fn set_format(format: Format) {
 ///
 /// # Errors
 /// It cannot be opened; the file of before stays.
-pub fn set_file(path: &Path) -> io::Result<()> {
-    let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
-    let file = open(&path)?;
-    *FILE.lock().unwrap_or_else(PoisonError::into_inner) = Some(LogFile { path, file });
+pub fn set_file(path: &Path, rotation: Rotation) -> io::Result<()> {
+    let is_folder = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let path = if is_folder { path.join(FILE_NAME) } else { path.to_owned() };
+    let log = LogFile::open(path, rotation)?;
+    *FILE.lock().unwrap_or_else(PoisonError::into_inner) = Some(log);
     Ok(())
 }
 
@@ -118,7 +190,7 @@ pub fn set_file(path: &Path) -> io::Result<()> {
 /// It cannot be opened; the open one stays in use.
 pub fn reopen_file() -> io::Result<()> {
     if let Some(log) = FILE.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-        log.file = open(&log.path)?;
+        *log = LogFile::open(log.path.clone(), log.rotation)?;
     }
     Ok(())
 }
@@ -129,14 +201,20 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Writes a message.
 pub fn log(level: Level, message: &str) {
-    if (level as u8) < LEVEL.load(Ordering::Relaxed) {
+    let quiet = (level as u8) < LEVEL.load(Ordering::Relaxed);
+    if quiet && monitor::wanted().is_none_or(|wanted| level < wanted) {
         return;
     }
-    let line = line(level, message, &crate::rt::now().wall.rfc3339(), JSON.load(Ordering::Relaxed) == 1);
+    let time = crate::rt::now().wall.rfc3339();
+    monitor::tell(level, |format| line(level, message, &time, format == Format::Json));
+    if quiet {
+        return;
+    }
+    let line = line(level, message, &time, JSON.load(Ordering::Relaxed) == 1);
     // a log that cannot be written must not stop the server
     let _ = io::stderr().lock().write_all(line.as_bytes());
     if let Some(log) = FILE.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-        let _ = log.file.write_all(line.as_bytes());
+        log.write(&line);
     }
 }
 
@@ -159,6 +237,25 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&line(Level::Error, "a\"\nb", "T", true)).expect("json");
         assert_eq!(json["@level"], "error");
         assert_eq!(json["@message"], "a\"\nb");
+    }
+
+    #[test]
+    fn files_are_put_aside_and_the_oldest_go() {
+        let folder = std::env::temp_dir().join(format!("ringfence-log-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let rotation = Rotation { bytes: 20, every: Duration::ZERO, files_max: 2 };
+        let mut log = LogFile::open(folder.join("vault.log"), rotation).expect("a file");
+        (0..6).for_each(|i| log.write(&format!("a line of text {i}\n")));
+        let mut names: Vec<String> = std::fs::read_dir(&folder)
+            .expect("a folder")
+            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        assert_eq!(names.len(), 3, "{names:?}");
+        assert!(names.contains(&"vault.log".to_owned()), "{names:?}");
+        let newest = std::fs::read_to_string(folder.join("vault.log")).expect("text");
+        assert_eq!(newest, "a line of text 5\n");
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 
     #[test]

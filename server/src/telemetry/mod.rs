@@ -2,7 +2,10 @@
 
 mod log;
 pub mod metrics;
+mod monitor;
+pub mod statsd;
 
 pub use log::{
-    Format, Level, configure_level, level, log, reopen_file, reset_level, set_file, set_format, set_level,
+    Format, Level, Rotation, configure_level, level, log, reopen_file, reset_level, set_file, set_format, set_level,
 };
+pub use monitor::{Monitor, close_all as close_monitors, listen as monitor};

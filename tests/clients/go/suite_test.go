@@ -4,9 +4,14 @@ package clients
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -261,6 +266,40 @@ func TestUserpass(t *testing.T) {
 	refused(t, err, http.StatusBadRequest, "invalid username or password")
 }
 
+// The Go client logs in in two requests: what the login owes, then the code.
+func TestSecondFactor(t *testing.T) {
+	ctx, mount, c := context.Background(), method(t, "userpass"), root(t)
+	must[*api.Secret](t)(c.Logical().Write("auth/"+mount+"/users/ann", data{"password": "pw"}))
+	auth, err := userpass.NewUserpassAuth("ann", &userpass.Password{FromString: "pw"}, userpass.WithMountPath(mount))
+	ok(t, err)
+	first := must[*api.Secret](t)(client(t, "").Auth().Login(ctx, auth))
+	accessor := must[map[string]*api.AuthMount](t)(c.Sys().ListAuth())[mount+"/"].Accessor
+	totp := must[*api.Secret](t)(c.Logical().Write("identity/mfa/method/totp", data{"issuer": "go", "period": 3600}))
+	id := totp.Data["method_id"].(string)
+	secret := must[*api.Secret](t)(c.Logical().Write("identity/mfa/method/totp/admin-generate",
+		data{"method_id": id, "entity_id": first.Auth.EntityID}))
+	rule := "identity/mfa/login-enforcement/" + mount
+	must[*api.Secret](t)(c.Logical().Write(rule, data{"mfa_method_ids": id, "auth_method_accessors": accessor}))
+	t.Cleanup(func() { _, _ = c.Logical().Delete(rule) })
+	user := client(t, "")
+	owed := must[*api.Secret](t)(user.Auth().MFALogin(ctx, auth))
+	if owed.Auth.MFARequirement == nil || owed.Auth.ClientToken != "" {
+		t.Fatalf("the login owes nothing: %+v", owed.Auth)
+	}
+	address := must[*url.URL](t)(url.Parse(secret.Data["url"].(string)))
+	key := must[[]byte](t)(base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(address.Query().Get("secret")))
+	tag := hmac.New(sha1.New, key)
+	ok(t, binary.Write(tag, binary.BigEndian, time.Now().Unix()/3600))
+	sum := tag.Sum(nil)
+	at := sum[19] & 15
+	code := fmt.Sprintf("%06d", binary.BigEndian.Uint32(sum[at:at+4])&0x7fffffff%1000000)
+	payload := map[string]interface{}{id: []string{code}}
+	paid := must[*api.Secret](t)(user.Auth().MFAValidate(ctx, owed, payload))
+	same(t, paid.Auth.EntityID, first.Auth.EntityID)
+	_, err = user.Auth().MFAValidate(ctx, owed, payload)
+	refused(t, err, http.StatusBadRequest, "invalid request ID")
+}
+
 func TestApprole(t *testing.T) {
 	ctx, mount, c := context.Background(), method(t, "approle"), root(t).Logical()
 	base := "auth/" + mount + "/role/web"
@@ -394,4 +433,28 @@ func TestLogical(t *testing.T) {
 	ok(t, err)
 	defer status.Body.Close()
 	same(t, status.StatusCode, http.StatusOK)
+}
+
+func TestNamespaces(t *testing.T) {
+	r, ns := root(t), name("tenant")
+	made := must[*api.Secret](t)(r.Logical().Write("sys/namespaces/"+ns, data{"custom_metadata": data{"team": "x"}}))
+	same(t, made.Data["path"], ns+"/")
+	inside := r.WithNamespace(ns)
+	ok(t, inside.Sys().Mount("kept", &api.MountInput{Type: "kv", Options: map[string]string{"version": "2"}}))
+	must[*api.KVSecret](t)(inside.KVv2("kept").Put(context.Background(), "a", data{"b": "c"}))
+	same(t, must[*api.KVSecret](t)(r.WithNamespace("/"+ns+"/").KVv2("kept").Get(context.Background(), "a")).Data, data{"b": "c"})
+	ok(t, inside.Sys().PutPolicy("p", `path "kept/*" { capabilities = ["read"] }`))
+	auth := must[*api.Secret](t)(inside.Auth().Token().Create(&api.TokenCreateRequest{Policies: []string{"p"}})).Auth
+	tenant := client(t, auth.ClientToken).WithNamespace(ns)
+	same(t, must[*api.KVSecret](t)(tenant.KVv2("kept").Get(context.Background(), "a")).Data, data{"b": "c"})
+	_, err := client(t, auth.ClientToken).Logical().Read("sys/mounts")
+	refused(t, err, http.StatusForbidden, "permission denied")
+	// the client takes a 404 to a read for an absent secret
+	_, err = r.WithNamespace("none").Sys().CapabilitiesSelf("x")
+	refused(t, err, http.StatusNotFound, "namespace not found")
+	// an accessor leads to its namespace from everywhere, for who may
+	same(t, must[*api.Secret](t)(r.Auth().Token().LookupAccessor(auth.Accessor)).Data["namespace_path"], ns+"/")
+	must[*api.Secret](t)(r.Logical().Delete("sys/namespaces/" + ns))
+	_, err = tenant.Sys().CapabilitiesSelf("x")
+	refused(t, err, http.StatusNotFound, "namespace not found")
 }

@@ -15,6 +15,8 @@ import unittest
 import warnings
 
 import hvac
+import jwt
+import pyotp
 from hvac import exceptions as errors
 
 ADDRESS = os.environ["VAULT_ADDR"]
@@ -367,6 +369,116 @@ class Userpass(Case):
             user.auth.token.lookup_self()
 
 
+class Identity(Case):
+    def person(self):
+        """A user with an entity: mount, accessor, a client that logged in, id of the entity."""
+        mount = self.method("userpass")
+        self.root.auth.userpass.create_or_update_user("ann", "pw", mount_point=mount)
+        user = client(None)
+        entity = user.auth.userpass.login("ann", "pw", mount_point=mount)["auth"]["entity_id"]
+        self.addCleanup(self.root.secrets.identity.delete_entity, entity)
+        return mount, self.root.sys.list_auth_methods()["data"][f"{mount}/"]["accessor"], user, entity
+
+    def test_entities_and_aliases(self):
+        store = self.root.secrets.identity
+        _, accessor, _, _ = self.person()
+        who = name("entity")
+        made = store.create_or_update_entity(name=who, metadata={"team": "blue"}, policies=["a"])["data"]
+        self.assertEqual(store.create_or_update_entity_by_name(name=who, metadata={"team": "red"}).status_code, 204)
+        page = store.read_entity(entity_id=made["id"])["data"]
+        self.assertEqual((page["name"], page["metadata"], page["policies"]), (who, {"team": "red"}, ["a"]))
+        self.assertIn(who, store.list_entities_by_name()["data"]["keys"])
+        self.assertIn(made["id"], store.list_entities()["data"]["keys"])
+        alias = store.create_or_update_entity_alias(name="bob", canonical_id=made["id"], mount_accessor=accessor)["data"]
+        found = store.lookup_entity(alias_name="bob", alias_mount_accessor=accessor)["data"]
+        self.assertEqual((found["id"], found["aliases"][0]["id"]), (made["id"], alias["id"]))
+        self.assertEqual(store.read_entity_alias(alias_id=alias["id"])["data"]["mount_type"], "userpass")
+        self.assertIn(alias["id"], store.list_entity_aliases()["data"]["keys"])
+        self.assertEqual(store.lookup_entity(name="nobody").status_code, 204)
+        self.refused(errors.InvalidRequest, "policies cannot contain root",
+                     store.create_or_update_entity, name=who, policies=["Root "])
+        store.delete_entity_alias(alias_id=alias["id"])
+        store.delete_entity_by_name(name=who)
+        with self.assertRaises(errors.InvalidPath):
+            store.read_entity_by_name(name=who)
+
+    def test_merging(self):
+        store = self.root.secrets.identity
+        _, _, _, entity = self.person()
+        to = store.create_or_update_entity(name=name("to"))["data"]["id"]
+        self.addCleanup(store.delete_entity, to)
+        store.merge_entities(from_entity_ids=[entity], to_entity_id=to)
+        self.assertEqual(store.read_entity(entity_id=to)["data"]["merged_entity_ids"], [entity])
+
+    def test_groups(self):
+        store = self.root.secrets.identity
+        _, accessor, user, entity = self.person()
+        policy = self.policy('path "identity/group/name/*" { capabilities = ["read"] }')
+        inner, outer, outside = name("in"), name("out"), name("ext")
+        group = store.create_or_update_group(name=inner, member_entity_ids=[entity])["data"]["id"]
+        store.create_or_update_group(name=outer, member_group_ids=[group], policies=[policy])
+        mine = user.secrets.identity
+        self.assertEqual(mine.read_group_by_name(name=inner)["data"]["member_entity_ids"], [entity])
+        self.assertEqual(mine.read_group_by_name(name=outer)["data"]["member_group_ids"], [group])
+        self.assertEqual(user.auth.token.lookup_self()["data"]["identity_policies"], [policy])
+        self.assertEqual(store.lookup_group(name=inner)["data"]["id"], group)
+        store.update_group(group_id=group, name=inner, member_entity_ids=[])
+        with self.assertRaises(errors.Forbidden):
+            mine.read_group_by_name(name=inner)
+        external = store.create_or_update_group(name=outside, group_type="external")["data"]["id"]
+        alias = store.create_or_update_group_alias(name="x", mount_accessor=accessor, canonical_id=external)["data"]["id"]
+        self.assertEqual(store.read_group_alias(alias_id=alias)["data"]["canonical_id"], external)
+        self.assertIn(alias, store.list_group_aliases()["data"]["keys"])
+        for one in (inner, outer, outside):
+            store.delete_group_by_name(name=one)
+
+    def test_identity_tokens(self):
+        store = self.root.secrets.identity
+        _, _, user, entity = self.person()
+        policy = self.policy('path "identity/oidc/token/*" { capabilities = ["read"] }')
+        store.update_entity(entity_id=entity, policies=[policy], metadata={"team": "blue"})
+        published = f"{ADDRESS}/v1/identity/oidc/.well-known/keys"
+        for algorithm in ("RS256", "ES384", "EdDSA"):
+            key, role = name("key"), name("role")
+            store.create_named_key(name=key, algorithm=algorithm, allowed_client_ids=["*"])
+            store.create_or_update_role(name=role, key=key, client_id=role, ttl="1h",
+                                        template='{"team": {{identity.entity.metadata.team}}}')
+            token = user.secrets.identity.generate_signed_id_token(name=role)["data"]["token"]
+            public = jwt.PyJWKClient(published).get_signing_key_from_jwt(token).key
+            claims = jwt.decode(token, public, algorithms=[algorithm], audience=role)
+            self.assertEqual((claims["sub"], claims["team"], claims["namespace"]), (entity, "blue", "root"))
+            self.assertTrue(store.introspect_signed_id_token(token=token, client_id=role)["active"])
+            store.rotate_named_key(name=key, verification_ttl="1h")
+            jwt.decode(token, jwt.PyJWKClient(published).get_signing_key_from_jwt(token).key,
+                       algorithms=[algorithm], audience=role)
+            self.refused(errors.InvalidRequest, "currently referenced by these roles", store.delete_named_key, name=key)
+            store.delete_role(name=role)
+            store.delete_named_key(name=key)
+        self.assertTrue(store.read_well_known_configurations()["jwks_uri"].endswith("/keys"))
+
+    def test_a_second_factor(self):
+        mount, accessor, user, entity = self.person()
+        rule = name("rule")
+        method = self.root.write("identity/mfa/method/totp", issuer="ringfence", algorithm="SHA256", digits=8,
+                                 period=120)["data"]["method_id"]
+        made = self.root.write("identity/mfa/method/totp/admin-generate", method_id=method, entity_id=entity)["data"]
+        self.root.write(f"identity/mfa/login-enforcement/{rule}", mfa_method_ids=[method],
+                        auth_method_accessors=[accessor])
+        codes = pyotp.parse_uri(made["url"])
+        login = client(None).auth.userpass.login("ann", "pw", mount_point=mount, use_token=False)["auth"]
+        self.assertEqual(login["client_token"], "")
+        request = login["mfa_requirement"]["mfa_request_id"]
+        code = codes.now()
+        validate = client(None).write
+        self.refused(errors.Forbidden, "failed to satisfy enforcement", validate, "sys/mfa/validate",
+                     mfa_request_id=request, mfa_payload={method: [" " + code]})
+        auth = validate("sys/mfa/validate", mfa_request_id=request, mfa_payload={method: [code]})["auth"]
+        self.assertEqual(auth["entity_id"], entity)
+        self.assertTrue(client(auth["client_token"]).is_authenticated())
+        self.root.delete(f"identity/mfa/login-enforcement/{rule}")
+        self.root.delete(f"identity/mfa/method/totp/{method}")
+
+
 class Approle(Case):
     def setUp(self):
         super().setUp()
@@ -660,6 +772,52 @@ class Refusals(Case):
         self.assertIsNone(self.root.read("cubbyhole/a"))
 
 
+class Transit(Case):
+    HELLO = "aGVsbG8="
+
+    def setUp(self):
+        super().setUp()
+        self.mount = self.engine("transit")
+        self.transit = self.root.secrets.transit
+
+    def test_encrypt_rotate_rewrap(self):
+        self.transit.create_key("k", mount_point=self.mount)
+        sealed = self.transit.encrypt_data("k", plaintext=self.HELLO, mount_point=self.mount)["data"]["ciphertext"]
+        self.transit.rotate_key("k", mount_point=self.mount)
+        again = self.transit.rewrap_data("k", ciphertext=sealed, mount_point=self.mount)["data"]["ciphertext"]
+        self.assertTrue(again.startswith("vault:v2:"))
+        for one in (sealed, again):
+            opened = self.transit.decrypt_data("k", ciphertext=one, mount_point=self.mount)
+            self.assertEqual(opened["data"]["plaintext"], self.HELLO)
+        self.transit.update_key_configuration("k", min_decryption_version=2, mount_point=self.mount)
+        self.refused(errors.InvalidRequest, "too old", self.transit.decrypt_data, "k", sealed, mount_point=self.mount)
+        batch = [{"plaintext": self.HELLO} for _ in range(100)]
+        results = self.transit.encrypt_data("k", batch_input=batch, mount_point=self.mount)["data"]["batch_results"]
+        self.assertEqual(len(results), 100)
+
+    def test_sign_and_verify(self):
+        for kind in ("ed25519", "ecdsa-p256", "rsa-2048"):
+            self.transit.create_key(kind, key_type=kind, mount_point=self.mount)
+            signature = self.transit.sign_data(kind, self.HELLO, mount_point=self.mount)["data"]["signature"]
+            answer = self.transit.verify_signed_data(kind, self.HELLO, signature=signature, mount_point=self.mount)
+            self.assertTrue(answer["data"]["valid"])
+
+    def test_data_keys_hmacs_backups(self):
+        self.transit.create_key("k", exportable=True, allow_plaintext_backup=True, mount_point=self.mount)
+        made = self.transit.generate_data_key("k", key_type="plaintext", mount_point=self.mount)["data"]
+        opened = self.transit.decrypt_data("k", ciphertext=made["ciphertext"], mount_point=self.mount)
+        self.assertEqual(opened["data"]["plaintext"], made["plaintext"])
+        code = self.transit.generate_hmac("k", self.HELLO, mount_point=self.mount)["data"]["hmac"]
+        answer = self.transit.verify_signed_data("k", self.HELLO, hmac=code, mount_point=self.mount)
+        self.assertTrue(answer["data"]["valid"])
+        backup = self.transit.backup_key("k", mount_point=self.mount)["data"]["backup"]
+        self.transit.restore_key(backup, name="copy", mount_point=self.mount)
+        exported = [self.transit.export_key(n, key_type="encryption-key", mount_point=self.mount)["data"]["keys"]
+                    for n in ("k", "copy")]
+        self.assertEqual(exported[0], exported[1])
+        self.assertEqual(self.transit.list_keys(mount_point=self.mount)["data"]["keys"], ["copy", "k"])
+
+
 class Ceremony(Case):
     """A durable server of its own: from nothing to sealed, and over a restart."""
 
@@ -744,6 +902,40 @@ class Ceremony(Case):
             "sys/decode-token", data={"encoded_token": answer["encoded_token"], "otp": attempt["otp"]})
         second = client(decoded["data"]["token"], self.address)
         self.assertEqual(second.auth.token.lookup_self()["data"]["policies"], ["root"])
+
+
+class Tenants(Case):
+    def test_a_namespace_has_a_life_of_its_own(self):
+        ns = name("tenant")
+        self.root.sys.create_namespace(ns)
+        self.assertIn(f"{ns}/", self.root.sys.list_namespaces()["data"]["keys"])
+        inside = hvac.Client(url=ADDRESS, token=ROOT, namespace=ns, timeout=PATIENCE_S)
+        inside.sys.enable_secrets_engine("kv", "kept", options={"version": "2"})
+        inside.sys.enable_auth_method("userpass")
+        inside.sys.create_or_update_policy("all", 'path "kept/*" { capabilities = ["create", "update", "read"] }')
+        inside.auth.userpass.create_or_update_user("bob", "p", policies="all")
+        bob = hvac.Client(url=ADDRESS, namespace=ns, timeout=PATIENCE_S)
+        bob.auth.userpass.login("bob", "p")
+        bob.secrets.kv.v2.create_or_update_secret("a", {"b": "c"}, mount_point="kept")
+        read = bob.secrets.kv.v2.read_secret_version("a", mount_point="kept", raise_on_deleted_version=True)
+        self.assertEqual(read["data"]["data"], {"b": "c"})
+        self.assertEqual(bob.auth.token.lookup_self()["data"]["namespace_path"], f"{ns}/")
+        outside = client(bob.token)
+        self.refused(errors.Forbidden, "permission denied", outside.auth.token.lookup_self)
+        self.refused(errors.InvalidRequest, "unavailable in namespaces", inside.sys.seal)
+        self.root.sys.delete_namespace(ns)
+        self.assertRaises((errors.Forbidden, errors.InvalidPath), bob.auth.token.lookup_self)
+
+    def test_a_quota_refuses_and_says_so(self):
+        mount, quota = self.engine(options={"version": "1"}), name("quota")
+        self.root.sys.create_or_update_quota(quota, rate=2, path=mount, interval="1h")
+        self.addCleanup(self.root.sys.delete_quota, quota)
+        self.assertEqual(self.root.sys.read_quota(quota)["data"]["path"], f"{mount}/")
+        self.assertIn(quota, self.root.sys.list_quotas()["data"]["keys"])
+        # an hour may end within the test
+        with self.assertRaisesRegex(errors.RateLimitExceeded, "rate limit quota exceeded"):
+            for _ in range(5):
+                self.root.secrets.kv.v1.create_or_update_secret("a", {"b": "c"}, mount_point=mount)
 
 
 if __name__ == "__main__":

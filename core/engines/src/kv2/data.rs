@@ -2,18 +2,18 @@
 
 use super::config::Config;
 use super::record::{Key, KeyRecord, VersionState};
-use super::store::{self, KEYS};
+use super::store;
 use ringfence_base::{Code, Wall};
 use ringfence_logical::{Args, Cx, Error, Outcome, Response, nothing};
 use serde_json::Value;
 
 pub fn exists(cx: &mut Cx<'_, '_>, args: &Args) -> Result<bool, Error> {
-    Ok(cx.exists(KEYS, args.str("path").as_bytes()))
+    Ok(store::exists(cx, args.str("path")))
 }
 
 pub fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let path = args.str("path");
-    let Some(bytes) = cx.get(KEYS, path.as_bytes())? else { return nothing() };
+    let Some(bytes) = store::record(cx, path)? else { return nothing() };
     let key = KeyRecord::parse(&bytes)?;
     let version = wanted_version(args, key.head.current);
     let Some(state) = key.version(version) else { return nothing() };

@@ -3,7 +3,9 @@
 use super::config::{self, Config};
 use super::record::Key;
 use super::store::{self, KEYS};
+use super::upgrade;
 use super::{custom, invalid};
+use crate::kv1::OBJECTS;
 use crate::page;
 use ringfence_base::Wall;
 use ringfence_base::duration::go_seconds;
@@ -205,9 +207,27 @@ enum Depth {
 fn names(cx: &mut Cx<'_, '_>, args: &Args, depth: Depth) -> Result<Vec<String>, Error> {
     let folder = page::folder(args.str("path"));
     let (after, limit) = (args.str("after"), page::limit(args));
+    let mut names = below(cx, KEYS, &folder, after, limit, depth)?;
+    if upgrade::any_old(cx, &folder)? {
+        names.extend(below(cx, OBJECTS, &folder, after, limit, depth)?);
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(if limit == 0 { usize::MAX } else { limit });
+    }
+    Ok(names)
+}
+
+fn below(
+    cx: &mut Cx<'_, '_>,
+    area: u8,
+    folder: &str,
+    after: &str,
+    limit: usize,
+    depth: Depth,
+) -> Result<Vec<String>, Error> {
     match depth {
-        Depth::Level => cx.list(KEYS, &folder, after, limit),
-        Depth::All => cx.scan_keys(KEYS, &folder, after, limit),
+        Depth::Level => cx.list(area, folder, after, limit),
+        Depth::All => cx.scan_keys(area, folder, after, limit),
     }
 }
 

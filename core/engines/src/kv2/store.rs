@@ -1,6 +1,7 @@
 //! Where version 2 keeps what, and how keys and versions are read and written.
 
 use super::record::Key;
+use super::upgrade;
 use ringfence_logical::{Cx, Error};
 
 /// Area of the configuration.
@@ -16,16 +17,32 @@ const FORMAT: u8 = 1;
 
 /// Reads a key.
 pub fn load(cx: &mut Cx<'_, '_>, path: &str) -> Result<Option<Key>, Error> {
-    match cx.get(KEYS, path.as_bytes())? {
+    match record(cx, path)? {
         Some(bytes) => Ok(Some(Key::decode(&bytes)?)),
         None => Ok(None),
     }
+}
+
+/// Reads a key's record. One that an upgrade found in version 1 has none yet and is described as if it had.
+pub fn record(cx: &mut Cx<'_, '_>, path: &str) -> Result<Option<Vec<u8>>, Error> {
+    match cx.get(KEYS, path.as_bytes())? {
+        Some(bytes) => Ok(Some(bytes)),
+        None => upgrade::described(cx, path),
+    }
+}
+
+/// Tells whether there is a key, without opening it.
+pub fn exists(cx: &mut Cx<'_, '_>, path: &str) -> bool {
+    cx.exists(KEYS, path.as_bytes()) || upgrade::is_old(cx, path)
 }
 
 /// Writes a key.
 pub fn save(cx: &mut Cx<'_, '_>, path: &str, key: &Key) -> Result<(), Error> {
     let bytes = key.encode();
     crate::check_size(bytes.len())?;
+    if !cx.exists(KEYS, path.as_bytes()) {
+        upgrade::move_over(cx, path)?;
+    }
     cx.put(KEYS, path.as_bytes(), &bytes);
     Ok(())
 }
@@ -33,7 +50,11 @@ pub fn save(cx: &mut Cx<'_, '_>, path: &str, key: &Key) -> Result<(), Error> {
 /// Reads the JSON text of a version's data.
 pub fn load_version(cx: &mut Cx<'_, '_>, path: &str, version: u64) -> Result<String, Error> {
     let absent = || Error::internal("a live version has no data");
-    let mut bytes = cx.get(VERSIONS, &suffix(path, version))?.ok_or_else(absent)?;
+    let mut bytes = match cx.get(VERSIONS, &suffix(path, version))? {
+        Some(bytes) => bytes,
+        None if version == 1 => return upgrade::old_text(cx, path)?.ok_or_else(absent),
+        None => return Err(absent()),
+    };
     if bytes.pop() != Some(FORMAT) {
         return Err(Error::internal("unknown format of a version's data"));
     }
@@ -52,6 +73,9 @@ pub fn save_version(cx: &mut Cx<'_, '_>, path: &str, version: u64, text: &str) -
 
 /// Erases a version's data.
 pub fn erase_version(cx: &mut Cx<'_, '_>, path: &str, version: u64) {
+    if version == 1 {
+        upgrade::forget(cx, path);
+    }
     cx.delete(VERSIONS, &suffix(path, version));
 }
 

@@ -2,7 +2,7 @@
 
 use super::data::{wanted_version, write_state};
 use super::record::KeyRecord;
-use super::store::{self, KEYS};
+use super::store;
 use ringfence_base::Code;
 use ringfence_logical::{Args, Cx, Error, Outcome, Response, nothing};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 pub fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let path = args.str("path");
     let depth = usize::try_from(args.int("depth")).unwrap_or(0);
-    let Some(bytes) = cx.get(KEYS, path.as_bytes())? else { return nothing() };
+    let Some(bytes) = store::record(cx, path)? else { return nothing() };
     let key = KeyRecord::parse(&bytes)?;
     let version = wanted_version(args, key.head.current);
     let Some(state) = key.version(version) else { return nothing() };

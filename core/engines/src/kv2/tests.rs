@@ -451,25 +451,37 @@ fn options(version: &str) -> BTreeMap<String, String> {
     BTreeMap::from([("version".to_owned(), version.to_owned())])
 }
 
-#[test]
-fn version_1_becomes_version_2() {
+/// A mount of version 1 with secrets at `dir/s0` to `dir/s<n>`, upgraded.
+fn upgraded(n: u64) -> World {
     let mut w = World::new(Kv1);
-    for i in 0..20 {
-        w.post(&format!("dir/s{i}"), json!({"i": i, "big": 9007199254740993u64}));
+    for some in (0..n).collect::<Vec<_>>().chunks(500) {
+        w.transaction(Update, "", |cx| {
+            for i in some {
+                let text = format!("{{\"big\":9007199254740993,\"i\":{i}}}");
+                cx.put(crate::kv1::OBJECTS, format!("dir/s{i}").as_bytes(), text.as_bytes());
+            }
+            Ok(())
+        })
+        .unwrap();
     }
     let warnings = w.with_engine(|e, cx| e.reconfigure(cx, &BTreeMap::new(), &options("2"))).unwrap();
     assert_eq!(warnings.len(), 1);
-    let upgraded = w.now;
     w.remount(Kv2);
-    assert_eq!(w.list("metadata/dir").data["keys"].as_array().unwrap().len(), 20);
+    w
+}
+
+#[test]
+fn version_1_becomes_version_2_whatever_it_holds() {
+    let mut w = upgraded(5000);
+    let at = w.now.rfc3339();
+    w.now = w.now.plus_seconds(60);
+    assert_eq!(w.list("metadata/dir").data["keys"].as_array().unwrap().len(), 5000);
     let read = w.get("data/dir/s7").data;
     assert_eq!(read["data"], json!({"i": 7, "big": 9007199254740993u64}));
-    assert_eq!(
-        (&read["metadata"]["version"], &read["metadata"]["created_time"]),
-        (&json!(1), &json!(upgraded.rfc3339()))
-    );
-    w.remount(Kv1);
-    assert_eq!(w.list("").code, Code::NotFound, "nothing of version 1 is left");
+    assert_eq!((&read["metadata"]["version"], &read["metadata"]["created_time"]), (&json!(1), &json!(at)));
+    assert_eq!(w.get("metadata/dir/s7").data["current_version"], 1);
+    assert_eq!(w.get("subkeys/dir/s7").data["subkeys"], json!({"i": null, "big": null}));
+    assert!(w.exists("data/dir/s7") && !w.exists("data/dir/none"));
 
     let down = w.with_engine(|e, cx| e.reconfigure(cx, &options("2"), &options("1"))).unwrap_err();
     assert_eq!(down.code, Code::Invalid);
@@ -478,16 +490,30 @@ fn version_1_becomes_version_2() {
 }
 
 #[test]
-fn a_large_mount_is_not_converted_in_place() {
-    let mut w = World::new(Kv1);
-    w.transaction(Update, "", |cx| {
-        (0..1001).for_each(|i| cx.put(crate::kv1::OBJECTS, format!("s{i}").as_bytes(), b"{}"));
-        Ok(())
-    })
-    .unwrap();
-    let e = w.with_engine(|e, cx| e.reconfigure(cx, &options("1"), &options("2"))).unwrap_err();
-    assert!(e.errors[0].contains("more than 1000 secrets"));
-    assert_eq!(w.get("s5").code, Code::Ok);
+fn an_upgraded_secret_lives_on_as_any_other() {
+    let mut w = upgraded(9);
+    let written = w.post("data/dir/s0", json!({"data": {"i": "new"}, "options": {"cas": 1}}));
+    assert_eq!(written.data["version"], 2);
+    assert_eq!(w.get("data/dir/s0").data["data"], json!({"i": "new"}));
+    assert_eq!(w.ok(Read, "data/dir/s0", json!({"version": 1})).data["data"]["i"], 0);
+    w.post("destroy/dir/s1", json!({"versions": [1]}));
+    assert_eq!(w.get("data/dir/s1").code, Code::NotFound);
+    w.post("delete/dir/s2", json!({"versions": [1]}));
+    assert_eq!(w.get("data/dir/s2").code, Code::NotFound);
+    w.post("undelete/dir/s2", json!({"versions": [1]}));
+    assert_eq!(w.get("data/dir/s2").data["data"]["i"], 2);
+    w.delete("metadata/dir/s3");
+    assert_eq!(w.get("data/dir/s3").code, Code::NotFound);
+    w.post("metadata/dir/s4", json!({"custom_metadata": {"a": "b"}}));
+    let read = w.get("data/dir/s4").data;
+    assert_eq!((&read["data"]["i"], &read["metadata"]["custom_metadata"]["a"]), (&json!(4), &json!("b")));
+    // one key a name, wherever it stands
+    let keys = w.list("metadata/dir").data["keys"].clone();
+    assert_eq!(keys, json!(["s0", "s1", "s2", "s4", "s5", "s6", "s7", "s8"]));
+    let paged = w.ok(List, "metadata/dir", json!({"after": "s1", "limit": 3})).data["keys"].clone();
+    assert_eq!(paged, json!(["s2", "s4", "s5"]));
+    w.remount(Kv1);
+    assert_eq!(w.list("dir").data["keys"], json!(["s5", "s6", "s7", "s8"]), "what was touched is taken over");
 }
 
 #[test]

@@ -1,18 +1,20 @@
-//! From version 1 to version 2: every object becomes version 1 of its key, within the transaction that changes the
-//! mount's options, so that no request ever sees a mount half converted.
+//! From version 1 to version 2. The upgrade of a mount is one small record whatever the mount holds: from then on an
+//! object of version 1 that was not touched yet reads as version 1 of its key, and the first write to a key takes its
+//! object over. So a mount of any size is upgraded within the transaction that changes its options, no request ever
+//! sees it half converted, and there is no time in which it answers nothing (Vault's copies everything and refuses
+//! requests meanwhile).
+//!
+//! Called by [`super::store`], which alone decides what is where.
 
 use super::record::{Key, VersionState};
-use super::store;
-use crate::kv1;
-use ringfence_base::limit::MAX_BATCH_BYTES;
+use super::store::{self, CONFIG};
+use crate::kv1::OBJECTS;
+use ringfence_base::Wall;
 use ringfence_logical::{Cx, Error};
 use std::collections::BTreeMap;
 
-/// Most secrets that one transaction converts: each is two writes and a delete, and they must fit one batch.
-const MAX_SECRETS: usize = 1000;
-/// Most bytes of secrets, with room for keys and sealing.
-const MAX_BYTES: usize = MAX_BATCH_BYTES / 2;
-const _: () = assert!(3 * MAX_SECRETS < ringfence_base::limit::MAX_BATCH_OPS);
+/// Under the configuration's area: when the mount was upgraded, nanoseconds, big-endian.
+const UPGRADED: &[u8] = b"upgraded";
 
 /// The mount's options are about to become `new`.
 pub(crate) fn reconfigure(
@@ -21,7 +23,13 @@ pub(crate) fn reconfigure(
     new: &BTreeMap<String, String>,
 ) -> Result<Vec<String>, Error> {
     match (version(old)?, version(new)?) {
-        (1, 2) => convert(cx),
+        (1, 2) => {
+            let now = cx.now;
+            cx.put(CONFIG, UPGRADED, &now.0.to_be_bytes());
+            Ok(vec![
+                "Upgrading mount from version 1 to version 2. This mount will be unavailable for a brief period and will resume service shortly.".into(),
+            ])
+        }
         (2, 1) => Err(Error::invalid("cannot downgrade mount from version 2")),
         _ => Ok(Vec::new()),
     }
@@ -35,32 +43,47 @@ fn version(options: &BTreeMap<String, String>) -> Result<u8, Error> {
     }
 }
 
-fn convert(cx: &mut Cx<'_, '_>) -> Result<Vec<String>, Error> {
-    let too_large = || {
-        Error::invalid(format!(
-            "cannot upgrade a mount in place that holds more than {MAX_SECRETS} secrets or {} MiB; mount a new one with version 2 and copy the secrets over",
-            MAX_BYTES >> 20
-        ))
-    };
-    let paths = cx.scan_keys(kv1::OBJECTS, "", "", MAX_SECRETS + 1)?;
-    if paths.len() > MAX_SECRETS {
-        return Err(too_large());
+/// Whether an object of version 1 waits at a path.
+pub fn is_old(cx: &mut Cx<'_, '_>, path: &str) -> bool {
+    cx.exists(OBJECTS, path.as_bytes())
+}
+
+/// Whether any waits below a folder: what lists ask before they look twice.
+pub fn any_old(cx: &mut Cx<'_, '_>, folder: &str) -> Result<bool, Error> {
+    Ok(!cx.scan_keys(OBJECTS, folder, "", 1)?.is_empty())
+}
+
+/// The record that the key of an old object would have.
+pub fn described(cx: &mut Cx<'_, '_>, path: &str) -> Result<Option<Vec<u8>>, Error> {
+    if !is_old(cx, path) {
+        return Ok(None);
     }
-    let mut bytes = 0;
-    for path in &paths {
-        let Some(object) = cx.get(kv1::OBJECTS, path.as_bytes())? else { continue };
-        bytes += object.len() + 3 * path.len();
-        if bytes > MAX_BYTES {
-            return Err(too_large());
-        }
-        let text = String::from_utf8(object).map_err(|_| Error::internal("stored secret is not text"))?;
-        let mut key = Key::default();
-        key.add_version(VersionState { created: cx.now, deletion: None, destroyed: false }, u32::MAX);
-        store::save_version(cx, path, key.current, &text)?;
-        store::save(cx, path, &key)?;
-        cx.delete(kv1::OBJECTS, path.as_bytes());
+    let stamp = cx.get(CONFIG, UPGRADED)?.and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
+    let created =
+        stamp.map(Wall).ok_or_else(|| Error::internal("a mount holds old objects and was never upgraded"))?;
+    let mut key = Key::default();
+    key.add_version(VersionState { created, deletion: None, destroyed: false }, u32::MAX);
+    Ok(Some(key.encode()))
+}
+
+/// The JSON text of an old object.
+pub fn old_text(cx: &mut Cx<'_, '_>, path: &str) -> Result<Option<String>, Error> {
+    let Some(object) = cx.get(OBJECTS, path.as_bytes())? else { return Ok(None) };
+    String::from_utf8(object).map(Some).map_err(|_| Error::internal("stored secret is not text"))
+}
+
+/// Takes an old object over as the data of version 1; nothing if there is none.
+pub fn move_over(cx: &mut Cx<'_, '_>, path: &str) -> Result<(), Error> {
+    if let Some(text) = old_text(cx, path)? {
+        store::save_version(cx, path, 1, &text)?;
+        cx.delete(OBJECTS, path.as_bytes());
     }
-    Ok(vec![
-        "Upgrading mount from version 1 to version 2. This mount will be unavailable for a brief period and will resume service shortly.".into(),
-    ])
+    Ok(())
+}
+
+/// Drops an old object; nothing if there is none.
+pub fn forget(cx: &mut Cx<'_, '_>, path: &str) {
+    if is_old(cx, path) {
+        cx.delete(OBJECTS, path.as_bytes());
+    }
 }

@@ -1,12 +1,16 @@
 //! Audit devices: their records, their options, their salts.
 
+use crate::known::same_secret;
 use crate::tables;
-use ringfence_barrier::Txn;
-use ringfence_base::{Entropy, NsId, entropy};
+use crate::token::check::Holder;
+use ringfence_barrier::{Txn, key_hash};
+use ringfence_base::{Entropy, NsId, Secret, entropy};
 use ringfence_crypto::{HmacKey, Provider, hmac_sha256};
 use ringfence_logical::Error;
+use ringfence_policy::acl::GrantingPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -40,9 +44,48 @@ pub struct Armed {
     prefix: String,
     /// The salt as a key of hashes.
     key: HmacKey,
+    /// Hashes of texts that come again and again.
+    repeated: RefCell<Vec<Option<Repeated>>>,
+    /// What was written of callers.
+    callers: RefCell<Vec<Option<CallerBlock>>>,
     /// Request headers to write, lower-case name and whether hashed.
     pub headers: Rc<Vec<(String, bool)>>,
 }
+
+/// A text and how its hash is written.
+struct Repeated {
+    text: Secret<String>,
+    written: Box<[u8]>,
+}
+
+/// Everything that decides what an entry tells of its caller. One verification of a token is one `Rc`, with one set of
+/// identity policies.
+#[derive(Clone, Copy)]
+pub struct CallerKey<'a> {
+    /// The verified token.
+    pub holder: &'a Rc<Holder>,
+    /// Namespace of the request.
+    pub ns: NsId,
+    /// It was let through.
+    pub allowed: bool,
+    /// By these policies.
+    pub granting: &'a [GrantingPolicy],
+}
+
+struct CallerBlock {
+    /// Held, so that its address is nobody else's.
+    holder: Rc<Holder>,
+    ns: NsId,
+    allowed: bool,
+    granting: Vec<GrantingPolicy>,
+    written: Box<[u8]>,
+}
+
+/// Callers a device keeps blocks of, per core.
+const CALLERS: usize = 256;
+
+/// Texts a device keeps hashes of, per core; one that falls on another's place takes it.
+const REPEATED: usize = 1024;
 
 /// Topic of the record of audited request headers under the configuration table.
 pub const HEADERS_TOPIC: &str = "audited-headers";
@@ -110,20 +153,7 @@ pub fn arm_all(txn: &mut Txn<'_>) -> Result<Vec<Rc<Armed>>, Error> {
         return Ok(Vec::new());
     }
     let headers = Rc::new(audited_headers(txn)?);
-    rows.iter()
-        .map(|(_, p)| {
-            let device: Device = parse(&p.bytes)?;
-            Ok(Rc::new(Armed {
-                raw: device.option_is("log_raw", false),
-                hmac_accessor: device.option_is("hmac_accessor", true),
-                elide_lists: device.option_is("elide_list_responses", false),
-                prefix: device.options.get("prefix").cloned().unwrap_or_default(),
-                key: Provider::AwsLc.hmac_key(device.salt.as_bytes()),
-                headers: headers.clone(),
-                device: Rc::new(device),
-            }))
-        })
-        .collect()
+    rows.iter().map(|(_, p)| Ok(Rc::new(Armed::new(parse(&p.bytes)?, headers.clone())))).collect()
 }
 
 /// Request headers that audit writes, with whether they are hashed. `correlation-id` and `user-agent` are in the
@@ -140,6 +170,49 @@ pub fn audited_headers(txn: &mut Txn<'_>) -> Result<Vec<(String, bool)>, Error> 
 }
 
 impl Armed {
+    /// A device and the request headers to write.
+    pub fn new(device: Device, headers: Rc<Vec<(String, bool)>>) -> Armed {
+        Armed {
+            raw: device.option_is("log_raw", false),
+            hmac_accessor: device.option_is("hmac_accessor", true),
+            elide_lists: device.option_is("elide_list_responses", false),
+            prefix: device.options.get("prefix").cloned().unwrap_or_default(),
+            key: Provider::AwsLc.hmac_key(device.salt.as_bytes()),
+            repeated: RefCell::default(),
+            callers: RefCell::default(),
+            headers,
+            device: Rc::new(device),
+        }
+    }
+
+    /// Appends what `write` makes of a caller, or what it made of the same caller before.
+    pub fn write_caller(&self, out: &mut Vec<u8>, caller: CallerKey<'_>, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut all = self.callers.borrow_mut();
+        if all.is_empty() {
+            all.resize_with(CALLERS, || None);
+        }
+        // an allocation is aligned, so its low bits say nothing
+        let place = (Rc::as_ptr(caller.holder) as usize >> 5) % CALLERS;
+        match &all[place] {
+            Some(known)
+                if Rc::ptr_eq(&known.holder, caller.holder)
+                    && known.ns == caller.ns
+                    && known.allowed == caller.allowed
+                    && known.granting == caller.granting =>
+            {
+                out.extend_from_slice(&known.written);
+            }
+            _ => {
+                let at = out.len();
+                write(out);
+                let granting = caller.granting.to_vec();
+                let CallerKey { holder, ns, allowed, .. } = caller;
+                let written = out[at..].into();
+                all[place] = Some(CallerBlock { holder: holder.clone(), ns, allowed, granting, written });
+            }
+        }
+    }
+
     /// Appends the hash of a text as a JSON string.
     pub fn write_hash(&self, out: &mut Vec<u8>, text: &str) {
         out.extend_from_slice(b"\"hmac-sha256:");
@@ -147,6 +220,26 @@ impl Armed {
         out.resize(at + 64, 0);
         hex::encode_to_slice(self.key.sign(&[text.as_bytes()]), &mut out[at..]).expect("32 bytes are 64 digits");
         out.push(b'"');
+    }
+
+    /// As [`Armed::write_hash`], of a text that is likely to come again: its hash is kept with the device, on this core.
+    pub fn write_repeated_hash(&self, out: &mut Vec<u8>, text: &str) {
+        let mut all = self.repeated.borrow_mut();
+        if all.is_empty() {
+            all.resize_with(REPEATED, || None);
+        }
+        let bytes = text.as_bytes();
+        // the end tells tokens apart, which begin alike
+        let place = key_hash(&bytes[bytes.len().saturating_sub(32)..]) as usize % REPEATED;
+        match &all[place] {
+            Some(known) if same_secret(known.text.expose(), text) => out.extend_from_slice(&known.written),
+            _ => {
+                let at = out.len();
+                self.write_hash(out, text);
+                let written = out[at..].into();
+                all[place] = Some(Repeated { text: Secret::new(text.to_owned()), written });
+            }
+        }
     }
 
     /// A line of this device, from what writes its entry.

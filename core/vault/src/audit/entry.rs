@@ -7,10 +7,10 @@
 //! Entries are written straight into the line, and what the two lines of a call share (who asks, and what) is written
 //! once: with a device on, this is on the way of every request.
 
-use super::Subject;
-use super::device::Armed;
+use super::device::{Armed, CallerKey};
+use super::{Subject, text};
+use crate::known::same_secret;
 use crate::pipeline::Told;
-use crate::token::check::Holder;
 use crate::wrap::WrapInfo;
 use ringfence_base::{Code, Wall};
 use ringfence_logical::{Class, Data, Issued, Map, Operation, Response};
@@ -31,11 +31,19 @@ impl Shared {
         let mut fields = Vec::with_capacity(2048);
         let token = s.call.token.as_ref().map(|t| {
             let mut text = Vec::new();
-            secret(&mut text, d, t.expose());
+            repeated(&mut text, d, t.expose());
             text
         });
         fields.extend_from_slice(b"\"auth\":");
-        auth(&mut fields, d, s, told, token.as_deref());
+        let allowed = !matches!(told, Told::Refusal(e) if e.code == Code::Denied);
+        match s.holder {
+            // nearly always the holder's token is the one that the request showed
+            Some(holder) if s.call.token.as_ref().is_some_and(|t| same_secret(t.expose(), holder.raw.expose())) => {
+                let caller = CallerKey { holder, ns: s.ns.id, allowed, granting: s.granting };
+                d.write_caller(&mut fields, caller, |out| auth(out, d, s, allowed));
+            }
+            _ => auth(&mut fields, d, s, allowed),
+        }
         fields.extend_from_slice(b",\"request\":");
         request_block(&mut fields, d, s, token.as_deref());
         Shared { fields, time: s.wall.rfc3339() }
@@ -106,6 +114,17 @@ impl<'o> Object<'o> {
         }
     }
 
+    /// Where it stands, to come back to.
+    fn mark(&self) -> (usize, bool) {
+        (self.out.len(), self.first)
+    }
+
+    /// Takes back what was written since.
+    fn back_to(&mut self, (len, first): (usize, bool)) {
+        self.out.truncate(len);
+        self.first = first;
+    }
+
     fn text(&mut self, key: &'static str, text: &str) {
         plain(self.at(key), text);
     }
@@ -146,13 +165,18 @@ fn plain(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     serde_json::to_writer(out, value).expect("texts, numbers and JSON trees always serialise");
 }
 
-/// Writes a token or another secret: hashed unless the device writes raw.
+/// Writes a secret: hashed unless the device writes raw.
 fn secret(out: &mut Vec<u8>, d: &Armed, text: &str) {
     if d.raw { plain(out, text) } else { d.write_hash(out, text) }
 }
 
+/// As [`secret`], of one that many entries name: a caller's token or accessor.
+fn repeated(out: &mut Vec<u8>, d: &Armed, text: &str) {
+    if d.raw { plain(out, text) } else { d.write_repeated_hash(out, text) }
+}
+
 fn accessor(out: &mut Vec<u8>, d: &Armed, text: &str) {
-    if d.hmac_accessor { secret(out, d, text) } else { plain(out, text) }
+    if d.hmac_accessor { repeated(out, d, text) } else { plain(out, text) }
 }
 
 fn error(m: &mut Object<'_>, told: &Told<'_>) {
@@ -165,9 +189,8 @@ fn error(m: &mut Object<'_>, told: &Told<'_>) {
     }
 }
 
-fn auth(out: &mut Vec<u8>, d: &Armed, s: &Subject<'_>, told: &Told<'_>, token: Option<&[u8]>) {
+fn auth(out: &mut Vec<u8>, d: &Armed, s: &Subject<'_>, allowed: bool) {
     let mut m = Object::open(out);
-    let allowed = !matches!(told, Told::Refusal(e) if e.code == Code::Denied);
     if allowed || !s.granting.is_empty() {
         let mut results = Object::open(m.at("policy_results"));
         results.flag_if_set("allowed", allowed);
@@ -181,12 +204,7 @@ fn auth(out: &mut Vec<u8>, d: &Armed, s: &Subject<'_>, told: &Told<'_>, token: O
         return m.close();
     };
     let e = &h.entry;
-    let same = s.call.token.as_ref().is_some_and(|t| t.expose() == h.raw.expose());
-    match token {
-        // nearly always the holder's token is the one that the request showed
-        Some(written) if same => m.at("client_token").extend_from_slice(written),
-        _ => secret(m.at("client_token"), d, h.raw.expose()),
-    }
+    repeated(m.at("client_token"), d, h.raw.expose());
     if !e.accessor.is_empty() {
         accessor(m.at("accessor"), d, &e.accessor);
     }
@@ -219,7 +237,13 @@ fn granting(out: &mut Vec<u8>, s: &Subject<'_>) {
         }
         let mut g = Object::open(out);
         g.text_if_any("name", &p.name);
-        g.text_if_any("namespace_id", &s.ns.external_id);
+        // a policy is of the token's namespace, which may be one above the request's
+        let id = match &*p.namespace {
+            "" => "root",
+            path if path == s.ns.path => s.ns.external_id.as_str(),
+            _ => "",
+        };
+        g.text_if_any("namespace_id", id);
         g.text_if_any("namespace_path", &p.namespace);
         g.text("type", "acl");
         g.close();
@@ -235,10 +259,10 @@ fn request_block(out: &mut Vec<u8>, d: &Armed, s: &Subject<'_>, token: Option<&[
     if let Some(written) = token {
         m.at("client_token").extend_from_slice(written);
     }
-    if let Some(Holder { entry, .. }) = s.holder
-        && !entry.accessor.is_empty()
+    if let Some(h) = s.holder
+        && !h.entry.accessor.is_empty()
     {
-        accessor(m.at("client_token_accessor"), d, &entry.accessor);
+        accessor(m.at("client_token_accessor"), d, &h.entry.accessor);
     }
     let mut ns = Object::open(m.at("namespace"));
     ns.text_if_any("id", &s.ns.external_id);
@@ -335,10 +359,17 @@ fn response_data(m: &mut Object<'_>, d: &Armed, op: Operation, r: &Response, exe
         None => {}
         Some(Data::Map(o)) if o.is_empty() => {}
         Some(Data::Map(o)) => hashed_object(m.at("data"), d, o, exempt, elide),
-        Some(Data::Text(t)) => match serde_json::from_str::<Map>(t) {
-            Ok(o) if !o.is_empty() => hashed_object(m.at("data"), d, &o, exempt, elide),
-            _ => {}
-        },
+        Some(Data::Text(t)) => {
+            let begun = m.mark();
+            if t != "{}" && !elide && text::hashed_object(m.at("data"), d, t, exempt).is_some() {
+                return;
+            }
+            m.back_to(begun);
+            match serde_json::from_str::<Map>(t) {
+                Ok(o) if !o.is_empty() => hashed_object(m.at("data"), d, &o, exempt, elide),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -379,7 +410,7 @@ fn wrap_info(out: &mut Vec<u8>, d: &Armed, w: &WrapInfo) {
 }
 
 /// Writes an object with every string leaf hashed. `elide` shows the lists of a list answer by their lengths.
-fn hashed_object(out: &mut Vec<u8>, d: &Armed, o: &Map, exempt: &[String], elide: bool) {
+pub(super) fn hashed_object(out: &mut Vec<u8>, d: &Armed, o: &Map, exempt: &[String], elide: bool) {
     let mut m = Object::open(out);
     for (k, x) in o {
         let out = m.at_any(k);
@@ -397,10 +428,20 @@ fn hashed_object(out: &mut Vec<u8>, d: &Armed, o: &Map, exempt: &[String], elide
     m.close();
 }
 
+/// Writes a string leaf: hashed, unless it is a time.
+pub(super) fn hashed_text(out: &mut Vec<u8>, d: &Armed, s: &str) {
+    match Wall::parse_rfc3339(s) {
+        Some(_) => plain(out, s),
+        // often an empty field, which is the same everywhere
+        None if s.is_empty() => d.write_repeated_hash(out, s),
+        None => d.write_hash(out, s),
+    }
+}
+
 /// Writes a value with every string leaf hashed.
 fn hashed(out: &mut Vec<u8>, d: &Armed, v: &Value, exempt: &[String]) {
     match v {
-        Value::String(s) if Wall::parse_rfc3339(s).is_none() => d.write_hash(out, s),
+        Value::String(s) => hashed_text(out, d, s),
         Value::Array(a) => {
             out.push(b'[');
             for (i, x) in a.iter().enumerate() {

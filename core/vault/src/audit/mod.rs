@@ -6,6 +6,7 @@
 
 pub mod device;
 pub mod entry;
+mod text;
 
 pub use device::{Device, hash};
 
@@ -80,7 +81,7 @@ pub struct Subject<'a> {
     /// Mount, if one serves it.
     pub routed: Option<&'a Routed>,
     /// The verified token.
-    pub holder: Option<&'a Holder>,
+    pub holder: Option<&'a Rc<Holder>>,
     /// Policies from entity and groups.
     pub identity_policies: &'a [String],
     /// Policies that granted it.

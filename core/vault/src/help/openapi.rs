@@ -112,6 +112,12 @@ fn add_table(paths: &mut Map, table: &Table, place: &Place) {
 fn add_path(paths: &mut Map, table: &Table, path: &Path, place: &Place) {
     let (route, captures) = route(path.pattern);
     let lists_only = path.read.is_none() && path.list.is_some();
+    let more = path.write.is_some() || path.patch.is_some() || path.delete.is_some();
+    if lists_only && more && !route.ends_with('/') {
+        // a list is asked of the folder, and nothing else can be: the two stand apart
+        add_path(paths, table, &Path { write: None, patch: None, delete: None, ..*path }, place);
+        return add_path(paths, table, &Path { list: None, ..*path }, place);
+    }
     let slash = if lists_only && !route.ends_with('/') { "/" } else { "" };
     let full = format!("/{}{route}{slash}", place.root);
     let mut item = Map::new();

@@ -177,7 +177,7 @@ fn token_of(key: &[u8]) -> Option<Hash> {
 }
 
 /// The clear header of a sealed record.
-fn clear_header(record: &[u8]) -> Option<&[u8]> {
+pub(crate) fn clear_header(record: &[u8]) -> Option<&[u8]> {
     let len = record.get(HEADER_LEN_AT..HEADER_AT)?;
     let len = usize::from(u16::from_be_bytes([len[0], len[1]]));
     record.get(HEADER_AT..HEADER_AT + len)

@@ -147,23 +147,24 @@ pub fn standing(
     Ok(if lease.is_expired(now) { Standing::Expired } else { Standing::Alive })
 }
 
-/// Where a lease id leads: the mount and the path of the key.
+/// Where a lease id leads: the mount and the path of the key. An id that names another namespace leads nowhere: its
+/// request was taken there whole, before it was judged.
 pub fn locate(router: &Router, ns: &Arc<Namespace>, id: &str) -> Option<(Arc<Routed>, String)> {
-    let (home, path) = home_of(router, ns, id);
-    let (routed, inner) = router.route(home.id, path)?;
+    let (routed, inner) = router.route(ns.id, bare(router, ns, id)?)?;
     Some((routed.clone(), inner.to_owned()))
 }
 
-/// The namespace that a lease id names by its suffix, whatever the request's is; and the id without it.
-pub fn home_of<'i>(router: &Router, ns: &Arc<Namespace>, id: &'i str) -> (Arc<Namespace>, &'i str) {
+/// A lease id of a namespace without its suffix; `None` if it is of another.
+pub fn bare<'i>(router: &Router, ns: &Namespace, id: &'i str) -> Option<&'i str> {
     let id = id.trim_start_matches('/');
     let name_at = id.rfind('/').map_or(0, |slash| slash + 1);
-    if let Some((_, external)) = id[name_at..].rsplit_once('.')
-        && let Some(found) = check::namespace_by_external_id(router, external)
-    {
-        return (found.clone(), &id[..id.len() - external.len() - 1]);
+    match id[name_at..].rsplit_once('.') {
+        Some((_, external)) if external == ns.external_id && !ns.is_root() => {
+            Some(&id[..id.len() - external.len() - 1])
+        }
+        Some((_, external)) if check::namespace_by_external_id(router, external).is_some() => None,
+        _ => Some(id),
     }
-    (ns.clone(), id)
 }
 
 /// Records under a prefix as they stand in the view: neither recorded in the read set nor aware of own writes. For

@@ -282,3 +282,33 @@ fn the_index_follows_and_is_rebuilt_alike() {
     assert_eq!(w.work().0, 20);
     assert_eq!(w.index.len(), 2);
 }
+
+/// What `covers` finds by steps through the order is what a look at every row finds.
+#[test]
+fn a_tombstone_is_found_among_many() {
+    use super::tombstone::{self, TOKENS};
+    use ringfence_base::MountId;
+    let paths = ["", "a", "ab", "a/", "a/b", "a/b/", "a/b/c", "a/bb/", "a/c/", "b/", "a/b/c/d"];
+    let mut rng = ringfence_base::entropy::SeededEntropy(5);
+    for _ in 0..40 {
+        let mut w = World::new();
+        let (mount, other) = (MountId(77), MountId(78));
+        w.write(|txn, pass| tombstone::tokens(txn, pass.now, other, "").unwrap());
+        for _ in 0..rng.next_u64() % 5 {
+            let path = paths[rng.next_u64() as usize % paths.len()];
+            w.write(|txn, pass| tombstone::tokens(txn, pass.now, mount, path).unwrap());
+        }
+        w.read(|txn, _| {
+            let rows = tombstone::rows(txn, &tables::tombstone(TOKENS, &mount.0.to_be_bytes())).unwrap();
+            for path in paths {
+                for era in 0..7 {
+                    let naive = rows
+                        .iter()
+                        .any(|(key, stone)| stone.era > era && tombstone::is_below(path, &key[tombstone::SUBJECT..]));
+                    let found = tombstone::covers(txn, TOKENS, mount, path, era).unwrap();
+                    assert_eq!(found, naive, "{path:?} era {era}");
+                }
+            }
+        });
+    }
+}

@@ -22,10 +22,11 @@
 //! clear header, and an owner that is not there is dead.
 
 use crate::tables::{self, Hash, TOMBSTONE};
-use ringfence_barrier::Txn;
+use ringfence_barrier::{BarrierError, Txn};
 use ringfence_base::{MountId, NsId, Reader, Wall};
 use ringfence_logical::Error;
 use serde::{Deserialize, Serialize};
+use std::ops::Bound;
 
 /// Counter of mass revocations.
 const ERA: u8 = b'#';
@@ -91,9 +92,20 @@ pub fn mount_removed(txn: &mut Txn<'_>, now: Wall, mount: MountId) -> Result<(),
     bury(txn, now, MOUNT, &mount.0.to_be_bytes(), false)
 }
 
+/// As [`mount_removed`], without waiting for an engine that cannot revoke.
+pub fn mount_forced(txn: &mut Txn<'_>, now: Wall, mount: MountId) -> Result<(), Error> {
+    bury(txn, now, MOUNT, &mount.0.to_be_bytes(), true)
+}
+
+/// True if a disabled mount's tombstone does not wait for its engine.
+pub fn is_forced(txn: &mut Txn<'_>, mount: MountId) -> Result<bool, Error> {
+    let standing = txn.get(&tables::tombstone(MOUNT, &mount.0.to_be_bytes()))?;
+    Ok(standing.and_then(|p| serde_json::from_slice::<Tombstone>(&p.bytes).ok()).is_some_and(|t| t.force))
+}
+
 /// Takes down a namespace: its mounts, tokens, policies and all else, then its record.
-pub fn namespace_removed(txn: &mut Txn<'_>, now: Wall, ns: NsId) -> Result<(), Error> {
-    bury(txn, now, NAMESPACE, &ns.0.to_be_bytes(), false)
+pub fn namespace_removed(txn: &mut Txn<'_>, now: Wall, ns: NsId, force: bool) -> Result<(), Error> {
+    bury(txn, now, NAMESPACE, &ns.0.to_be_bytes(), force)
 }
 
 /// Lets the children of a token that is being revoked live on.
@@ -122,14 +134,45 @@ pub fn irrevocable(txn: &mut Txn<'_>, mount: MountId, path: &str, why: Option<&s
 
 /// True if a tombstone over leases or tokens of a mount covers a record of this era at this path. The read set holds
 /// the counter, which every tombstone changes, so the rows themselves need not be in it.
+///
+/// It is asked for every use of a token, while any number of tombstones may be worked off: folders that contain the
+/// path are found from the longest down, one step of the ordered image each, and no other row is looked at.
 pub fn covers(txn: &mut Txn<'_>, kind: u8, mount: MountId, path: &str, era: u64) -> Result<bool, Error> {
     guard(txn);
-    for (key, stone) in rows(txn, &tables::tombstone(kind, &mount.0.to_be_bytes()))? {
-        if stone.era > era && is_below(path, &key[SUBJECT..]) {
-            return Ok(true);
+    let view = txn.view();
+    if view.changed(TOMBSTONE, None).0 == 0 {
+        return Ok(false);
+    }
+    let keyring = txn.keyring().ok_or(BarrierError::Sealed)?;
+    let buries = |key: &[u8], record: &[u8]| -> Result<bool, Error> {
+        let plain = keyring.open(view, key, record).map_err(BarrierError::from)?;
+        Ok(parse(&plain.bytes)?.era > era)
+    };
+    let prefix = tables::tombstone(kind, &mount.0.to_be_bytes());
+    let mut upto = [&prefix[..], path.as_bytes(), b"/"].concat();
+    if let Some(record) = view.get(&upto)
+        && buries(&upto, record)?
+    {
+        return Ok(true);
+    }
+    upto.pop();
+    loop {
+        let below = (Bound::Included(&prefix[..]), Bound::Included(&upto[..]));
+        let Some((key, record)) = view.scan(below.0, below.1).next_back() else { return Ok(false) };
+        let shared = key.iter().zip(&upto).take_while(|(x, y)| x == y).count();
+        if shared == key.len() {
+            if buries(key, record)? {
+                return Ok(true);
+            }
+            if shared == prefix.len() {
+                return Ok(false);
+            }
+            upto.truncate(shared - 1);
+        } else {
+            // a folder of the path that is longer than what they share would stand between the two
+            upto.truncate(shared);
         }
     }
-    Ok(false)
 }
 
 /// True if a path stands below a folder, or is the folder's name itself: a token's path has no random part of its own.
@@ -148,12 +191,12 @@ pub fn rows(txn: &Txn<'_>, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Tombstone)>, E
     }
     super::peek(txn, prefix, None, usize::MAX)?
         .into_iter()
-        .map(|(key, plain)| {
-            let stone = serde_json::from_slice(&plain.bytes)
-                .map_err(|e| Error::internal(format!("stored tombstone: {e}")))?;
-            Ok((key, stone))
-        })
+        .map(|(key, plain)| Ok((key, parse(&plain.bytes)?)))
         .collect()
+}
+
+fn parse(bytes: &[u8]) -> Result<Tombstone, Error> {
+    serde_json::from_slice(bytes).map_err(|e| Error::internal(format!("stored tombstone: {e}")))
 }
 
 fn bury(txn: &mut Txn<'_>, now: Wall, kind: u8, subject: &[u8], force: bool) -> Result<(), Error> {

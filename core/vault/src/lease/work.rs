@@ -31,7 +31,7 @@ use crate::identity;
 use crate::mount::{MountEntry, Router};
 use crate::namespace::Namespace;
 use crate::pipeline::Pass;
-use crate::tables::{self, Hash};
+use crate::tables::{self, Hash, IndexKind};
 use crate::token::check;
 use crate::token::mint;
 use ringfence_barrier::Txn;
@@ -185,6 +185,7 @@ impl Worker {
     /// A record that does not open. The driver reports it and calls [`Worker::settled`] with `false`.
     pub fn next(&mut self, pass: &mut Pass<'_>, index: &mut SideIndex, txn: &mut Txn<'_>) -> Result<WorkStep, Error> {
         let in_time = index.advance(pass.now, MAX_MOVES);
+        pass.core.caches.borrow_mut().begin_epoch(pass.sealer.borrow().issuer());
         let router = pass.core.caches.borrow_mut().router(txn, &pass.core.vault.settings.ttls)?;
         let Some(desk) = Desk::new(pass, &router) else {
             return Ok(WorkStep::Idle { wake_at: None });
@@ -403,7 +404,7 @@ impl Worker {
                         }
                     }
                     MOUNT => self.clear_mount(desk, pass, index, txn, &key, &stone)?,
-                    _ => clear_namespace(desk, pass, txn, &key)?,
+                    _ => clear_namespace(desk, pass, txn, &key, &stone)?,
                 };
                 if matches!(found, Found::Step(_) | Found::More) {
                     return Ok(found);
@@ -550,7 +551,12 @@ impl Worker {
                 own(tombstone::IRREVOCABLE),
             ],
         );
-        Ok(finish_with(found, txn, &[&tables::mount(mount), stone_key]))
+        if found.is_nothing() {
+            let ns = MountEntry::load(txn, mount)?.map(|e| e.ns).unwrap_or_default();
+            MountEntry::remove(txn, ns, mount);
+            crate::quota::forget_mount(txn, mount)?;
+        }
+        Ok(finish_with(found, txn, &[stone_key]))
     }
 
     /// Ends a token or lease if the reason holds. Answers a step if the lease needs one of its own.
@@ -810,33 +816,64 @@ fn forget_aliases(txn: &mut Txn<'_>, mount: MountId) -> Result<Found, Error> {
     for (key, plain) in txn.scan(&prefix, None, MAX_ROWS)? {
         let id = String::from_utf8_lossy(&plain.bytes).into_owned();
         if let Some(mut e) = identity::load(txn, entry.ns, &id)? {
+            for alias in e.aliases.iter().filter(|a| a.mount == mount) {
+                txn.delete(&tables::identity_index(entry.ns, IndexKind::EntityAlias, alias.id.as_bytes()));
+            }
             e.aliases.retain(|a| a.mount != mount);
             identity::save(txn, &e);
         }
         txn.delete(&key);
-        tally.add(2);
+        tally.add(3);
+    }
+    let prefix = [&[tables::GROUP_ALIAS][..], &mount.0.to_be_bytes()].concat();
+    for (key, plain) in txn.scan(&prefix, None, MAX_ROWS)? {
+        let id = String::from_utf8_lossy(&plain.bytes).into_owned();
+        if let Some(mut g) = identity::model::load_group(txn, entry.ns, &id)?
+            && let Some(alias) = g.alias.take()
+        {
+            txn.delete(&tables::identity_index(entry.ns, IndexKind::GroupAlias, alias.id.as_bytes()));
+            identity::model::save_group(txn, &g);
+        }
+        txn.delete(&key);
+        tally.add(3);
     }
     Ok(tally.found())
 }
 
-/// A deleted namespace: its mounts first, each by its own tombstone, then tokens, then all else.
-fn clear_namespace(desk: &Desk, pass: &mut Pass<'_>, txn: &mut Txn<'_>, stone_key: &[u8]) -> Result<Found, Error> {
+/// A deleted namespace: its mounts first, each by its own tombstone, then tokens, then all else. Every step looks at
+/// a bounded number of rows, however many namespaces and mounts there are.
+fn clear_namespace(
+    desk: &Desk,
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    stone_key: &[u8],
+    stone: &Tombstone,
+) -> Result<Found, Error> {
     let ns = NsId(Reader::new(&stone_key[2..]).be32()?);
     let mut tally = Tally::default();
+    let mut after = None;
     let mut mounts_left = false;
-    for (_, plain) in txn.scan(&[tables::MOUNT], None, usize::MAX)? {
-        let mut entry: MountEntry =
-            serde_json::from_slice(&plain.bytes).map_err(|e| Error::internal(format!("stored mount: {e}")))?;
-        if entry.ns != ns {
-            continue;
-        }
-        mounts_left = true;
-        if !entry.tainted {
+    loop {
+        let page = MountEntry::numbers_of(txn, ns, after, MAX_ROWS);
+        for &id in &page {
+            mounts_left = true;
+            let Some(mut entry) = MountEntry::load(txn, id)? else { continue };
+            let stronger = stone.force && !tombstone::is_forced(txn, id)?;
+            if entry.tainted && !stronger {
+                continue;
+            }
             entry.tainted = true;
             entry.save(txn);
-            tombstone::mount_removed(txn, pass.now, entry.id)?;
-            tally.add(3);
+            match stone.force {
+                true => tombstone::mount_forced(txn, pass.now, id)?,
+                false => tombstone::mount_removed(txn, pass.now, id)?,
+            }
+            tally.add(4);
         }
+        if tally.rows > 0 || page.len() < MAX_ROWS {
+            break;
+        }
+        after = page.last().copied();
     }
     if mounts_left {
         return Ok(if tally.rows > 0 { tally.found() } else { Found::Waiting });
@@ -853,15 +890,19 @@ fn clear_namespace(desk: &Desk, pass: &mut Pass<'_>, txn: &mut Txn<'_>, stone_ke
     if tally.rows > 0 {
         return Ok(tally.found());
     }
-    let rest =
-        [tables::POLICY, tables::AUDIT, tables::CONFIG, tables::ENTITY, tables::TOKEN_ROLE, tables::CUTOFF].map(at);
+    let mut rest: Vec<Vec<u8>> = tables::OF_NAMESPACE.iter().map(|t| at(*t)).collect();
+    rest.extend(tables::IDENTITY_BY_NAMESPACE.map(at));
     let found = clear_prefixes(txn, &rest);
-    Ok(finish_with(found, txn, &[&tables::namespace(ns), stone_key]))
+    if found.is_nothing() {
+        Namespace::remove(txn, ns);
+        crate::quota::forget_namespace(txn, ns)?;
+    }
+    Ok(finish_with(found, txn, &[stone_key]))
 }
 
 /// The worker's own request: engines are called in its context.
 struct Desk {
-    router: Rc<Router>,
+    router: Arc<Router>,
     host: VaultHost,
     mount: MountInfo,
     req: Request,
@@ -869,7 +910,7 @@ struct Desk {
 
 impl Desk {
     /// `None` before there is any mount: then there is nothing to end either.
-    fn new(pass: &Pass<'_>, router: &Rc<Router>) -> Option<Desk> {
+    fn new(pass: &Pass<'_>, router: &Arc<Router>) -> Option<Desk> {
         let mount = router.all().next()?.info.clone();
         let namespace: Arc<Namespace> = router.namespace("")?.clone();
         let call = Call {

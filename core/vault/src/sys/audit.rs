@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 /// Types that the server can write to.
 pub const KINDS: &[&str] = &["file", "socket", "syslog"];
+/// Longest text before each entry.
+const MAX_PREFIX_BYTES: usize = 256;
 /// Most devices: each takes every line.
 const MAX_DEVICES: usize = 32;
 
@@ -92,6 +94,14 @@ fn check_options(device: &mut Device) -> Result<(), Error> {
         && !matches!(format.as_str(), "json" | "")
     {
         return Err(Error::invalid(format!("unknown format type {format:?}")));
+    }
+    if let Some(prefix) = device.options.get("prefix")
+        && (prefix.len() > MAX_PREFIX_BYTES || prefix.chars().any(char::is_control))
+    {
+        // a line break would let one entry pass for two, and a long text would be repeated in every line
+        return Err(Error::invalid(format!(
+            "prefix: must be at most {MAX_PREFIX_BYTES} bytes without line breaks or other control characters"
+        )));
     }
     match device.kind.as_str() {
         "file" => {

@@ -74,9 +74,17 @@ pub fn first_records(
 }
 
 /// Mounts what every namespace has; answers the number of its token store.
-fn default_mounts(txn: &mut Txn<'_>, rng: &mut dyn Entropy, ns: NsId) -> Result<ringfence_base::MountId, Error> {
+pub(super) fn default_mounts(
+    txn: &mut Txn<'_>,
+    rng: &mut dyn Entropy,
+    ns: NsId,
+) -> Result<ringfence_base::MountId, Error> {
     let mut add = |class, path: &str, kind: &str, description: &str, fill: fn(&mut MountEntry)| {
         let mut entry = fresh(txn, rng, ns, class, path, kind)?;
+        if ns != NsId::ROOT {
+            // source: the types that Vault shows for the mounts that every child namespace has
+            entry.accessor = entry.accessor.replacen(kind, &format!("ns_{kind}"), 1);
+        }
         entry.description = description.to_owned();
         fill(&mut entry);
         entry.save(txn);

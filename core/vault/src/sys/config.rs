@@ -119,6 +119,19 @@ pub struct Cors {
     pub allowed_headers: Vec<String>,
 }
 
+impl Cors {
+    /// Settings that answer, with the usual headers and more.
+    pub fn new(allowed_origins: Vec<String>, more_headers: Vec<String>) -> Cors {
+        let mut allowed_headers: Vec<String> = USUAL_HEADERS.iter().map(|h| (*h).to_owned()).collect();
+        for h in more_headers {
+            if !allowed_headers.iter().any(|known| known.eq_ignore_ascii_case(&h)) {
+                allowed_headers.push(h);
+            }
+        }
+        Cors { enabled: true, allowed_origins, allowed_headers }
+    }
+}
+
 /// The cross-origin settings of the server.
 pub fn cors(txn: &mut Txn<'_>) -> Result<Cors, Error> {
     config_record(txn, NsId::ROOT, CORS_TOPIC).map(Option::unwrap_or_default)
@@ -143,13 +156,7 @@ fn write_cors(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     if allowed_origins.len() > 1 && allowed_origins.iter().any(|o| o == "*") {
         return Err(Error::invalid("to allow all origins the '*' must be the only value for allowed_origins"));
     }
-    let mut allowed_headers: Vec<String> = USUAL_HEADERS.iter().map(|h| (*h).to_owned()).collect();
-    for h in args.list("allowed_headers") {
-        if !allowed_headers.iter().any(|known| known.eq_ignore_ascii_case(&h)) {
-            allowed_headers.push(h);
-        }
-    }
-    let record = Cors { enabled: args.bool("enable"), allowed_origins, allowed_headers };
+    let record = Cors { enabled: args.bool("enable"), ..Cors::new(allowed_origins, args.list("allowed_headers")) };
     save_config(cx.txn, NsId::ROOT, CORS_TOPIC, &record);
     nothing()
 }

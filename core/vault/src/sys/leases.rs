@@ -3,17 +3,23 @@
 
 use crate::host::host;
 use crate::lease::{self, Standing, engine, tombstone};
-use crate::mount::MountEntry;
+use crate::mount::{MountEntry, Routed};
+use crate::page;
 use crate::tables;
+use crate::token::entry::TokenEntry;
 use crate::token::paths::tidy_started;
 use crate::token::ttl;
-use ringfence_base::{MountId, Reader};
+use ringfence_base::{MountId, NsId, Reader};
 use ringfence_logical::field::Preset;
 use ringfence_logical::{Args, Class, Cx, Error, Field, Map, Outcome, Path, Response};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Rows of the irrevocable list by default. Source: Vault's documented limit.
 const DEFAULT_LIMIT: usize = 10_000;
+/// Token records that one list reads at most: they stand by hash, not by path.
+const MAX_TOKENS_READ: usize = 50_000;
 
 const LEASE_ID: Field = Field::str("lease_id", "The lease.");
 const URL_ID: Field = Field::str("url_lease_id", "The lease, as part of the path.");
@@ -34,10 +40,11 @@ const LIST_FIELDS: &[Field] = &[
 pub static PATHS: &[Path] = &[
     Path::new("leases/lookup").fields(&[LEASE_ID]).help("What is known of a lease.", "").write(lookup),
     Path::new("leases/lookup/{prefix..?}")
-        .fields(&[PREFIX])
+        .fields(&[PREFIX, page::AFTER, page::LIMIT])
         .sudo()
-        .help("Leases and folders below a path.", "")
-        .list(list),
+        .help("Leases and folders below a path; scanned: every lease below it.", "")
+        .list(list)
+        .scan(scan),
     Path::new("leases/renew/?").fields(RENEW).help("Renew a lease.", "").write(renew),
     Path::new("leases/renew/{url_lease_id..}").fields(RENEW).help("Renew a lease.", "").write(renew),
     Path::new("leases/revoke/?").fields(REVOKE).help("Revoke a lease.", "").write(revoke),
@@ -107,45 +114,186 @@ fn lookup(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 }
 
 fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    shown_below(cx, args, Depth::Level)
+}
+
+fn scan(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    shown_below(cx, args, Depth::All)
+}
+
+/// How deep a listing goes.
+#[derive(Clone, Copy, PartialEq)]
+enum Depth {
+    /// Leases and folders.
+    Level,
+    /// Every lease.
+    All,
+}
+
+/// Rows looked at at a time while a page is filled: leases that ended are in the table and not on the page.
+const STRETCH: usize = 1000;
+
+fn shown_below(cx: &mut Cx<'_, '_>, args: &Args, depth: Depth) -> Outcome {
     let h = host(cx);
-    let (home, prefix) = lease::home_of(&h.router, &h.namespace, args.str("prefix"));
+    let home = &h.namespace;
+    let prefix = args.str("prefix").trim_start_matches('/');
     let prefix = if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
+    let suffix = crate::token::check::suffix(&h.router, home.id);
+    let limit = page::limit(args);
+    let after = args.str("after");
+    let after = after.strip_suffix(suffix.as_str()).unwrap_or(after);
     let Some((routed, inner)) = h.router.route(home.id, &prefix) else {
-        return folders_of_mounts(cx, &prefix);
+        let names = match depth {
+            Depth::Level => folders_of_mounts(cx, &prefix),
+            Depth::All => of_all_mounts(cx, &prefix, after, limit, &suffix)?,
+        };
+        return Response::keys(page::of(args, names)).done();
     };
+    if routed.entry.class == Class::Auth {
+        return list_tokens(cx, home.id, &prefix);
+    }
     let (mount, inner) = (routed.entry.id, inner.to_owned());
-    let names = cx.txn.list_children(&tables::lease(mount, &inner))?;
-    let mut keys = Vec::with_capacity(names.len());
-    for name in names {
-        if name.ends_with('/') {
-            keys.push(name);
-            continue;
+    let names = match depth {
+        Depth::Level => level_of(cx, mount, &inner, after, limit)?,
+        Depth::All => all_of(cx, mount, &inner, after, limit)?,
+    };
+    let shown = |n: String| if n.ends_with('/') { n } else { format!("{n}{suffix}") };
+    Response::keys(names.into_iter().map(shown).collect()).done()
+}
+
+/// One level below a path of a mount: folders, and leases that stand.
+fn level_of(
+    cx: &mut Cx<'_, '_>,
+    mount: MountId,
+    inner: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<String>, Error> {
+    let mut keys = Vec::new();
+    let mut from = (!after.is_empty()).then(|| after.to_owned());
+    loop {
+        let names = cx.txn.list_children_page(&tables::lease(mount, inner), from.as_deref(), STRETCH)?;
+        let full = names.len() == STRETCH;
+        from = names.last().cloned();
+        for name in names {
+            if name.ends_with('/') || stands(cx, mount, &format!("{inner}{name}"))? {
+                keys.push(name);
+            }
+            if keys.len() == limit {
+                return Ok(keys);
+            }
         }
-        let key_path = format!("{inner}{name}");
-        let Some(found) = lease::load(cx.txn, mount, &key_path)? else { continue };
-        let standing = lease::standing(cx.txn, &h.router, mount, &key_path, &found, cx.now)?;
-        if matches!(standing, Standing::Alive | Standing::Irrevocable) {
-            keys.push(format!("{name}{}", crate::token::check::suffix(&h.router, home.id)));
+        if !full {
+            return Ok(keys);
         }
     }
-    Response::keys(keys).done()
+}
+
+/// Every lease below a path of a mount that stands, its path from there on.
+fn all_of(cx: &mut Cx<'_, '_>, mount: MountId, inner: &str, after: &str, limit: usize) -> Result<Vec<String>, Error> {
+    let prefix = tables::lease(mount, inner);
+    let mut names = Vec::new();
+    let mut from = (!after.is_empty()).then(|| [&prefix[..], after.as_bytes()].concat());
+    loop {
+        let keys = cx.txn.list(&prefix, from.as_deref(), STRETCH);
+        let full = keys.len() == STRETCH;
+        from = keys.last().cloned();
+        for key in keys {
+            let name = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
+            if stands(cx, mount, &format!("{inner}{name}"))? {
+                names.push(name);
+            }
+            if names.len() == limit {
+                return Ok(names);
+            }
+        }
+        if !full {
+            return Ok(names);
+        }
+    }
+}
+
+fn stands(cx: &mut Cx<'_, '_>, mount: MountId, key_path: &str) -> Result<bool, Error> {
+    let h = host(cx);
+    let Some(found) = lease::load(cx.txn, mount, key_path)? else { return Ok(false) };
+    let standing = lease::standing(cx.txn, &h.router, mount, key_path, &found, cx.now)?;
+    Ok(matches!(standing, Standing::Alive | Standing::Irrevocable))
+}
+
+/// Tokens below a path of auth methods. A token's record is its own lease, and no key holds the path it was made at, so
+/// this reads records until it has seen [`MAX_TOKENS_READ`] of them. What is shown of a token is its hash, as in
+/// Vault: nobody can use it.
+fn list_tokens(cx: &mut Cx<'_, '_>, ns: NsId, prefix: &str) -> Outcome {
+    let rows = lease::peek(cx.txn, &[tables::TOKEN], None, MAX_TOKENS_READ + 1)?;
+    let cut = rows.len() > MAX_TOKENS_READ;
+    let exact = prefix.trim_end_matches('/');
+    let mut keys = BTreeSet::new();
+    for (key, plain) in rows.iter().take(MAX_TOKENS_READ) {
+        let entry = TokenEntry::decode(&plain.bytes)?;
+        if entry.ns != ns || entry.is_expired(cx.now) {
+            continue;
+        }
+        if entry.path == exact {
+            keys.insert(format!("h{}", hex::encode(&key[1..])));
+        } else if let Some(rest) = entry.path.strip_prefix(prefix) {
+            // a path is a folder, its tokens are the leaves
+            keys.insert(format!("{}/", rest.split('/').next().unwrap_or(rest)));
+        }
+    }
+    let response = Response::keys(keys.into_iter().collect());
+    match cut {
+        true => response.warn(format!("Only the first {MAX_TOKENS_READ} tokens were looked through.")),
+        false => response,
+    }
+    .done()
 }
 
 /// Above the mounts: the next segment of each mount that has leases.
-fn folders_of_mounts(cx: &mut Cx<'_, '_>, prefix: &str) -> Outcome {
-    let h = host(cx);
+fn folders_of_mounts(cx: &mut Cx<'_, '_>, prefix: &str) -> Vec<String> {
     let mut keys = Vec::new();
-    for m in h.router.mounts(h.namespace.id) {
-        let Some(rest) = m.info.path.strip_prefix(prefix) else { continue };
-        if lease::peek_keys(cx.txn, &tables::lease(m.entry.id, ""), None, 1).is_empty() {
+    for m in mounts_below(cx, prefix) {
+        // whether an auth method has tokens is told one level below
+        let is_auth = m.entry.class == Class::Auth;
+        if !is_auth && lease::peek_keys(cx.txn, &tables::lease(m.entry.id, ""), None, 1).is_empty() {
             continue;
         }
-        if let Some((head, _)) = rest.split_once('/') {
+        if let Some((head, _)) = m.info.path[prefix.len()..].split_once('/') {
             keys.push(format!("{head}/"));
         }
     }
     keys.dedup();
-    Response::keys(keys).done()
+    keys
+}
+
+/// Above the mounts: every lease of each of them.
+fn of_all_mounts(
+    cx: &mut Cx<'_, '_>,
+    prefix: &str,
+    after: &str,
+    limit: usize,
+    suffix: &str,
+) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for m in mounts_below(cx, prefix) {
+        let path = m.info.path[prefix.len()..].to_owned();
+        let within = match after.strip_prefix(path.as_str()) {
+            Some(within) => within,
+            None if path.as_str() < after => continue,
+            None => "",
+        };
+        for name in all_of(cx, m.entry.id, "", within, limit - names.len())? {
+            names.push(format!("{path}{name}{suffix}"));
+        }
+        if names.len() == limit {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+fn mounts_below(cx: &Cx<'_, '_>, prefix: &str) -> Vec<Arc<Routed>> {
+    let h = host(cx);
+    h.router.mounts(h.namespace.id).filter(|m| m.info.path.starts_with(prefix)).cloned().collect()
 }
 
 fn renew(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
@@ -169,9 +317,10 @@ fn revoke_force(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 fn bury(cx: &mut Cx<'_, '_>, args: &Args, force: bool) -> Outcome {
     let sync = args.bool("sync");
     let h = host(cx);
-    let (home, given) = lease::home_of(&h.router, &h.namespace, args.str("prefix"));
+    let home = &h.namespace;
+    let given = args.str("prefix").trim_start_matches('/');
     // a prefix without slash at the end may be one lease
-    if let Some((routed, key_path)) = lease::locate(&h.router, &home, given)
+    if let Some((routed, key_path)) = lease::locate(&h.router, home, given)
         && !given.ends_with('/')
         && !force
         && lease::load(cx.txn, routed.entry.id, &key_path)?.is_some()
@@ -179,12 +328,8 @@ fn bury(cx: &mut Cx<'_, '_>, args: &Args, force: bool) -> Outcome {
         return engine::revoke(cx, args.str("prefix"), sync);
     }
     let prefix = if given.ends_with('/') { given.to_owned() } else { format!("{given}/") };
-    for (_, plain) in lease::peek(cx.txn, &[tables::MOUNT], None, usize::MAX)? {
-        let entry: MountEntry =
-            serde_json::from_slice(&plain.bytes).map_err(|e| Error::internal(format!("stored mount: {e}")))?;
-        if entry.ns != home.id {
-            continue;
-        }
+    for id in MountEntry::numbers_of(cx.txn, home.id, None, usize::MAX) {
+        let Some(entry) = MountEntry::load(cx.txn, id)? else { continue };
         let path = entry.full_path();
         let below = match (prefix.strip_prefix(&path), path.starts_with(&prefix)) {
             (Some(inner), _) => inner,

@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod plugins;
 pub mod policies;
+pub mod quotas;
 pub mod raft;
 pub mod raw;
 pub mod remount;
@@ -26,6 +27,7 @@ pub mod wrapping;
 #[cfg(test)]
 mod tests;
 
+use crate::identity::IdentityStore;
 use crate::tables;
 use crate::token::TokenStore;
 pub use bootstrap::{FirstRecords, cluster_facts, first_records, note_version};
@@ -40,7 +42,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Topics in the order in which their paths are tried.
-const TOPICS: [&[Path]; 18] = [
+const TOPICS: [&[Path]; 19] = [
     mounts::PATHS,
     remount::PATHS,
     policies::PATHS,
@@ -56,9 +58,10 @@ const TOPICS: [&[Path]; 18] = [
     plugins::PATHS,
     lockouts::PATHS,
     namespaces::PATHS,
+    quotas::PATHS,
     raw::PATHS,
     crate::help::PATHS,
-    &[],
+    crate::mfa::validate::PATHS,
 ];
 
 const COUNT: usize = {
@@ -105,7 +108,10 @@ impl Engine for SystemBackend {
 
 /// Adds this floor's own engines: the system backend and the token store.
 pub fn register(registry: &mut Registry) {
-    registry.add("system", Box::new(SystemBackend)).add("token", Box::new(TokenStore));
+    registry
+        .add("system", Box::new(SystemBackend))
+        .add("token", Box::new(TokenStore))
+        .add("identity", Box::new(IdentityStore));
 }
 
 /// Reads a record of the configuration table.

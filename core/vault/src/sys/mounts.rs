@@ -6,6 +6,7 @@ use super::settings::{self, given};
 use crate::host::{VaultHost, host};
 use crate::lease::tombstone;
 use crate::mount::{MountEntry, Routed, Router, next_mount_id};
+use crate::namespace::Namespace;
 use crate::tables;
 use ringfence_barrier::Txn;
 use ringfence_base::path::is_printable;
@@ -219,13 +220,19 @@ pub(super) fn describe(h: &VaultHost, e: &MountEntry) -> Map {
         "running_plugin_version": running_version(h),
         "running_sha256": "",
         "seal_wrap": e.seal_wrap,
-        "type": e.kind,
+        "type": shown_kind(e),
         "uuid": e.uuid,
     });
     match v {
         Value::Object(m) => m,
         _ => Map::new(),
     }
+}
+
+/// The type as answers show it: the mounts that every namespace has are named apart in child namespaces.
+fn shown_kind(e: &MountEntry) -> String {
+    let of_every_namespace = matches!(e.kind.as_str(), "system" | "cubbyhole" | "identity" | "token");
+    if e.ns != NsId::ROOT && of_every_namespace { format!("ns_{}", e.kind) } else { e.kind.clone() }
 }
 
 /// The version of every engine: they are built in.
@@ -333,7 +340,8 @@ pub(super) fn is_reserved(path: &str) -> bool {
     RESERVED.iter().any(|r| path.starts_with(r))
 }
 
-/// Refuses a path that nests with a mount. Reads the whole table: a mount that commits first makes this one try again.
+/// Refuses a path that nests with a mount or a child namespace. Rests on the mounts of the namespace and on all
+/// namespaces: one that commits first makes this one try again.
 pub(super) fn check_free(
     txn: &mut Txn<'_>,
     router: &Router,
@@ -341,10 +349,14 @@ pub(super) fn check_free(
     class: Class,
     path: &str,
 ) -> Result<(), Error> {
-    txn.guard_prefix(&[tables::MOUNT]);
-    match router.conflict(ns, &full(class, path)) {
+    txn.guard_prefix(&tables::mounts_of(ns));
+    txn.guard_prefix(&[tables::NAMESPACE]);
+    if let Some(m) = router.conflict(ns, &full(class, path)) {
+        return Err(Error::invalid(format!("path is already in use at {}", m.entry.path)));
+    }
+    match router.conflicting_namespace(ns, &full(class, path)) {
         None => Ok(()),
-        Some(m) => Err(Error::invalid(format!("path is already in use at {}", m.entry.path))),
+        Some(n) => Err(Error::invalid(format!("path is already in use at {}", Namespace::split(&n.path).1))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `sys/policy`, `sys/policies/*`: ACL policies under their old and new paths, password policies.
 
+use crate::page;
 use crate::policies;
 use crate::tables;
 use base64::Engine as _;
@@ -24,14 +25,14 @@ pub static PATHS: &[Path] = &[
         .read(read_old)
         .write(write)
         .delete(delete),
-    Path::new("policies/acl/?").help("Lists ACL policies.", "").read(list).list(list),
+    Path::new("policies/acl/?").fields(page::FIELDS).help("Lists ACL policies.", "").read(list).list(list),
     Path::new("policies/acl/{name..}")
         .fields(ACL)
         .help("An ACL policy.", "Tokens name policies; what a policy grants changes with its text at once.")
         .read(read)
         .write(write)
         .delete(delete),
-    Path::new("policies/password/?").help("Lists password policies.", "").list(list_password),
+    Path::new("policies/password/?").fields(page::FIELDS).help("Lists password policies.", "").list(list_password),
     Path::new("policies/password/{name:any}/generate")
         .fields(PASSWORD)
         .help("Makes a password by a policy.", "")
@@ -64,8 +65,8 @@ fn list_old(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     Response::json(json!({ "keys": names, "policies": names })).done()
 }
 
-fn list(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
-    Response::keys(policies::names(cx.txn, cx.mount.ns)?).done()
+fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    Response::keys(page::of(args, policies::names(cx.txn, cx.mount.ns)?)).done()
 }
 
 /// Canonical name and text; `None` if there is no such policy to be shown.
@@ -145,10 +146,11 @@ fn absent() -> Error {
     Error::new(Code::NotFound, "policy does not exist")
 }
 
-fn list_password(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
+fn list_password(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let prefix = tables::policy(cx.mount.ns, tables::POLICY_PASSWORD, "");
     let keys = cx.txn.list(&prefix, None, usize::MAX);
-    Response::keys(keys.iter().map(|k| String::from_utf8_lossy(&k[prefix.len()..]).into_owned()).collect()).done()
+    let names = keys.iter().map(|k| String::from_utf8_lossy(&k[prefix.len()..]).into_owned()).collect();
+    Response::keys(page::of(args, names)).done()
 }
 
 fn read_password(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {

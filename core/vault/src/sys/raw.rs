@@ -119,6 +119,7 @@ fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         }
     };
     let header = cx.txn.get(&key)?.map(|p| p.header).unwrap_or_default();
+    crate::mount::note_edit(cx.txn, &key);
     cx.txn.put(key, &header, &value);
     nothing()
 }
@@ -126,6 +127,7 @@ fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 fn delete(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     check_open(cx)?;
     let key = key(args, "delete")?;
+    crate::mount::note_edit(cx.txn, &key);
     cx.txn.delete(&key);
     nothing()
 }

@@ -90,8 +90,17 @@ fn remount(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         Class::Secret => tombstone::leases(cx.txn, cx.now, id, "", false)?,
         Class::Auth => tombstone::tokens(cx.txn, cx.now, id, &entry.full_path())?,
     }
+    // a locked namespace keeps its mounts and takes none in
+    for n in h.router.lineage(&from.ns).chain(h.router.lineage(&to.ns)) {
+        cx.txn.guard(&crate::tables::namespace(n.id));
+    }
+    if let Some(locked) = h.router.locked_by(&from.ns).or_else(|| h.router.locked_by(&to.ns)) {
+        return Err(Error::invalid(format!("namespace {:?} is locked", locked.path)));
+    }
     entry.path = to.path;
-    entry.ns = to.ns.id;
+    if entry.ns != to.ns.id {
+        entry.move_to(cx.txn, to.ns.id);
+    }
     entry.save(cx.txn);
     let done = Move {
         id: entropy::uuid4(cx.rng),

@@ -3,7 +3,6 @@
 use super::bootstrap::versions;
 use super::{as_bare, as_data, ask_owner, bare, object, tell_owner};
 use crate::host::host;
-use crate::lease;
 use crate::tables;
 use ringfence_barrier::rotate::{MAX_OPERATIONS, RotateConfig};
 use ringfence_barrier::{SHARE_BACKUP, SealError, ShareBackup};
@@ -43,6 +42,14 @@ pub static PATHS: &[Path] = &[
     Path::new("ha-status").root_namespace_only().help("The nodes of the cluster.", "").read(ha_status),
     Path::new("host-info").root_namespace_only().help("The machine that answers.", "").read(host_info),
     Path::new("in-flight-req").root_namespace_only().help("Requests under way.", "").read(in_flight),
+    Path::new("monitor")
+        .fields(&[
+            Field::str("log_level", "Least level of messages: trace, debug, info, warn or error.").query(),
+            Field::str("log_format", "standard or json.").query(),
+        ])
+        .root_namespace_only()
+        .help("The server's log as it is written.", "The answer goes on until the client ends it.")
+        .read(monitor),
     Path::new("metrics").fields(&[FORMAT]).root_namespace_only().help("Measurements.", "").read(metrics),
     Path::new("version-history/?").root_namespace_only().help("Versions that ran here.", "").list(version_history),
     Path::new("seal-backend-status")
@@ -169,6 +176,18 @@ fn in_flight(_: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     ask_owner(OwnerOp::Named("in-flight-req", Value::Null), as_bare)
 }
 
+/// Judges the wish; the edge, which has the log, puts the stream into the answer.
+fn monitor(_: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let level = args.str("log_level").to_ascii_lowercase();
+    if !matches!(level.as_str(), "" | "trace" | "debug" | "info" | "notice" | "warn" | "warning" | "error" | "err") {
+        return Err(Error::invalid("unknown log level"));
+    }
+    if !matches!(args.str("log_format"), "" | "standard" | "json") {
+        return Err(Error::invalid("unknown log format"));
+    }
+    Response::raw("text/plain; charset=utf-8", Vec::new()).done()
+}
+
 fn metrics(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let accept = host(cx).call.headers.iter().any(|(n, v)| {
         n == "accept" && (v.contains("application/openmetrics-text") || v.contains("prometheus/telemetry"))
@@ -224,14 +243,14 @@ fn no_replication(_: &mut Cx<'_, '_>, _: &Args) -> Outcome {
 
 fn count_entities(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     let prefix = tables::entity(cx.mount.ns, "");
-    let total = lease::peek_keys(cx.txn, &prefix, None, usize::MAX).len();
+    let total = cx.txn.view().count_prefix(&prefix);
     Response::json(json!({ "counters": { "entities": { "total": total } } })).done()
 }
 
 fn count_tokens(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     // each service token has one accessor, and those stand by namespace
     let prefix = tables::accessor(cx.mount.ns, &[0; 16]);
-    let total = lease::peek_keys(cx.txn, &prefix[..prefix.len() - 16], None, usize::MAX).len();
+    let total = cx.txn.view().count_prefix(&prefix[..prefix.len() - 16]);
     Response::json(json!({ "counters": { "service_tokens": { "total": total } } })).done()
 }
 

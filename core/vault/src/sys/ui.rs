@@ -87,11 +87,11 @@ fn resultant(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
 }
 
 fn namespaces(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
-    // a list of names below; without a token nothing is told
-    let keys: Vec<String> = match cx.principal {
-        None => Vec::new(),
-        Some(_) => super::namespaces::children(cx),
-    };
+    // names below in which the caller may do something; without a token nothing is told
+    let acl = acl(cx)?;
+    let base = host(cx).namespace.path.clone();
+    let mut keys = super::namespaces::children(cx);
+    keys.retain(|name| acl.as_ref().is_some_and(|a| a.has_access_below(&format!("{base}{name}"))));
     Response::json(json!({ "keys": keys })).done()
 }
 

@@ -2,6 +2,7 @@
 
 use crate::envelope;
 use crate::host::host;
+use crate::jwt;
 use crate::token::check::{self, Holder};
 use crate::wrap::{self, Inner};
 use ringfence_base::duration::SECOND_NS;
@@ -30,6 +31,11 @@ pub static PATHS: &[Path] = &[
         .fields(&[TOKEN])
         .help("Puts a wrapped answer under a new wrapping token with the same life.", "The old one is used up.")
         .write(rewrap),
+    Path::new("wrapping/pubkey")
+        .public()
+        .root_namespace_only()
+        .help("The public key that signs wrapping tokens in JWT form.", "")
+        .read(public_key),
 ];
 
 fn wrap_any(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
@@ -92,6 +98,10 @@ fn rewrap(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     };
     let info = wrap::store(cx.txn, &h.keyring, &h.router, cx.rng, wish)?;
     Response::raw("application/json", envelope::write_wrapped(&info, &[], &cx.mount.kind)).done()
+}
+
+fn public_key(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
+    Response::json(json!({ "public_key": jwt::public_pem(cx.txn)? })).done()
 }
 
 #[cfg(test)]
@@ -187,16 +197,47 @@ mod tests {
     }
 
     #[test]
+    fn a_wrapping_token_in_a_signed_envelope() {
+        let mut w = World::new();
+        let root = w.root.clone();
+        let mut wrapped = || {
+            let mut call = w.blank(Operation::Read, "auth/token/lookup-self", &root, Value::Null);
+            (call.wrap_ttl, call.wrap_jwt) = (60, true);
+            let (code, v) = crate::testing::told(w.send(call));
+            assert_eq!(code, Code::Ok, "{v}");
+            token(&v["wrap_info"])
+        };
+        let (first, second) = (wrapped(), wrapped());
+        assert_eq!(first.matches('.').count(), 2, "{first}");
+        let claims = |t: &str| -> Value {
+            use base64::Engine;
+            let body = t.split('.').nth(1).unwrap();
+            let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(body).unwrap();
+            serde_json::from_slice(&bytes).unwrap()
+        };
+        let said = claims(&first);
+        assert_eq!((&said["type"], said["exp"].as_u64()), (&json!("wrapping"), said["iat"].as_u64().map(|t| t + 60)));
+        // the body of one under the signature of the other is worth nothing, and nothing is used up by the attempt
+        let forged = format!("{}.{}", second.rsplit_once('.').unwrap().0, first.rsplit_once('.').unwrap().1);
+        let (code, v) = w.post("sys/wrapping/unwrap", &root, json!({"token": forged}));
+        assert_eq!((code, error_of(&v)), NOT_VALID);
+        let (code, v) = w.post("sys/wrapping/unwrap", &first, Value::Null);
+        assert_eq!((code, &v["data"]["display_name"]), (Code::Ok, &json!("root")), "{v}");
+        let (code, v) = w.post("sys/wrapping/unwrap", &root, json!({"token": second}));
+        assert_eq!((code, &v["data"]["display_name"]), (Code::Ok, &json!("root")), "{v}");
+        let (code, v) = w.post("sys/wrapping/unwrap", &root, json!({"token": first}));
+        assert_eq!((code, error_of(&v)), NOT_VALID);
+        let (code, v) = w.get("sys/wrapping/pubkey", "");
+        assert_eq!(code, Code::Ok);
+        assert!(v["data"]["public_key"].as_str().unwrap().contains("PUBLIC KEY"), "{v}");
+    }
+
+    #[test]
     fn refusals() {
         let mut w = World::new();
         let root = w.root.clone();
         let (code, v) = w.post("sys/wrapping/wrap", &root, json!({"a": 1}));
         assert_eq!((code, error_of(&v)), (Code::Invalid, "endpoint requires response wrapping to be used"));
-        let mut call = w.blank(Operation::Read, "auth/token/lookup-self", &root, Value::Null);
-        (call.wrap_ttl, call.wrap_jwt) = (60, true);
-        let (code, v) = crate::testing::told(w.send(call));
-        assert_eq!(code, Code::Invalid);
-        assert!(error_of(&v).contains("JWT"), "{v}");
         // an error is not wrapped
         let (code, v) = w.wrapped(Operation::Read, "auth/token/roles/none", &root, Value::Null, 60);
         assert_eq!((code, &v["errors"]), (Code::NotFound, &json!([])));

@@ -62,7 +62,7 @@ fn entry_of(cx: &mut Cx<'_, '_>, whose: Whose<'_>) -> Result<TokenEntry, Error> 
     let token = |found: Option<Holder>| found.map(|t| t.entry).ok_or_else(|| Error::invalid("invalid token"));
     match whose {
         Whose::Caller => Ok(super::caller(cx)?.entry),
-        Whose::Token(raw) => token(super::named(cx, raw)?),
+        Whose::Token(raw) => token(super::shown(cx, raw)?),
         Whose::Accessor(accessor) => {
             let h = host(cx);
             let found = check::by_accessor(cx.txn, &h.keyring, &h.router, cx.mount.ns, accessor, cx.now)?;

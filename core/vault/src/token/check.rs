@@ -7,6 +7,7 @@
 
 use super::entry::{MAX_DEPTH, TokenEntry, TokenKind};
 use super::{ACCESSOR_HASH, BATCH_PREFIX, TOKEN_HASH, cutoff};
+use crate::jwt;
 use crate::lease::tombstone;
 use crate::mount::Router;
 use crate::namespace::Namespace;
@@ -28,6 +29,8 @@ pub struct Holder {
     pub hash: Hash,
     /// As the client sent it.
     pub raw: Secret<String>,
+    /// The first end among its own time and those of its ancestors; `None` if none of them ends.
+    pub until: Option<Wall>,
 }
 
 impl Holder {
@@ -78,27 +81,50 @@ pub fn find(
     if raw.is_empty() || raw.len() > limit::MAX_TOKEN_BYTES || !raw.is_ascii() {
         return Ok(None);
     }
+    if jwt::is_one(raw) {
+        return match jwt::inside(txn, raw)? {
+            Some(inner) => find(txn, keyring, router, &inner, now),
+            None => Ok(None),
+        };
+    }
     if let Some(body) = raw.strip_prefix(BATCH_PREFIX) {
-        let entry = open_batch(txn, keyring, router, body, now)?;
-        return Ok(entry.map(|entry| Holder { entry, hash: Hash::default(), raw: Secret::new(raw.to_owned()) }));
+        let found = open_batch(txn, keyring, router, body, now)?;
+        return Ok(found.map(|(entry, until)| Holder { entry, hash: Hash::default(), raw: secret(raw), until }));
     }
     let hash = keyring.index_hash(TOKEN_HASH, raw.as_bytes());
-    let entry = alive(txn, router, &hash, now)?;
-    Ok(entry.map(|entry| Holder { entry, hash, raw: Secret::new(raw.to_owned()) }))
+    let found = living(txn, router, &hash, now)?;
+    Ok(found.map(|(entry, until)| Holder { entry, hash, raw: secret(raw), until }))
+}
+
+fn secret(raw: &str) -> Secret<String> {
+    Secret::new(raw.to_owned())
 }
 
 /// Reads a service token by hash if it is alive: not past its time, mount and namespace there, not under a tombstone,
 /// and every ancestor alive.
 pub fn alive(txn: &mut Txn<'_>, router: &Router, hash: &Hash, now: Wall) -> Result<Option<TokenEntry>, Error> {
+    Ok(living(txn, router, hash, now)?.map(|(entry, _)| entry))
+}
+
+/// As [`alive`], with the first end among the token's time and its ancestors'.
+fn living(
+    txn: &mut Txn<'_>,
+    router: &Router,
+    hash: &Hash,
+    now: Wall,
+) -> Result<Option<(TokenEntry, Option<Wall>)>, Error> {
     let Some(entry) = load(txn, hash)? else { return Ok(None) };
     if !stands(txn, router, &entry, now)? {
         return Ok(None);
     }
-    let mut above = entry.parent;
+    let (mut above, mut until) = (entry.parent, entry.end());
     for _ in 0..=MAX_DEPTH {
-        let Some(parent) = above else { return Ok(Some(entry)) };
+        let Some(parent) = above else { return Ok(Some((entry, until))) };
         above = match load(txn, &parent)? {
-            Some(p) if stands(txn, router, &p, now)? => p.parent,
+            Some(p) if stands(txn, router, &p, now)? => {
+                until = earlier(until, p.end());
+                p.parent
+            }
             Some(_) => return Ok(None),
             // revoked with revoke-orphan: those below it live on
             None if tombstone::is_orphaned(txn, &parent) => None,
@@ -108,7 +134,11 @@ pub fn alive(txn: &mut Txn<'_>, router: &Router, hash: &Hash, now: Wall) -> Resu
     Ok(None)
 }
 
-/// A living token by accessor: its hash and record.
+fn earlier(a: Option<Wall>, b: Option<Wall>) -> Option<Wall> {
+    [a, b].into_iter().flatten().min()
+}
+
+/// A living token by accessor: its hash and record. Accessors of another namespace are not found.
 pub fn by_accessor(
     txn: &mut Txn<'_>,
     keyring: &Keyring,
@@ -120,12 +150,8 @@ pub fn by_accessor(
     if accessor.is_empty() || accessor.len() > limit::MAX_TOKEN_BYTES {
         return Ok(None);
     }
-    // an accessor names its namespace, whatever the request's is; without a suffix it is of the root or a custom form
-    let home = match accessor.rsplit_once('.') {
-        Some((_, suffix)) => namespace_by_external_id(router, suffix).map_or(ns, |n| n.id),
-        None => NsId::ROOT,
-    };
-    let row = tables::accessor(home, &keyring.index_hash(ACCESSOR_HASH, accessor.as_bytes()));
+    // an accessor that names another namespace was taken there with its whole request; here it is nobody's
+    let row = tables::accessor(ns, &keyring.index_hash(ACCESSOR_HASH, accessor.as_bytes()));
     let Some(plain) = txn.get(&row)? else { return Ok(None) };
     let (_, hash) = decode_accessor(&plain.bytes)?;
     Ok(alive(txn, router, &hash, now)?.filter(|e| e.num_uses >= 0).map(|e| (hash, e)))
@@ -170,13 +196,7 @@ pub fn count_use(txn: &mut Txn<'_>, holder: &Holder, now: Wall) {
 
 /// The namespace whose tokens, accessors and leases carry this suffix.
 pub fn namespace_by_external_id<'r>(router: &'r Router, external_id: &str) -> Option<&'r Arc<Namespace>> {
-    // every namespace has mounts
-    let mut last = None;
-    router
-        .all()
-        .filter(|m| last.replace(m.entry.ns) != Some(m.entry.ns))
-        .filter_map(|m| router.namespace_by_id(m.entry.ns))
-        .find(|n| n.external_id == external_id)
+    router.namespace_by_external_id(external_id)
 }
 
 /// The suffix of what is made in a namespace: empty in root, else a dot and its short name.
@@ -207,7 +227,7 @@ fn open_batch(
     router: &Router,
     body: &str,
     now: Wall,
-) -> Result<Option<TokenEntry>, Error> {
+) -> Result<Option<(TokenEntry, Option<Wall>)>, Error> {
     let (text, external_id) = body.split_once('.').unwrap_or((body, ""));
     let mut blob = Vec::with_capacity(text.len());
     if URL_SAFE_NO_PAD.decode_vec(text, &mut blob).is_err() {
@@ -222,10 +242,10 @@ fn open_batch(
     if !stands(txn, router, &entry, now)? {
         return Ok(None);
     }
-    if let Some(parent) = &entry.parent
-        && alive(txn, router, parent, now)?.is_none()
-    {
-        return Ok(None);
+    let mut until = entry.end();
+    if let Some(parent) = &entry.parent {
+        let Some((_, above)) = living(txn, router, parent, now)? else { return Ok(None) };
+        until = earlier(until, above);
     }
-    Ok((!cutoff::covers(txn, &entry)?).then_some(entry))
+    Ok((!cutoff::covers(txn, &entry)?).then_some((entry, until)))
 }

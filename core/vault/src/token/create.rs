@@ -206,7 +206,10 @@ impl<'r> Creation<'r> {
         if !orphan {
             self.entry.parent = Some(self.parent.hash);
             self.entry.depth = self.parent.entry.depth + 1;
-            self.entry.entity_id = self.parent.entry.entity_id.clone();
+            // an entity is of its namespace: what it is granted there is granted to nobody elsewhere
+            if self.parent.entry.ns == cx.mount.ns {
+                self.entry.entity_id = self.parent.entry.entity_id.clone();
+            }
         }
         let alias = args.str("entity_alias").to_lowercase();
         if !alias.is_empty() {

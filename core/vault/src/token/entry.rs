@@ -156,6 +156,11 @@ impl TokenEntry {
         self.due.0 != 0 && self.due <= now
     }
 
+    /// When it ends; `None` for a token that never expires.
+    pub fn end(&self) -> Option<Wall> {
+        (self.due.0 != 0).then_some(self.due)
+    }
+
     /// Seconds left, rounded to the nearest; 0 for a token that never expires.
     pub fn ttl_left(&self, now: Wall) -> u64 {
         if self.due.0 == 0 { 0 } else { (self.due.since(now) + 500_000_000) / 1_000_000_000 }

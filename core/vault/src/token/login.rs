@@ -5,14 +5,20 @@ use super::entry::TokenEntry;
 use super::{mint, sanitize, ttl};
 use crate::call::Call;
 use crate::identity::{self, Identity};
+use crate::mfa::{check, pending};
 use crate::mount::Routed;
 use crate::pipeline::Pass;
 use ringfence_barrier::Txn;
-use ringfence_base::Wall;
+use ringfence_base::{Wall, entropy};
 use ringfence_logical::{Auth, Error, Issued, TokenType};
+use serde_json::json;
 
-/// Issues the token of a login. Answers the `auth` block and warnings. A batch token of a known, unchanged entity
-/// writes nothing.
+/// Warning of a login that must come back with its second factor.
+const SECOND_FACTOR_OWED: &str = "A login request was issued that is subject to MFA validation. Please make sure to \
+    validate the login by sending another request to mfa/validate endpoint.";
+
+/// Issues the token of a login, or says which second factor it owes. Answers the `auth` block and warnings. A batch
+/// token of a known, unchanged entity writes nothing.
 pub fn issue(
     pass: &mut Pass<'_>,
     txn: &mut Txn<'_>,
@@ -21,7 +27,36 @@ pub fn issue(
     path: &str,
     auth: Auth,
 ) -> Result<(Issued, Vec<String>), Error> {
-    let mount = &routed.info;
+    policies_of(call, &auth)?;
+    let identity = identify(pass, txn, routed, &auth)?;
+    let router = pass.core.caches.borrow_mut().router(txn, &pass.core.vault.settings.ttls)?;
+    let owed = check::owed(txn, &router, routed, &identity)?;
+    if owed.is_empty() {
+        return grant(pass, txn, call, routed, path, auth, identity);
+    }
+    if !call.mfa.is_empty() {
+        check::pay(txn, pass.now, &identity.entity_id, &owed, &check::offer_of_headers(&call.mfa))?;
+        return grant(pass, txn, call, routed, path, auth, identity);
+    }
+    let id = entropy::uuid4(pass.rng);
+    let ns = routed.entry.ns;
+    pending::file(txn, pass.keyring, &router, ns, &id, auth, routed.entry.id, path, pass.now);
+    let requirement = json!({"mfa_request_id": id, "mfa_constraints": check::constraints(&owed)});
+    let issued = Issued { mfa_requirement: Some(requirement), issued_at: pass.now, ..Issued::default() };
+    Ok((issued, vec![SECOND_FACTOR_OWED.to_owned()]))
+}
+
+/// Who a login proves: the entity of its alias, made when absent, with the external groups that the login carries.
+pub fn identify(pass: &mut Pass<'_>, txn: &mut Txn<'_>, routed: &Routed, auth: &Auth) -> Result<Identity, Error> {
+    let Some(alias) = &auth.alias else { return Ok(Identity::default()) };
+    let (ns, mount) = (routed.entry.ns, routed.entry.id);
+    let (entity, _) = identity::of_login(txn, pass.keyring, pass.rng, pass.now, ns, mount, alias)?;
+    identity::refresh_groups(txn, pass.keyring, ns, mount, &entity.id, &auth.group_aliases)?;
+    Identity::of(txn, ns, &entity.id)?.ok_or_else(Error::denied_plain)
+}
+
+/// The token's own policies, after the checks that no second factor makes up for.
+fn policies_of(call: &Call, auth: &Auth) -> Result<Vec<String>, Error> {
     if !ringfence_logical::cx::cidr_allows(&auth.bound_cidrs, call.remote) {
         return Err(Error::denied_plain());
     }
@@ -29,14 +64,24 @@ pub fn issue(
     if !auth.no_default_policy {
         policies = sanitize(&[policies, vec!["default".into()]].concat());
     }
-    if policies.iter().any(|p| p == "root") {
-        return Err(Error::invalid("auth methods cannot create root tokens"));
+    match policies.iter().any(|p| p == "root") {
+        true => Err(Error::invalid("auth methods cannot create root tokens")),
+        false => Ok(policies),
     }
-    let mut identity = Identity::default();
-    if let Some(alias) = &auth.alias {
-        let (entity, _) = identity::of_login(txn, pass.keyring, pass.rng, pass.now, mount.ns, mount.id, alias)?;
-        identity = Identity::of(txn, mount.ns, &entity.id)?.ok_or_else(Error::denied_plain)?;
-    }
+}
+
+/// Makes the token of a login that owes nothing any more.
+pub fn grant(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    call: &Call,
+    routed: &Routed,
+    path: &str,
+    auth: Auth,
+    identity: Identity,
+) -> Result<(Issued, Vec<String>), Error> {
+    let mount = &routed.info;
+    let policies = policies_of(call, &auth)?;
     let batch = resolve_type(mount.token_type, auth.token_type) == TokenType::Batch;
     let ask = ttl::Ask {
         increment: 0,

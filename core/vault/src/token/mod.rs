@@ -76,8 +76,16 @@ pub(crate) fn caller(cx: &mut Cx<'_, '_>) -> Result<Holder, Error> {
     holder.ok_or_else(Error::bad_token)
 }
 
-/// A token that a request names; `None` if it is not alive, or spent.
+/// A token that a request names; `None` if it is not alive, or spent, or of another namespace than the one that serves
+/// the request: a caller may do with it what the policies say here, and they say nothing of other tenants' tokens.
 pub(crate) fn named(cx: &mut Cx<'_, '_>, raw: &str) -> Result<Option<Holder>, Error> {
+    let ns = cx.mount.ns;
+    let own = host(cx).call.token.as_ref().is_some_and(|t| t.expose() == raw);
+    Ok(shown(cx, raw)?.filter(|t| own || t.entry.ns == ns))
+}
+
+/// As [`named`], from any namespace: for what the bearer of a token could do by himself.
+pub(crate) fn shown(cx: &mut Cx<'_, '_>, raw: &str) -> Result<Option<Holder>, Error> {
     let h: &VaultHost = host(cx);
     let own = h.call.token.as_ref().is_some_and(|t| t.expose() == raw);
     // a token on its last use may still look at itself

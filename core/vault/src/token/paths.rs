@@ -8,6 +8,7 @@ use super::{create, login, mint, named, renew, roles};
 use crate::host::host;
 use crate::identity::Identity;
 use crate::lease::tombstone;
+use crate::page;
 use crate::tables::{self, Hash};
 use ringfence_base::Code;
 use ringfence_logical::field::Preset;
@@ -17,6 +18,9 @@ use serde_json::{Value, json};
 /// Answer to both tidies.
 pub const TIDY_STARTED: &str = "Tidy operation successfully started. Any information from the operation will be \
                                 printed to Vault's server logs.";
+
+/// Longest entity id or role that a cut-off may name.
+const MAX_SUBJECT_BYTES: usize = 512;
 
 pub(super) const NAME: Field = Field::str("role_name", "Name of the role.");
 pub(super) const POLICY_HELP: &str = "Policies that may be asked for; all of them when none is asked for.";
@@ -53,7 +57,11 @@ const CUTOFF_FIELDS: &[Field] = &[
 pub static PATHS: &[Path] = &[
     roles::LIST,
     roles::ONE,
-    Path::new("accessors/?").sudo().help("Accessors of all tokens of the namespace.", "").list(accessors),
+    Path::new("accessors/?")
+        .fields(page::FIELDS)
+        .sudo()
+        .help("Accessors of all tokens of the namespace.", "Pages are in an order of their own.")
+        .list(accessors),
     Path::new("create-orphan")
         .fields(CREATE_FIELDS)
         .help("Make a token without a parent.", "")
@@ -105,13 +113,22 @@ pub static PATHS: &[Path] = &[
     Path::new("tidy").help("Nothing here needs tidying; kept for clients that call it.", "").write(tidy),
 ];
 
-fn accessors(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
-    let prefix = [&[tables::ACCESSOR][..], &cx.mount.ns.0.to_be_bytes()].concat();
+/// All accessors in their own order; pages in the order of their hashes, in which a page costs what it shows.
+fn accessors(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let ns = cx.mount.ns;
+    let prefix = [&[tables::ACCESSOR][..], &ns.0.to_be_bytes()].concat();
+    let (after, limit) = (args.str("after"), page::limit(args));
+    let from = match after {
+        "" => None,
+        a => Some(tables::accessor(ns, &host(cx).keyring.index_hash(super::ACCESSOR_HASH, a.as_bytes()))),
+    };
     let mut keys = Vec::new();
-    for (_, plain) in crate::lease::peek(cx.txn, &prefix, None, usize::MAX)? {
+    for (_, plain) in crate::lease::peek(cx.txn, &prefix, from.as_deref(), limit)? {
         keys.push(check::decode_accessor(&plain.bytes)?.0);
     }
-    keys.sort();
+    if after.is_empty() && limit == usize::MAX {
+        keys.sort();
+    }
     Response::keys(keys).done()
 }
 
@@ -288,6 +305,10 @@ fn revoke_orphan(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 
 fn revoke_batch(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let (entity, mount, role) = (args.str("entity_id"), args.str("mount"), args.str("role"));
+    // what stands in a key is bounded; nothing longer was ever given to an entity or a role
+    if let Some(name) = ["entity_id", "role"].into_iter().find(|n| args.str(n).len() > MAX_SUBJECT_BYTES) {
+        return Err(Error::invalid(format!("{name} is longer than {MAX_SUBJECT_BYTES} bytes")));
+    }
     let subject = match (entity, mount, role, args.bool("all")) {
         (id, "", "", false) if !id.is_empty() => Subject::Entity(id.to_owned()),
         ("", mount, role, false) if !mount.is_empty() && !role.is_empty() => {

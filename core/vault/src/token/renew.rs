@@ -4,7 +4,7 @@ use super::check;
 use super::entry::TokenEntry;
 use super::{login, roles, ttl};
 use crate::host::host;
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::tables::Hash;
 use ringfence_base::Wall;
 use ringfence_logical::{Cx, Error, Issued, Operation, Renewal, Request};
@@ -35,11 +35,17 @@ pub fn renew(
     let mut entry = entry.clone();
     let h = host(cx);
     let Some(issuer) = h.router.by_id(entry.mount).cloned() else { return Err(Error::invalid("lease not found")) };
+    let mut identity = identity;
     let terms = if issuer.entry.kind == super::TABLE.kind {
         by_role(cx, &mut entry)?
     } else {
         by_method(cx, &issuer, &entry)?
     };
+    if let (Some(aliases), false) = (&terms.group_aliases, entry.entity_id.is_empty()) {
+        let at = (entry.ns, issuer.entry.id);
+        identity::refresh_groups(cx.txn, &h.keyring, at.0, at.1, &entry.entity_id, aliases)?;
+        identity = Identity::of(cx.txn, entry.ns, &entry.entity_id)?.ok_or_else(Error::denied_plain)?;
+    }
     let ask = ttl::Ask {
         increment,
         ttl: if terms.ttl > 0 { terms.ttl } else { entry.creation_ttl },
@@ -90,7 +96,7 @@ fn by_method(cx: &mut Cx<'_, '_>, issuer: &crate::mount::Routed, entry: &TokenEn
     let mut terms = registered.engine.renew_token(&mut sub, &entry.policies, &internal)?;
     // a method that says nothing leaves what the login was given
     if terms == Renewal::default() {
-        terms = Renewal { ttl: 0, max_ttl: entry.max_ttl, period: entry.period };
+        terms = Renewal { max_ttl: entry.max_ttl, period: entry.period, ..Renewal::default() };
     }
     Ok(terms)
 }

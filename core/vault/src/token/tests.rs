@@ -478,3 +478,78 @@ fn a_revoked_tokens_late_write_loses() {
     assert!(!w.commit(reads), "the owner refuses it");
     assert_eq!(w.call(Operation::Read, "auth/token/lookup-self", &child, Value::Null).0, Code::Denied);
 }
+
+/// A caller that a core has verified is remembered; whatever it rested on may change, and the next request sees it.
+#[test]
+fn what_a_known_caller_rests_on_is_seen_to_change() {
+    let look = |w: &mut World, token: &str| w.get("lab/box/x", token).0;
+    let make = |w: &mut World, kind: &str| {
+        let root = w.root.clone();
+        w.policy(
+            "reader",
+            "path \"lab/*\" { capabilities = [\"read\"] }\npath \"auth/token/*\" { capabilities = [\"update\"] }",
+        );
+        let parent = w.token(&root, json!({"policies": ["reader"], "ttl": "1h"}));
+        let token = w.token(&parent, json!({"type": kind, "ttl": "10m"}));
+        for _ in 0..3 {
+            assert_ne!(look(w, &token), Code::Denied);
+        }
+        (parent, token)
+    };
+    for kind in ["batch", "service"] {
+        // its policy
+        let mut w = World::new();
+        let (_, token) = make(&mut w, kind);
+        w.policy("reader", "path \"other/*\" { capabilities = [\"read\"] }");
+        assert_eq!(look(&mut w, &token), Code::Denied, "{kind}: policy");
+        // its parent
+        let mut w = World::new();
+        let root = w.root.clone();
+        let (parent, token) = make(&mut w, kind);
+        let (code, _) = w.post("auth/token/revoke", &root, json!({"token": parent}));
+        assert_eq!(code, Code::NoContent);
+        assert_eq!(look(&mut w, &token), Code::Denied, "{kind}: parent");
+        // its time, without any write
+        let mut w = World::new();
+        let (_, token) = make(&mut w, kind);
+        w.sleep(599);
+        assert_ne!(look(&mut w, &token), Code::Denied, "{kind}: still alive");
+        w.sleep(2);
+        assert_eq!(look(&mut w, &token), Code::Denied, "{kind}: time");
+        // a mass revocation of what its mount issued
+        let mut w = World::new();
+        let (_, token) = make(&mut w, kind);
+        w.write(|txn, pass| {
+            let router = pass.core.caches.borrow_mut().router(txn, &Default::default()).unwrap();
+            let mount = router.at(ringfence_base::NsId::ROOT, "auth/token/").unwrap().entry.id;
+            crate::lease::tombstone::tokens(txn, pass.now, mount, "").unwrap();
+        });
+        assert_eq!(look(&mut w, &token), Code::Denied, "{kind}: tombstone");
+    }
+    // a parent's earlier end is the batch token's too
+    let mut w = World::new();
+    let (_, token) = make(&mut w, "batch");
+    let root = w.root.clone();
+    let (code, _) = w.post("auth/token/revoke-batch", &root, json!({"all": true}));
+    assert!(matches!(code, Code::NoContent | Code::Ok), "{code:?}");
+    assert_eq!(look(&mut w, &token), Code::Denied, "cut off");
+}
+
+/// A write of a known caller rests on all that proved it: it loses against the revocation that came in between.
+#[test]
+fn a_late_write_of_a_known_caller_loses() {
+    let mut w = World::new();
+    let root = w.root.clone();
+    w.policy("writer", "path \"auth/token/revoke-self\" { capabilities = [\"update\"] }");
+    let token = w.token(&root, json!({"policies": ["writer"], "type": "service"}));
+    for _ in 0..2 {
+        w.get("lab/box/x", &token);
+    }
+    let before = w.version();
+    let call = w.blank(Operation::Update, "auth/token/revoke-self", &token, json!({}));
+    let late = w.run_at(&before, call);
+    assert!(late.batch.is_some(), "it would write");
+    let (code, _) = w.post("auth/token/revoke", &root, json!({"token": token}));
+    assert_eq!(code, Code::NoContent);
+    assert!(!w.commit(late));
+}

@@ -1,8 +1,12 @@
 //! Tests of the system backend: every request goes through the pipeline of a node in memory.
 
 mod help;
+mod isolation;
 mod mounts;
+mod namespaces;
 mod policies;
+mod quotas;
+mod router;
 mod settings;
 mod status;
 

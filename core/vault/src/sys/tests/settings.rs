@@ -255,7 +255,7 @@ fn the_configuration_without_secrets() {
     let mut registry = ringfence_logical::Registry::new();
     crate::sys::register(&mut registry);
     let settings = Settings { sanitized: json!({"log_level": "info"}), ..Settings::default() };
-    w.replace_core(CoreState::new(std::sync::Arc::new(Vault { registry, settings })));
+    w.replace_core(CoreState::new(std::sync::Arc::new(Vault::new(registry, settings))));
     assert_eq!(get(&mut w, "sys/config/state/sanitized")["data"], json!({"log_level": "info"}));
 }
 
@@ -267,7 +267,7 @@ fn raw_records_only_where_configured() {
     let mut registry = ringfence_logical::Registry::new();
     crate::sys::register(&mut registry);
     let settings = Settings { raw_storage_endpoint: true, ..Settings::default() };
-    w.replace_core(CoreState::new(std::sync::Arc::new(Vault { registry, settings })));
+    w.replace_core(CoreState::new(std::sync::Arc::new(Vault::new(registry, settings))));
     let (_, v) = list(&mut w, "sys/raw/");
     assert!(v["data"]["keys"].as_array().expect("keys").contains(&json!("03/")), "{v}");
     assert!(!v["data"]["keys"].as_array().expect("keys").contains(&json!("02/")));

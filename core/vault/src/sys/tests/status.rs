@@ -196,14 +196,12 @@ fn what_there_is_not() {
     assert_eq!(code, Code::Ok);
     assert_eq!(v["data"], json!({"dr": {"mode": "disabled"}, "performance": {"mode": "disabled"}}));
     assert_eq!(w.get("sys/replication/dr/status", "").1["data"]["mode"], "disabled");
-    for path in ["sys/license/status", "sys/quotas/config", "sys/pprof", "sys/managed-keys", "sys/experiments"] {
+    for path in ["sys/license/status", "sys/pprof", "sys/managed-keys", "sys/experiments"] {
         let (code, v) = root(&mut w, Operation::Read, path, Value::Null);
         assert_eq!((code, error_of(&v)), (Code::NotFound, "1 error occurred:\n\t* unsupported path\n\n"), "{path}");
     }
     absent(list(&mut w, "sys/namespaces/"));
     absent(root(&mut w, Operation::Read, "sys/namespaces/a", Value::Null));
-    let (code, v) = post(&mut w, "sys/namespaces/a", json!({}));
-    assert!(code == Code::Invalid && error_of(&v).contains("root namespace only"));
     assert_eq!(get(&mut w, "sys/internal/ui/namespaces")["data"], json!({"keys": []}));
     assert_eq!(w.get("sys/internal/ui/feature-flags", "").1, json!({"feature_flags": []}));
 }

@@ -1,0 +1,322 @@
+//! The OpenID Connect code flow: where the browser is sent, and what comes back (OpenID Connect Core 1.0, 3.1).
+
+use super::config::{self, Config};
+use super::keys::{self, Discovery};
+use super::login;
+use super::role::{self, Role};
+use super::state::State;
+use crate::jose::{audiences, check_times};
+use crate::outside::{self, HttpAsk, Outside, Stop};
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ringfence_logical::{Args, Cx, Error, Map, Outcome, Response};
+use serde_json::{Value, json};
+
+/// Longest answer of a provider that is looked at.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+fn failed(why: impl std::fmt::Display) -> Stop {
+    Stop::Refuse(Error::invalid(format!("Vault login failed. {why}")))
+}
+
+/// The URL at which the user authenticates; empty if the redirect is not one of the role's.
+pub fn auth_url(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let config = config::required(cx)?;
+    if !config.has_code_flow() {
+        return Err(Error::invalid("OIDC login is not configured for this mount"));
+    }
+    let name = if args.str("role").is_empty() { config.default_role.as_str() } else { args.str("role") };
+    if name.is_empty() {
+        return Err(Error::invalid("missing role"));
+    }
+    let redirect = args.str("redirect_uri");
+    if redirect.is_empty() {
+        return Err(Error::invalid("missing redirect_uri"));
+    }
+    let Some(role) = role::load(cx, name)? else {
+        return Err(Error::invalid(format!("role {name:?} could not be found")));
+    };
+    let discovery = keys::load(cx)?.discovery;
+    // a login that cannot go on is answered with no URL; the reason is the operator's business, not a stranger's
+    let usable = role.role_type == "oidc" && may_redirect(redirect, &role.allowed_redirect_uris);
+    if !usable || discovery.authorization_endpoint.is_empty() {
+        return Response::json(json!({"auth_url": ""})).done();
+    }
+    let state = State::begin(cx, name, redirect, args.str("client_nonce"));
+    let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, state.verifier(cx).expose().as_bytes()));
+    let mut text = state.text().to_owned();
+    if config.namespace_in_state && !cx.mount.ns_path.is_empty() {
+        text.push_str(&format!(",ns={}", cx.mount.ns_path.trim_end_matches('/')));
+    }
+    let mut scopes = vec!["openid".to_owned()];
+    scopes.extend(role.oidc_scopes.iter().filter(|s| *s != "openid").cloned());
+    let (nonce, scope, max_age) = (state.nonce(cx), scopes.join(" "), role.max_age.to_string());
+    let mut query = vec![
+        ("client_id", config.oidc_client_id.as_str()),
+        ("code_challenge", &challenge),
+        ("code_challenge_method", "S256"),
+        ("nonce", &nonce),
+        ("redirect_uri", redirect),
+        ("response_type", "code"),
+        ("scope", &scope),
+        ("state", &text),
+    ];
+    if config.oidc_response_mode == "form_post" {
+        query.push(("response_mode", "form_post"));
+    }
+    if role.max_age > 0 {
+        query.push(("max_age", &max_age));
+    }
+    let endpoint = &discovery.authorization_endpoint;
+    let joint = if endpoint.contains('?') { '&' } else { '?' };
+    Response::json(json!({"auth_url": format!("{endpoint}{joint}{}", form(&query))})).done()
+}
+
+/// True if the redirect is one of the allowed. On a loopback address the port is the client's (RFC 8252 7.3).
+fn may_redirect(redirect: &str, allowed: &[String]) -> bool {
+    if allowed.iter().any(|a| a == redirect) {
+        return true;
+    }
+    let Some(bare) = without_loopback_port(redirect) else { return false };
+    allowed.iter().any(|a| without_loopback_port(a).as_deref() == Some(bare.as_str()))
+}
+
+/// An `http` URL of a loopback address without its port; `None` for any other.
+fn without_loopback_port(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, ""),
+    };
+    let loopback = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    let clean = port.bytes().all(|b| b.is_ascii_digit()) && !path.contains(['\\', '@']);
+    (loopback && clean).then(|| format!("{scheme}://{host}{path}"))
+}
+
+/// The browser is back.
+pub fn callback(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let text = |name: &str| args.str(name).to_owned();
+    let came = Came {
+        state: text("state"),
+        code: text("code"),
+        client_nonce: text("client_nonce"),
+        error: text("error"),
+        error_description: text("error_description"),
+    };
+    outside::run(cx, move |cx, out| finish(cx, out, &came))
+}
+
+#[derive(Clone)]
+struct Came {
+    state: String,
+    code: String,
+    client_nonce: String,
+    error: String,
+    error_description: String,
+}
+
+fn finish(cx: &mut Cx<'_, '_>, out: &Outside, came: &Came) -> Result<Option<Response>, Stop> {
+    let config = config::required(cx)?;
+    if !config.has_code_flow() {
+        return Err(Error::invalid("OIDC login is not configured for this mount").into());
+    }
+    let Some(state) = State::back(cx, &came.state) else {
+        return Err(failed("Expired or missing OAuth state."));
+    };
+    if !state.is_of(cx, &came.client_nonce) {
+        return Err(failed("invalid client_nonce"));
+    }
+    if !came.error.is_empty() {
+        return Err(failed(format!("Provider returned error: {} {}", came.error, came.error_description).trim_end()));
+    }
+    if came.code.is_empty() {
+        return Err(failed("No code or id_token received."));
+    }
+    let name = state.asked.role.clone();
+    let role = role::load(cx, &name)?.filter(|r| r.role_type == "oidc");
+    let Some(role) = role else { return Err(failed("Role could not be found")) };
+    // a role may have changed while the user was at the provider
+    if !may_redirect(&state.asked.redirect, &role.allowed_redirect_uris) {
+        return Err(failed("redirect_uri is not allowed any more"));
+    }
+    if !cx.host.cidr_allows(&role.token.bound_cidrs, cx.req.remote) {
+        return Err(Error::denied_plain().into());
+    }
+    let discovery = keys::load(cx)?.discovery;
+    let tokens = exchange(cx, &config, &discovery, out, &state, &came.code)?;
+    let Some(id_token) = tokens["id_token"].as_str() else {
+        return Err(failed("No id_token found in response."));
+    };
+    let unverified = |why: &str| failed(format!("Token verification failed. {why}"));
+    let mut claims = keys::verify(cx, &config, out, id_token)?.map_err(|why| unverified(&why))?;
+    check_id_token(cx, &config, &discovery, &role, &state, &claims).map_err(unverified)?;
+    if let (Some(access), false) = (tokens["access_token"].as_str(), discovery.userinfo_endpoint.is_empty()) {
+        add_user_info(&config, &discovery, out, access, &mut claims)?;
+    }
+    let response = login::admit(cx, &name, &role, &claims)?;
+    state.spend(cx);
+    Ok(Some(response))
+}
+
+/// Trades the code for tokens (RFC 6749 4.1.3).
+fn exchange(
+    cx: &Cx<'_, '_>,
+    config: &Config,
+    discovery: &Discovery,
+    out: &Outside,
+    state: &State,
+    code: &str,
+) -> Result<Value, Stop> {
+    let verifier = state.verifier(cx);
+    let mut fields = vec![
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", &state.asked.redirect),
+        ("code_verifier", verifier.expose()),
+    ];
+    let methods = &discovery.token_endpoint_auth_methods_supported;
+    // RFC 8414 2: `client_secret_basic` unless the provider says otherwise
+    let basic = methods.is_empty() || methods.iter().any(|m| m == "client_secret_basic");
+    let (id, secret) = (config.oidc_client_id.as_str(), config.oidc_client_secret.as_str());
+    if !basic || secret.is_empty() {
+        fields.push(("client_id", id));
+        if !secret.is_empty() {
+            fields.push(("client_secret", secret));
+        }
+    }
+    let mut ask = HttpAsk {
+        max_answer_bytes: MAX_BODY_BYTES,
+        ..HttpAsk::post(&discovery.token_endpoint, "application/x-www-form-urlencoded", form(&fields).into_bytes())
+            .trusting(&config.oidc_discovery_ca_pem)
+            .header("accept", "application/json")
+    };
+    if basic && !secret.is_empty() {
+        let pair = STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret)));
+        ask = ask.header("authorization", format!("Basic {pair}"));
+    }
+    let answer = out.ask(ask)?.map_err(|_| failed("Error exchanging oidc code: the provider did not answer"))?;
+    let tokens: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if answer.status != 200 {
+        let why = tokens["error"].as_str().unwrap_or("unexpected answer");
+        return Err(failed(format!("Error exchanging oidc code: {why:?} (status {})", answer.status)));
+    }
+    Ok(tokens)
+}
+
+/// OpenID Connect Core 3.1.3.7.
+fn check_id_token(
+    cx: &Cx<'_, '_>,
+    config: &Config,
+    discovery: &Discovery,
+    role: &Role,
+    state: &State,
+    claims: &Map,
+) -> Result<(), &'static str> {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
+    let issuer = if config.bound_issuer.is_empty() { &discovery.issuer } else { &config.bound_issuer };
+    if text("iss") != issuer {
+        return Err("invalid issuer (iss) claim");
+    }
+    if claims.get("exp").is_none() {
+        return Err("invalid expiration time (exp) claim: there is none");
+    }
+    check_times(claims, &role.leeways(), cx.now)?;
+    let audiences = audiences(claims).unwrap_or_default();
+    let to_us = audiences.contains(&config.oidc_client_id);
+    let bound = role.bound_audiences.is_empty() || audiences.iter().any(|a| role.bound_audiences.contains(a));
+    if !to_us || !bound {
+        return Err("invalid audience (aud) claim: audience claim does not match any bound audience");
+    }
+    let party = text("azp");
+    if (audiences.len() > 1 || !party.is_empty()) && party != config.oidc_client_id {
+        return Err("invalid authorized party (azp) claim");
+    }
+    if text("nonce") != state.nonce(cx) {
+        return Err("invalid nonce");
+    }
+    if role.max_age > 0 {
+        let authenticated = claims.get("auth_time").and_then(Value::as_i64).ok_or("auth_time claim is missing")?;
+        let oldest = cx.now.seconds() as i64 - role.max_age as i64 - 60;
+        if authenticated < oldest {
+            return Err("auth_time claim is older than the maximum age");
+        }
+    }
+    login::check_subject(role, claims)
+}
+
+/// Adds what the provider tells of the user beside the token. The token's own claims stay as they are.
+fn add_user_info(
+    config: &Config,
+    discovery: &Discovery,
+    out: &Outside,
+    access_token: &str,
+    claims: &mut Map,
+) -> Result<(), Stop> {
+    let ask = HttpAsk { max_answer_bytes: MAX_BODY_BYTES, ..HttpAsk::get(&discovery.userinfo_endpoint) }
+        .trusting(&config.oidc_discovery_ca_pem)
+        .header("authorization", format!("Bearer {access_token}"));
+    let told = match out.ask(ask)? {
+        Ok(answer) if answer.status == 200 => serde_json::from_slice::<Map>(&answer.body).unwrap_or_default(),
+        // the token alone is proof enough; a claim that is then missing says so itself
+        _ => return Ok(()),
+    };
+    // OpenID Connect Core 5.3.2: about somebody else it must not be used
+    if told.get("sub") != claims.get("sub") {
+        return Err(failed("error reading /userinfo endpoint: it tells of another subject"));
+    }
+    for (name, value) in told {
+        claims.entry(name).or_insert(value);
+    }
+    Ok(())
+}
+
+/// `application/x-www-form-urlencoded`, spaces as `%20`.
+fn form(fields: &[(&str, &str)]) -> String {
+    fields.iter().map(|(k, v)| format!("{k}={}", encoded(v))).collect::<Vec<_>>().join("&")
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(b)),
+            _ => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects() {
+        let allowed = ["http://localhost:8250/oidc/callback".to_owned(), "https://vault.test/ui/x".to_owned()];
+        for (url, good) in [
+            ("http://localhost:8250/oidc/callback", true),
+            ("http://localhost:9999/oidc/callback", true),
+            ("http://localhost/oidc/callback", true),
+            ("http://127.0.0.1:8250/oidc/callback", false),
+            ("https://localhost:8250/oidc/callback", false),
+            ("http://localhost:8250/oidc/callback2", false),
+            ("http://localhost:8250@evil.test/oidc/callback", false),
+            ("http://localhost:x/oidc/callback", false),
+            ("https://vault.test/ui/x", true),
+            ("https://vault.test:8443/ui/x", false),
+            ("https://vault.test/ui/x?y", false),
+            ("", false),
+        ] {
+            assert_eq!(may_redirect(url, &allowed), good, "{url}");
+        }
+    }
+
+    #[test]
+    fn texts_are_encoded_for_forms() {
+        assert_eq!(form(&[("a", "x y&z=1+/é"), ("b", "-._~")]), "a=x%20y%26z%3D1%2B%2F%C3%A9&b=-._~");
+    }
+}

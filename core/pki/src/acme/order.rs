@@ -1,0 +1,459 @@
+//! Orders, authorizations, challenges, certificates.
+//!
+//! A challenge is validated over HTTP (RFC 8555 8.3) by a side operation while its request waits; who asked is checked
+//! again when the answer is in. Loopback, private and link-local addresses are never connected to.
+
+use super::ACME;
+use super::account::{Account, Asked, check, signed, token};
+use super::directory::{Directory, Problem, Reply, absent, framed};
+use super::jws::is_key;
+use crate::authority::Authority;
+use crate::cert::{self, Request};
+use crate::issue;
+use crate::names::{self, Asker};
+use crate::pem;
+use crate::store::{self, Outliving, Usage};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ringfence_base::Wall;
+use ringfence_base::entropy::uuid4;
+use ringfence_logical::{Args, Cx, HttpAsk, Outcome, SideOp, SideResult, Step};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use x509_cert::ext::pkix::name::GeneralName;
+
+/// Seconds that an order or authorization lives.
+const LIFE_SECONDS: u64 = 24 * 3600;
+/// Most identifiers of an order.
+const MAX_IDENTIFIERS: usize = 100;
+
+/// What a certificate is wanted for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+struct Identifier {
+    /// `dns` or `ip`.
+    #[serde(rename = "type")]
+    kind: String,
+    value: String,
+}
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Order {
+    id: String,
+    status: String,
+    expires_ns: u64,
+    identifiers: Vec<Identifier>,
+    authorizations: Vec<String>,
+    directory: String,
+    /// Serial number, once there is a certificate.
+    serial: String,
+    issuer_id: String,
+}
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Authorization {
+    id: String,
+    status: String,
+    expires_ns: u64,
+    identifier: Identifier,
+    /// Of its one challenge.
+    token: String,
+    challenge_status: String,
+    validated_ns: u64,
+    error: Option<Value>,
+}
+
+fn order_suffix(account: &str, id: &str) -> Vec<u8> {
+    format!("order/{account}/{id}").into_bytes()
+}
+
+fn authz_suffix(account: &str, id: &str) -> Vec<u8> {
+    format!("authz/{account}/{id}").into_bytes()
+}
+
+fn load_order(cx: &mut Cx<'_, '_>, account: &Account, id: &str) -> Result<Order, Problem> {
+    let missing = || Problem::malformed("there is no such order");
+    let mut o: Order = cx.get_json(ACME, &order_suffix(&account.id, id))?.ok_or_else(missing)?;
+    if o.status == "pending" {
+        let all = o.authorizations.clone();
+        let states =
+            all.iter().map(|a| load_authz(cx, account, a).map(|a| a.status)).collect::<Result<Vec<_>, _>>()?;
+        if states.iter().all(|s| s == "valid") {
+            o.status = "ready".into();
+        } else if states.iter().any(|s| s != "valid" && s != "pending") {
+            o.status = "invalid".into();
+        }
+    }
+    if o.status != "valid" && o.expires_ns < cx.now.0 {
+        o.status = "invalid".into();
+    }
+    Ok(o)
+}
+
+fn load_authz(cx: &mut Cx<'_, '_>, account: &Account, id: &str) -> Result<Authorization, Problem> {
+    let missing = || Problem::malformed("there is no such authorization");
+    let mut a: Authorization = cx.get_json(ACME, &authz_suffix(&account.id, id))?.ok_or_else(missing)?;
+    if a.status == "pending" && a.expires_ns < cx.now.0 {
+        a.status = "expired".into();
+    }
+    Ok(a)
+}
+
+fn order_reply(d: &Directory, o: &Order, status: u16) -> Reply {
+    let authorizations: Vec<String> = o.authorizations.iter().map(|a| d.url(&format!("authorization/{a}"))).collect();
+    let mut shown = json!({
+        "status": o.status,
+        "expires": Wall(o.expires_ns).rfc3339_seconds(),
+        "identifiers": o.identifiers,
+        "authorizations": authorizations,
+        "finalize": d.url(&format!("order/{}/finalize", o.id)),
+    });
+    if !o.serial.is_empty() {
+        shown["certificate"] = d.url(&format!("order/{}/cert", o.id)).into();
+    }
+    Reply::json(status, &shown).at(d.url(&format!("order/{}", o.id)))
+}
+
+fn challenge_shown(d: &Directory, a: &Authorization) -> Value {
+    let mut shown = json!({
+        "type": "http-01",
+        "url": d.url(&format!("challenge/{}/http-01", a.id)),
+        "status": a.challenge_status,
+        "token": a.token,
+    });
+    if a.validated_ns > 0 {
+        shown["validated"] = Wall(a.validated_ns).rfc3339_seconds().into();
+    }
+    if let Some(e) = &a.error {
+        shown["error"] = e.clone();
+    }
+    shown
+}
+
+fn authz_reply(d: &Directory, a: &Authorization) -> Reply {
+    Reply::json(
+        200,
+        &json!({
+            "identifier": a.identifier,
+            "status": a.status,
+            "expires": Wall(a.expires_ns).rfc3339_seconds(),
+            "challenges": [challenge_shown(d, a)],
+        }),
+    )
+}
+
+fn identifiers(d: &Directory, body: &Value) -> Result<Vec<Identifier>, Problem> {
+    let list = body["identifiers"].as_array().ok_or_else(|| Problem::malformed("identifiers are missing"))?;
+    if list.is_empty() || list.len() > MAX_IDENTIFIERS {
+        return Err(Problem::malformed(format!("an order has 1 to {MAX_IDENTIFIERS} identifiers")));
+    }
+    let mut out = Vec::new();
+    for v in list {
+        let (kind, value) = (v["type"].as_str().unwrap_or(""), v["value"].as_str().unwrap_or(""));
+        let rejected = |why: &str| Problem::new("rejectedIdentifier", format!("{value}: {why}"));
+        let value = match kind {
+            "dns" => {
+                let name = value.trim().to_ascii_lowercase();
+                if name.contains('*') {
+                    return Err(rejected("wildcard names need a DNS challenge, which is not offered here"));
+                }
+                if !names::is_hostname(&name) || name.parse::<IpAddr>().is_ok() {
+                    return Err(rejected("not a DNS name"));
+                }
+                if !d.verbatim && !names::allowed(&d.role, &Asker { principal: None }, &name) {
+                    return Err(rejected("not allowed by the role"));
+                }
+                name
+            }
+            "ip" => {
+                let ip: IpAddr = value.parse().map_err(|_| rejected("not an IP address"))?;
+                if !d.role.allow_ip_sans
+                    || !ringfence_logical::cx::cidr_allows(&d.role.allowed_ip_sans_cidr, Some(ip))
+                {
+                    return Err(rejected("not allowed by the role"));
+                }
+                ip.to_string()
+            }
+            other => {
+                return Err(Problem::new(
+                    "unsupportedIdentifier",
+                    format!("identifiers are dns or ip, not {other:?}"),
+                ));
+            }
+        };
+        let one = Identifier { kind: kind.into(), value };
+        if !out.contains(&one) {
+            out.push(one);
+        }
+    }
+    Ok(out)
+}
+
+/// `new-order`.
+pub fn new(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    signed(cx, args, |cx, _, d, asked| {
+        let account = asked.account()?;
+        let body = asked.jws.json()?;
+        if !body["notBefore"].is_null() || !body["notAfter"].is_null() {
+            return Err(Problem::malformed(
+                "the life of certificates is the role's to say: leave notBefore and notAfter out",
+            ));
+        }
+        let wanted = identifiers(d, &body)?;
+        let expires_ns = cx.now.plus_seconds(LIFE_SECONDS).0;
+        let mut authorizations = Vec::new();
+        for identifier in &wanted {
+            let a = Authorization {
+                id: uuid4(cx.rng),
+                status: "pending".into(),
+                expires_ns,
+                identifier: identifier.clone(),
+                token: token(cx),
+                challenge_status: "pending".into(),
+                validated_ns: 0,
+                error: None,
+            };
+            cx.put_json(ACME, &authz_suffix(&account.id, &a.id), &a);
+            authorizations.push(a.id);
+        }
+        let o = Order {
+            id: uuid4(cx.rng),
+            status: "pending".into(),
+            expires_ns,
+            identifiers: wanted,
+            authorizations,
+            directory: d.prefix.clone(),
+            serial: String::new(),
+            issuer_id: String::new(),
+        };
+        cx.put_json(ACME, &order_suffix(&account.id, &o.id), &o);
+        Ok(order_reply(d, &o, 201))
+    })
+}
+
+/// `orders`.
+pub fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    signed(cx, args, |cx, _, d, asked| {
+        let account = asked.account()?;
+        let ids = cx.scan_keys(ACME, &format!("order/{}/", account.id), "", 1000)?;
+        let urls: Vec<String> = ids.iter().map(|id| d.url(&format!("order/{id}"))).collect();
+        Ok(Reply::json(200, &json!({"orders": urls})))
+    })
+}
+
+/// `order/:id`.
+pub fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    signed(cx, args, |cx, args, d, asked| {
+        let o = load_order(cx, asked.account()?, args.str("order_id"))?;
+        Ok(order_reply(d, &o, 200))
+    })
+}
+
+/// `authorization/:id`.
+pub fn authorization(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    signed(cx, args, |cx, args, d, asked| {
+        let account = asked.account()?;
+        let mut a = load_authz(cx, account, args.str("auth_id"))?;
+        if !asked.jws.payload.is_empty() && asked.jws.json()?["status"] == "deactivated" {
+            a.status = "deactivated".into();
+            cx.put_json(ACME, &authz_suffix(&account.id, &a.id), &a);
+        }
+        Ok(authz_reply(d, &a))
+    })
+}
+
+/// `challenge/:id/http-01`.
+pub fn challenge(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let d = match Directory::of(cx, args)? {
+        None => return absent(),
+        Some(Err(p)) => return framed(cx, None, Err(p)),
+        Some(Ok(d)) => d,
+    };
+    match begin(cx, args, &d) {
+        // nothing to validate: the challenge as it stands
+        Ok(Err(reply)) => framed(cx, Some(&d), Ok(reply)),
+        Ok(Ok(url)) => {
+            let ask = HttpAsk {
+                timeout_ms: 10_000,
+                max_answer_bytes: 1024,
+                redirects: 5,
+                public_addresses_only: true,
+                ..HttpAsk::get(url)
+            };
+            let args = args.clone();
+            let resume = Box::new(move |cx: &mut Cx<'_, '_>, result: &SideResult| validated(cx, &args, result));
+            // the nonce is spent when the answer is in; what this transaction holds is dropped
+            cx.txn.discard_writes();
+            Ok(Step::Side { op: SideOp::Http(Box::new(ask)), resume })
+        }
+        Err(p) => framed(cx, Some(&d), Err(p)),
+    }
+}
+
+/// The URL to be asked, or the answer if nothing is to be asked.
+fn begin(cx: &mut Cx<'_, '_>, args: &Args, d: &Directory) -> Result<Result<String, Reply>, Problem> {
+    let asked = check(cx, args, d)?;
+    let a = load_authz(cx, asked.account()?, args.str("auth_id"))?;
+    if asked.jws.payload.is_empty() || a.status != "pending" || a.challenge_status != "pending" {
+        return Ok(Err(challenge_reply(d, &a)));
+    }
+    let host = match a.identifier.value.parse::<IpAddr>() {
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        _ => a.identifier.value.clone(),
+    };
+    Ok(Ok(format!("http://{host}/.well-known/acme-challenge/{}", a.token)))
+}
+
+fn challenge_reply(d: &Directory, a: &Authorization) -> Reply {
+    let link = format!("<{}>;rel=\"up\"", d.url(&format!("authorization/{}", a.id)));
+    Reply { link: Some(link), ..Reply::json(200, &challenge_shown(d, a)) }
+}
+
+fn validated(cx: &mut Cx<'_, '_>, args: &Args, result: &SideResult) -> Outcome {
+    let d = match Directory::of(cx, args)? {
+        None => return absent(),
+        Some(Err(p)) => return framed(cx, None, Err(p)),
+        Some(Ok(d)) => d,
+    };
+    let reply = judge(cx, args, &d, result);
+    framed(cx, Some(&d), reply)
+}
+
+fn judge(cx: &mut Cx<'_, '_>, args: &Args, d: &Directory, result: &SideResult) -> Result<Reply, Problem> {
+    let asked: Asked = check(cx, args, d)?;
+    let account = asked.account()?;
+    let mut a = load_authz(cx, account, args.str("auth_id"))?;
+    if a.status != "pending" {
+        return Ok(challenge_reply(d, &a));
+    }
+    let expected = format!("{}.{}", a.token, account.thumbprint);
+    let problem = match result {
+        SideResult::Http(answer) if answer.status == 200 => {
+            match String::from_utf8_lossy(&answer.body).trim_end() == expected {
+                true => None,
+                false => Some(Problem::new("unauthorized", "the answer is not the key authorization")),
+            }
+        }
+        SideResult::Http(answer) => {
+            Some(Problem::new("unauthorized", format!("the answer has status {}", answer.status)))
+        }
+        _ => Some(Problem::new("connection", "the identifier's host could not be asked")),
+    };
+    match problem {
+        None => {
+            a.status = "valid".into();
+            a.challenge_status = "valid".into();
+            a.validated_ns = cx.now.0;
+        }
+        Some(p) => {
+            a.status = "invalid".into();
+            a.challenge_status = "invalid".into();
+            a.error = Some(p.shown());
+        }
+    }
+    cx.put_json(ACME, &authz_suffix(&account.id, &a.id), &a);
+    Ok(challenge_reply(d, &a))
+}
+
+/// The identifiers of a request's DER.
+fn identifiers_of(csr: &Request) -> Result<Vec<Identifier>, Problem> {
+    let bad = |why: &str| Problem::new("badCSR", why);
+    let mut out = Vec::new();
+    let mut push = |kind: &str, value: String| {
+        let one = Identifier { kind: kind.into(), value };
+        if !out.contains(&one) {
+            out.push(one);
+        }
+    };
+    for san in &csr.sans {
+        match san {
+            GeneralName::DnsName(n) => push("dns", n.as_str().to_ascii_lowercase()),
+            GeneralName::IpAddress(b) => {
+                let ip = match b.as_bytes() {
+                    b if b.len() == 4 => <[u8; 4]>::try_from(b).map(IpAddr::from).ok(),
+                    b => <[u8; 16]>::try_from(b).map(IpAddr::from).ok(),
+                };
+                push("ip", ip.ok_or_else(|| bad("an IP address of a length that there is not"))?.to_string());
+            }
+            _ => return Err(bad("the request has names that are neither DNS names nor IP addresses")),
+        }
+    }
+    let common_name = cert::common_name(&csr.subject);
+    if !common_name.is_empty() {
+        let kind = if common_name.parse::<IpAddr>().is_ok() { "ip" } else { "dns" };
+        push(kind, common_name.to_ascii_lowercase());
+    }
+    Ok(out)
+}
+
+/// `order/:id/finalize`.
+pub fn finalize(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    signed(cx, args, |cx, args, d, asked| {
+        let account = asked.account()?;
+        let mut o = load_order(cx, account, args.str("order_id"))?;
+        if o.status != "ready" {
+            return Err(Problem::new("orderNotReady", format!("the order is {}", o.status)));
+        }
+        if o.directory != d.prefix {
+            return Err(Problem::new("unauthorized", "the order was made in another directory"));
+        }
+        let body = asked.jws.json()?;
+        let der = URL_SAFE_NO_PAD
+            .decode(body["csr"].as_str().unwrap_or(""))
+            .map_err(|_| Problem::new("badCSR", "csr is not base64url"))?;
+        let csr = Request::parse(&der).map_err(|e| Problem::new("badCSR", e))?;
+        let (mut ordered, mut requested) = (o.identifiers.clone(), identifiers_of(&csr)?);
+        ordered.sort();
+        requested.sort();
+        if ordered != requested {
+            return Err(Problem::new("badCSR", "the request's names are not those of the order"));
+        }
+        // RFC 8555 11.1
+        if is_key(&account.jwk, &csr.public) {
+            return Err(Problem::new("badCSR", "the certificate's key must not be the account's"));
+        }
+        let mut authority = Authority::load(cx, &d.issuer_ref, Usage::IssuingCertificates)
+            .map_err(|e| Problem::new("serverInternal", e.text()))?;
+        // a client of the protocol has no say in the life of its certificates: they end with their issuer
+        if authority.record.outliving == Outliving::Err {
+            authority.record.outliving = Outliving::Truncate;
+        }
+        let plain = Args::parse(&[], &[], Default::default())?;
+        let mut role = d.role.clone();
+        role.key_type = "any".into();
+        let stripped = match d.verbatim {
+            // only names that were proven: no extension of the request's own stands
+            true => Request { extensions: Vec::new(), ..csr.clone() },
+            false => csr.clone(),
+        };
+        let (made, _) = issue::sign_for(cx, &plain, &role, &authority, &stripped, d.verbatim)
+            .map_err(|e| Problem::new("badCSR", e.text()))?;
+        store::save_certificate(cx, &made.serial, &authority.record.id, &made.der);
+        cx.put(ACME, format!("serial/{}", made.serial).as_bytes(), account.id.as_bytes());
+        o.status = "valid".into();
+        o.serial = made.serial;
+        o.issuer_id = authority.record.id.clone();
+        cx.put_json(ACME, &order_suffix(&account.id, &o.id), &o);
+        Ok(order_reply(d, &o, 200))
+    })
+}
+
+/// `order/:id/cert`.
+pub fn certificate(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    signed(cx, args, |cx, args, _, asked| {
+        let o = load_order(cx, asked.account()?, args.str("order_id"))?;
+        if o.serial.is_empty() {
+            return Err(Problem::new("orderNotReady", format!("the order is {}", o.status)));
+        }
+        let gone = || Problem::new("serverInternal", "the certificate is gone");
+        let (_, der) = store::certificate(cx, &o.serial)?.ok_or_else(gone)?;
+        let mut text = pem::certificate(&der);
+        if let Ok(i) = store::issuer(cx, &o.issuer_id) {
+            for c in store::chain(cx, &i)? {
+                text.push('\n');
+                text.push_str(&pem::certificate(&c.0));
+            }
+        }
+        text.push('\n');
+        Ok(Reply { body: ("application/pem-certificate-chain", text.into_bytes()), ..Reply::json(200, &Value::Null) })
+    })
+}

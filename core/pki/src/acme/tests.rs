@@ -1,0 +1,316 @@
+//! A client of the protocol against the engine; the outside is a table of what hosts answer.
+
+use crate::Pki;
+use crate::cert;
+use crate::fixture::World;
+use crate::pem;
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use ringfence_base::Code;
+use ringfence_logical::{HttpAnswer, Operation, SideOp, SideResult};
+use rustls_pki_types::pem::SectionKind;
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+
+const BASE: &str = "https://v.example.com/v1/pki";
+
+fn world() -> World {
+    let mut w = World::new(Pki);
+    w.post("root/generate/internal", json!({"common_name": "Root", "key_type": "ec"}));
+    w.post("config/cluster", json!({"path": BASE}));
+    w.post("config/acme", json!({"enabled": true}));
+    w.post("roles/web", json!({"allowed_domains": "example.com", "allow_subdomains": true, "key_type": "any"}));
+    w
+}
+
+/// What an answer says: status, JSON, location.
+struct Said {
+    status: u16,
+    body: Value,
+    text: String,
+    location: String,
+}
+
+struct Client {
+    key: EcdsaKeyPair,
+    kid: Option<String>,
+    directory: String,
+    nonce: String,
+}
+
+impl Client {
+    fn new(w: &mut World, directory: &str) -> Client {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let mut c = Client { key, kid: None, directory: directory.into(), nonce: String::new() };
+        c.refresh(w);
+        c
+    }
+
+    fn refresh(&mut self, w: &mut World) {
+        let raw = w.get(&format!("{}/new-nonce", self.directory)).response.unwrap().raw.unwrap();
+        self.nonce = raw.headers.iter().find(|(n, _)| n == "Replay-Nonce").unwrap().1.clone();
+    }
+
+    fn jwk(&self) -> Value {
+        let point = self.key.public_key().as_ref();
+        json!({"kty": "EC", "crv": "P-256", "x": B64.encode(&point[1..33]), "y": B64.encode(&point[33..])})
+    }
+
+    fn jws(&self, url: &str, payload: &str) -> Value {
+        let mut header = json!({"alg": "ES256", "nonce": self.nonce, "url": url});
+        match &self.kid {
+            Some(kid) => header["kid"] = kid.clone().into(),
+            None => header["jwk"] = self.jwk(),
+        }
+        let protected = B64.encode(header.to_string());
+        let payload = B64.encode(payload);
+        let signature = self.key.sign(&SystemRandom::new(), format!("{protected}.{payload}").as_bytes()).unwrap();
+        json!({"protected": protected, "payload": payload, "signature": B64.encode(signature.as_ref())})
+    }
+
+    /// Posts to a URL of ours; the next nonce is taken from the answer.
+    fn post(&mut self, w: &mut World, url: &str, payload: &str) -> Said {
+        let body = self.jws(url, payload);
+        self.send(w, url, body)
+    }
+
+    fn send(&mut self, w: &mut World, url: &str, body: Value) -> Said {
+        let path = url.strip_prefix(BASE).unwrap().trim_start_matches('/').to_owned();
+        let answer = w.post(&path, body);
+        let raw = answer.response.unwrap().raw.unwrap();
+        let header = |n: &str| raw.headers.iter().find(|(k, _)| k == n).map(|(_, v)| v.clone()).unwrap_or_default();
+        self.nonce = header("Replay-Nonce");
+        let status = match answer.code {
+            Code::Ok => 200,
+            Code::Custom(n) => n,
+            other => panic!("{other:?}"),
+        };
+        let text = String::from_utf8(raw.body).unwrap();
+        Said { status, body: serde_json::from_str(&text).unwrap_or(Value::Null), text, location: header("Location") }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{BASE}/{}/{path}", self.directory)
+    }
+
+    fn register(&mut self, w: &mut World) {
+        let said = self.post(
+            w,
+            &self.url("new-account"),
+            "{\"contact\":[\"mailto:me@example.com\"],\"termsOfServiceAgreed\":true}",
+        );
+        assert_eq!(said.status, 201, "{}", said.text);
+        self.kid = Some(said.location);
+    }
+
+    fn order(&mut self, w: &mut World, names: &[&str]) -> Said {
+        let ids: Vec<Value> = names.iter().map(|n| json!({"type": "dns", "value": n})).collect();
+        self.post(w, &self.url("new-order"), &json!({"identifiers": ids}).to_string())
+    }
+}
+
+fn problem(said: &Said) -> (u16, &str) {
+    (said.status, said.body["type"].as_str().unwrap_or("").rsplit(':').next().unwrap_or(""))
+}
+
+/// Hosts answer what stands in the table; others cannot be reached.
+fn outside(w: &mut World) -> Arc<Mutex<Vec<(String, String)>>> {
+    let table: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let shared = table.clone();
+    w.outside = Box::new(move |op| match op {
+        SideOp::Http(ask) => {
+            assert!(ask.public_addresses_only);
+            let rows = shared.lock().unwrap();
+            Some(match rows.iter().find(|(url, _)| *url == ask.url) {
+                Some((_, body)) => SideResult::Http(Arc::new(HttpAnswer {
+                    status: 200,
+                    headers: vec![],
+                    body: body.clone().into_bytes(),
+                })),
+                None => SideResult::Failed("refused".into()),
+            })
+        }
+        _ => None,
+    });
+    table
+}
+
+fn csr(names: &str) -> (String, Vec<u8>) {
+    let mut w = World::new(Pki);
+    let first = names.split(',').next().unwrap().to_owned();
+    let made =
+        w.post("intermediate/generate/exported", json!({"common_name": first, "alt_names": names, "key_type": "ec"}));
+    let der = pem::first(made.data["csr"].as_str().unwrap(), SectionKind::Csr).unwrap();
+    (made.data["private_key"].as_str().unwrap().to_owned(), der)
+}
+
+fn prove(c: &mut Client, w: &mut World, table: &Arc<Mutex<Vec<(String, String)>>>, order: &Said) {
+    let print = super::jws::thumbprint(&c.jwk()).unwrap();
+    for a in order.body["authorizations"].as_array().unwrap() {
+        let authz = c.post(w, a.as_str().unwrap(), "");
+        let challenge = &authz.body["challenges"][0];
+        let token = challenge["token"].as_str().unwrap();
+        let host = authz.body["identifier"]["value"].as_str().unwrap();
+        table
+            .lock()
+            .unwrap()
+            .push((format!("http://{host}/.well-known/acme-challenge/{token}"), format!("{token}.{print}")));
+        let said = c.post(w, challenge["url"].as_str().unwrap(), "{}");
+        assert_eq!(said.body["status"], "valid", "{}", said.text);
+    }
+}
+
+#[test]
+fn from_directory_to_certificate_and_revocation() {
+    for directory in ["acme", "roles/web/acme", "issuer/default/acme", "issuer/default/roles/web/acme"] {
+        let mut w = world();
+        let table = outside(&mut w);
+        let raw = w.get(&format!("{directory}/directory")).response.unwrap().raw.unwrap();
+        let shown: Value = serde_json::from_slice(&raw.body).unwrap();
+        assert_eq!(shown["newOrder"], format!("{BASE}/{directory}/new-order"));
+        let mut c = Client::new(&mut w, directory);
+        c.register(&mut w);
+        let order = c.order(&mut w, &["a.example.com", "b.example.com"]);
+        assert_eq!((order.status, &order.body["status"]), (201, &json!("pending")));
+        let finalize = order.body["finalize"].as_str().unwrap().to_owned();
+        let (_, der) = csr("a.example.com,b.example.com");
+        let body = json!({"csr": B64.encode(&der)}).to_string();
+        assert_eq!(problem(&c.post(&mut w, &finalize, &body)), (403, "orderNotReady"));
+        prove(&mut c, &mut w, &table, &order);
+        assert_eq!(c.post(&mut w, &order.location, "").body["status"], "ready");
+        let (_, other) = csr("a.example.com,c.example.com");
+        let refused = c.post(&mut w, &finalize, &json!({"csr": B64.encode(&other)}).to_string());
+        assert_eq!(problem(&refused), (400, "badCSR"), "names that were not proven");
+        let done = c.post(&mut w, &finalize, &body);
+        assert_eq!(done.body["status"], "valid", "{}", done.text);
+        let cert_url = done.body["certificate"].as_str().unwrap().to_owned();
+        let chain = c.post(&mut w, &cert_url, "").text;
+        assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
+        let leaf = pem::first(&chain, SectionKind::Certificate).unwrap();
+        let parsed = cert::parse(&leaf).unwrap();
+        assert!(!cert::is_ca(&parsed));
+        let revoke = json!({"certificate": B64.encode(&leaf), "reason": 1}).to_string();
+        let mut stranger = Client::new(&mut w, directory);
+        stranger.register(&mut w);
+        let url = c.url("revoke-cert");
+        assert_eq!(problem(&stranger.post(&mut w, &url, &revoke)), (403, "unauthorized"));
+        assert_eq!(problem(&stranger.post(&mut w, &order.location, "")), (400, "malformed"), "another's order");
+        assert_eq!(c.post(&mut w, &url, &revoke).status, 200);
+        assert_eq!(problem(&c.post(&mut w, &url, &revoke)), (400, "alreadyRevoked"));
+        assert_eq!(c.post(&mut w, &c.url("orders"), "").body["orders"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn what_a_directory_refuses() {
+    let mut w = world();
+    let table = outside(&mut w);
+    let mut c = Client::new(&mut w, "roles/web/acme");
+    c.register(&mut w);
+    for (name, wanted) in [
+        ("evil.org", "rejectedIdentifier"),
+        ("*.example.com", "rejectedIdentifier"),
+        ("10.0.0.1", "rejectedIdentifier"),
+        ("", "rejectedIdentifier"),
+    ] {
+        assert_eq!(problem(&c.order(&mut w, &[name])).1, wanted, "{name}");
+    }
+    assert_eq!(problem(&c.order(&mut w, &[])).1, "malformed");
+    let order = c.order(&mut w, &["a.example.com"]);
+    let a = order.body["authorizations"][0].as_str().unwrap().to_owned();
+    let url = c.post(&mut w, &a, "").body["challenges"][0]["url"].as_str().unwrap().to_owned();
+    let failed = c.post(&mut w, &url, "{}");
+    assert_eq!(
+        (failed.body["status"].as_str(), failed.body["error"]["type"].as_str()),
+        (Some("invalid"), Some("urn:ietf:params:acme:error:connection"))
+    );
+    assert_eq!(c.post(&mut w, &order.location, "").body["status"], "invalid");
+    // somebody else's answer
+    let order = c.order(&mut w, &["a.example.com"]);
+    let a = order.body["authorizations"][0].as_str().unwrap().to_owned();
+    let challenge = c.post(&mut w, &a, "").body["challenges"][0].clone();
+    let token = challenge["token"].as_str().unwrap();
+    table
+        .lock()
+        .unwrap()
+        .push((format!("http://a.example.com/.well-known/acme-challenge/{token}"), format!("{token}.another")));
+    assert_eq!(c.post(&mut w, challenge["url"].as_str().unwrap(), "{}").body["status"], "invalid");
+    // off, and not allowed
+    w.post("config/acme", json!({"allowed_roles": "web", "default_directory_policy": "forbid"}));
+    let raw = w.get("acme/directory").response.unwrap().raw.unwrap();
+    assert_eq!(raw.content_type, "application/problem+json");
+    w.post("config/acme", json!({"enabled": false}));
+    assert_eq!(w.get("acme/directory").code, Code::NotFound);
+    let (_, why) = World::new(Pki).refused(Operation::Update, "config/acme", json!({"enabled": true}));
+    assert_eq!(why, "ACME feature requires local cluster 'path' field configuration to be set");
+}
+
+#[test]
+fn signatures_nonces_and_urls() {
+    let mut w = world();
+    let mut c = Client::new(&mut w, "acme");
+    let url = c.url("new-account");
+    let nonce = c.nonce.clone();
+    c.register(&mut w);
+    let kid = c.kid.take();
+    // the same account again, by its key
+    let again = c.post(&mut w, &url, "{}");
+    assert_eq!((again.status, Some(again.location)), (200, kid.clone()));
+    c.nonce = nonce;
+    assert_eq!(problem(&c.post(&mut w, &url, "{}")), (400, "badNonce"), "spent");
+    c.nonce = B64.encode([7; 32]);
+    assert_eq!(problem(&c.post(&mut w, &url, "{}")), (400, "badNonce"), "never ours");
+    c.refresh(&mut w);
+    w.now = w.now.plus_seconds(3600);
+    assert_eq!(problem(&c.post(&mut w, &url, "{}")), (400, "badNonce"), "old");
+    let mut bad = c.jws(&url, "{}");
+    bad["payload"] = B64.encode("{\"a\":1}").into();
+    assert_eq!(problem(&c.send(&mut w, &url, bad)).1, "malformed", "not what was signed");
+    let elsewhere = c.jws(&c.url("new-order"), "{}");
+    assert_eq!(problem(&c.send(&mut w, &url, elsewhere)), (403, "unauthorized"), "for another URL");
+    c.kid = kid.clone();
+    let mut thief = Client::new(&mut w, "acme");
+    thief.kid = kid.clone();
+    assert_eq!(problem(&thief.order(&mut w, &["a.example.com"])).1, "malformed", "another's kid");
+    c.refresh(&mut w);
+    c.post(&mut w, &kid.unwrap(), "{\"status\":\"deactivated\"}");
+    assert_eq!(problem(&c.order(&mut w, &["a.example.com"])), (403, "unauthorized"));
+    for junk in [
+        json!({}),
+        json!({"protected": "!", "payload": "", "signature": ""}),
+        json!({"protected": B64.encode("[]"), "payload": "", "signature": ""}),
+    ] {
+        assert_eq!(problem(&c.send(&mut w, &url, junk)).1, "malformed");
+    }
+}
+
+#[test]
+fn external_account_binding() {
+    let mut w = world();
+    w.post("config/acme", json!({"eab_policy": "always-required"}));
+    let mut c = Client::new(&mut w, "acme");
+    let url = c.url("new-account");
+    assert_eq!(problem(&c.post(&mut w, &url, "{}")).1, "externalAccountRequired");
+    let eab = w.post("acme/new-eab", json!({})).data;
+    assert_eq!((&eab["key_type"], &eab["acme_directory"]), (&json!("hs"), &json!("acme/directory")));
+    assert_eq!(w.list("eab").data["keys"], json!([eab["id"]]));
+    let bind = |c: &Client, key: &[u8]| {
+        let protected = B64.encode(json!({"alg": "HS256", "kid": eab["id"], "url": url}).to_string());
+        let payload = B64.encode(c.jwk().to_string());
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), format!("{protected}.{payload}").as_bytes());
+        json!({"externalAccountBinding": {"protected": protected, "payload": payload, "signature": B64.encode(tag.as_ref())}}).to_string()
+    };
+    let key = B64.decode(eab["key"].as_str().unwrap()).unwrap();
+    let wrong = bind(&c, b"wrong");
+    assert_eq!(problem(&c.post(&mut w, &url, &wrong)), (403, "unauthorized"));
+    let right = bind(&c, &key);
+    let made = c.post(&mut w, &url, &right);
+    assert_eq!((made.status, &made.body["externalAccountBinding"]["kid"]), (201, &eab["id"]));
+    let mut other = Client::new(&mut w, "acme");
+    let twice = bind(&other, &key);
+    assert_eq!(problem(&other.post(&mut w, &url, &twice)), (403, "unauthorized"), "used up");
+    assert_eq!(w.list("eab").code, Code::NotFound);
+}
