@@ -202,6 +202,10 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
         segment_bytes: if dev { 16 << 20 } else { 64 << 20 },
         memory_limit_bytes: memory_limit(env),
         checkpoint_log_bytes: checkpoint_log_bytes(env),
+        trailing_entries: match &config.storage {
+            Some(config::Storage::Raft(r)) => r.trailing_logs,
+            _ => OwnerConfig::default().trailing_entries,
+        },
         ..OwnerConfig::default()
     };
     Ok(Plan { config, settings, listeners, owner, cores, driver, dev_tls, warnings })

@@ -20,6 +20,9 @@ pub struct Cell {
     pub clock: LogClock,
     /// What status endpoints tell.
     pub facts: Arc<Facts>,
+    /// Before this moment no other node can have acknowledged anything: what is read here is the latest. Without end
+    /// for a node alone.
+    pub lease_until: Mono,
 }
 
 /// What a core needs to open and seal records.
@@ -81,6 +84,19 @@ pub struct Facts {
     pub cluster_name: String,
     /// A UUID; empty while sealed.
     pub cluster_id: String,
+    /// Who evaluates requests, if another node does.
+    pub leader: Option<Leader>,
     /// Somebody gave wrong credentials lately: good logins are reported too.
     pub counting_failures: bool,
+}
+
+/// The node to pass calls on to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leader {
+    /// Its raft id.
+    pub raft_id: u64,
+    /// URL of its API.
+    pub api_addr: String,
+    /// URL of its cluster port.
+    pub cluster_addr: String,
 }

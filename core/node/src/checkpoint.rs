@@ -17,6 +17,8 @@ use ringfence_store::{CheckpointWriter, Chunk, Manifest, Version};
 
 /// After a failed write of a checkpoint file, ns until the next attempt.
 const RETRY_NS: u64 = 10_000_000_000;
+/// Files of an older checkpoint are kept so long after a follower asked for one, ns.
+const KEEP_NS: u64 = 60_000_000_000;
 
 /// An operation on the files beside the log. All are durable, name included, when reported done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +109,10 @@ pub struct Checkpointer {
     not_before: Mono,
     next_id: u64,
     run: Option<Run>,
+    /// Files that no manifest lists any more, kept while a follower may still fetch them.
+    doomed: Vec<u64>,
+    /// When a follower last asked for one.
+    fetched: Option<Mono>,
 }
 
 struct Run {
@@ -129,7 +135,17 @@ enum Stage {
 impl Checkpointer {
     /// After the checkpoint `last`; a new one is made for every `threshold` bytes of log.
     pub fn new(last: Option<Manifest>, threshold: u64) -> Checkpointer {
-        Checkpointer { last, log_bytes: 0, threshold, wanted: false, not_before: Mono(0), next_id: 1, run: None }
+        Checkpointer {
+            last,
+            log_bytes: 0,
+            threshold,
+            wanted: false,
+            not_before: Mono(0),
+            next_id: 1,
+            run: None,
+            doomed: Vec::new(),
+            fetched: None,
+        }
     }
 
     /// The log grew by this much.
@@ -152,8 +168,23 @@ impl Checkpointer {
         self.run.is_some()
     }
 
+    /// A follower fetches files.
+    pub fn fetched(&mut self, now: Now) {
+        self.fetched = Some(now.mono);
+    }
+
+    /// True if this chunk's file is there for a follower.
+    pub fn holds(&self, chunk: u64) -> bool {
+        self.doomed.contains(&chunk) || self.last.as_ref().is_some_and(|m| m.chunks.iter().any(|c| c.id == chunk))
+    }
+
     /// Time passes.
-    pub fn tick(&mut self, _now: Now) {}
+    pub fn tick(&mut self, now: Now, out: &mut Vec<OwnerOut>) {
+        if self.fetched.is_none_or(|at| now.mono.since(at) >= KEEP_NS) {
+            self.fetched = None;
+            out.extend(self.doomed.drain(..).map(|chunk| OwnerOut::File(FileOp::RemoveChunk { chunk })));
+        }
+    }
 
     /// Begins a checkpoint if one is due.
     pub fn step(
@@ -242,7 +273,7 @@ impl Checkpointer {
         let kept = self.last.as_ref().map(|m| &m.chunks);
         for chunk in old.into_iter().flat_map(|m| m.chunks) {
             if kept.is_none_or(|k| k.iter().all(|c| c.id != chunk.id)) {
-                out.push(OwnerOut::File(FileOp::RemoveChunk { chunk: chunk.id }));
+                self.doomed.push(chunk.id);
             }
         }
         self.not_before = Mono(0);

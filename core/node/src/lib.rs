@@ -7,8 +7,12 @@ pub mod ceremony;
 pub mod checkpoint;
 pub mod clock;
 pub mod control;
+pub mod forward;
+pub mod install;
 pub mod lockout;
+pub mod members;
 pub mod owner;
+pub mod peer;
 pub mod seal;
 pub mod shard;
 pub mod snapshot;
@@ -18,8 +22,11 @@ pub mod work;
 
 pub use cell::{Cell, Facts};
 pub use checkpoint::{FileFault, FileOp, Packed};
+pub use install::{Loaded, Loading};
+pub use members::MemberRecord;
 pub use owner::{Found, Gauges, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
-pub use shard::{Settled, Shard, ShardIn, ShardOut, Ticket};
+pub use peer::{Lane, PeerMessage};
+pub use shard::{Forwarded, Settled, Shard, ShardIn, ShardOut, Ticket};
 pub use tip::{TipCall, TipDone};
 
 // what the edge needs of the floors below; `server` imports nothing else of `core/`

@@ -10,16 +10,19 @@
 //! Group commit needs no timer: everything proposed while a write is in flight is the next write. A cell is published
 //! *before* the waiters of its batches are told. Guards end here: the log carries puts and deletes only.
 
-use crate::cell::{Cell, Facts, Keys};
+use crate::cell::{Cell, Facts, Keys, Leader};
 use crate::checkpoint::{Checkpointer, FileFault, FileOp, Packed, Packing};
 use crate::clock::LogTime;
 use crate::control::ControlCall;
+use crate::install::{Install, Loaded, Loading};
+use crate::members::{self, MemberRecord, Stabilising};
+use crate::peer::{PeerMessage, Peers};
 use crate::seal::SealState;
 use crate::shard::{NotDone, Proposal, Settled, Ticket};
 use crate::tip::{TipCall, TipDone, TipReader};
 use crate::work::LeaseWork;
 use ringfence_barrier::{Finished, Overlay, ReadSet, Verdict, Window};
-use ringfence_base::{Entropy, Index, Now, Term, Wall, invariant};
+use ringfence_base::{Entropy, Index, Mono, Now, Term, Wall, invariant};
 use ringfence_crypto::Provider;
 use ringfence_logical::{OwnerOp, SideOp, SideResult};
 use ringfence_raft::{
@@ -39,6 +42,8 @@ const WINDOW_OPS: usize = 64 * 1024;
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// The cell is published at least this often, so that its clock and facts stay fresh, ns.
 const PUBLISH_EVERY_NS: u64 = 1_000_000_000;
+/// The active node compares the members wished with raft's so often, ns.
+const RECONCILE_NS: u64 = 500_000_000;
 /// Raft ticks, ns. Elections count in these.
 pub const TICK_NS: u64 = 100_000_000;
 
@@ -63,10 +68,14 @@ pub struct OwnerConfig {
     pub segment_bytes: u64,
     /// Bytes of log after which a checkpoint is made.
     pub checkpoint_log_bytes: u64,
+    /// Entries kept in memory behind a checkpoint for nodes that are a little behind.
+    pub trailing_entries: u64,
     /// Bytes that the image may take; writes beyond it are refused.
     pub memory_limit_bytes: u64,
     /// Largest batch, bytes encoded.
     pub max_batch_bytes: usize,
+    /// SHA-256 of each certificate that this node may show on the cluster port.
+    pub pins: Vec<[u8; 32]>,
     /// Which implementation of the primitives; the simulator's is the seeded one.
     pub provider: Provider,
 }
@@ -81,8 +90,10 @@ impl Default for OwnerConfig {
             cluster_name: None,
             segment_bytes: 64 << 20,
             checkpoint_log_bytes: 256 << 20,
+            trailing_entries: 10_000,
             memory_limit_bytes: u64::MAX,
             max_batch_bytes: ringfence_base::limit::MAX_BATCH_BYTES,
+            pins: Vec::new(),
             provider: Provider::default(),
         }
     }
@@ -113,6 +124,16 @@ pub enum OwnerIn {
     Unpacked(ShardId, Ticket, Result<crate::snapshot::Unpacked, String>),
     /// A core has dropped its keyring.
     Withdrawn(ShardId, u64),
+    /// A message of the peer with this raft id, as the transport proved.
+    Peer(u64, PeerMessage),
+    /// A chunk file was read for a follower, or is not there.
+    ChunkRead(u64, Option<Vec<u8>>),
+    /// A leader's checkpoint was loaded.
+    Loaded(u64, Box<Loaded>),
+    /// Become a member of this cluster; for a node without data.
+    Join([u8; 16]),
+    /// Take a node in, if this one is active.
+    Admit(u64, Box<MemberRecord>),
     /// A login that counts towards a lockout.
     Login(ringfence_vault::pipeline::LoginNote),
 }
@@ -146,6 +167,12 @@ pub enum OwnerOut {
     Snapshot(ShardId, Ticket, Box<crate::snapshot::Job>),
     /// Take a snapshot archive apart outside; `true`: whoever sealed it.
     Unpack(ShardId, Ticket, Arc<Vec<u8>>, bool),
+    /// Send to the peer with this raft id; it may be lost.
+    Send(u64, PeerMessage),
+    /// Read a chunk file for a follower.
+    ReadChunk(u64, u64),
+    /// Load a leader's checkpoint outside of this core.
+    Load(u64, Box<Loading>),
     /// A message for the log.
     Log(Level, String),
     /// The process must stop.
@@ -189,6 +216,8 @@ pub(crate) enum Purpose {
     Operate(ShardId, Ticket, SideResult),
     /// Something whose caller gets a control reply.
     Control(ShardId, Ticket, Reply),
+    /// Records of members.
+    Members,
     /// Core records: the keyring is read again when they are committed.
     Keyring,
     /// A new issuer, published when committed.
@@ -210,7 +239,15 @@ struct Waiting {
 pub struct Owner {
     pub(crate) config: OwnerConfig,
     pub(crate) vault: Arc<Vault>,
-    member: Option<Member>,
+    pub(crate) member: Option<Member>,
+    /// This data directory's id among the members; 0 before it has one.
+    pub(crate) raft_id: u64,
+    /// A member that has not yet got anything from the cluster it joins.
+    pub(crate) joining: bool,
+    pub(crate) peers: Peers,
+    pub(crate) stabilising: Stabilising,
+    pub(crate) install: Option<Install>,
+    pub(crate) installs: u64,
     role: Role,
     effects: Effects,
     image: Image,
@@ -237,7 +274,8 @@ pub struct Owner {
     cell: Arc<Cell>,
     published: Now,
     ticked: Now,
-    checkpointer: Checkpointer,
+    reconciled: Now,
+    pub(crate) checkpointer: Checkpointer,
     conf_state: ConfState,
     applied_term: Term,
     pub(crate) now: Now,
@@ -296,8 +334,11 @@ impl Owner {
     pub fn restart(config: OwnerConfig, vault: Arc<Vault>, found: Found, now: Now) -> Owner {
         let Found { cluster, mut image, manifest, recovered, conf_state } = found;
         let version = image.publish();
-        let member = Member::restart(member_config(&config, cluster), recovered);
-        Owner::over(config, vault, image, version, Some(member), cluster, conf_state, manifest, now)
+        let joining = version.index() == Index(0) && recovered.entries().next().is_none();
+        let member = Member::restart(member_config(&config, 1, cluster), recovered);
+        let mut owner = Owner::over(config, vault, image, version, Some(member), cluster, conf_state, manifest, now);
+        owner.joining = joining;
+        owner
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -320,6 +361,7 @@ impl Owner {
             keys: None,
             clock: clock.reading(),
             facts: facts.clone(),
+            lease_until: Mono(0),
         });
         let index = SideIndex::rebuild(&version);
         let config_provider = config.provider;
@@ -328,7 +370,13 @@ impl Owner {
             checkpointer: Checkpointer::new(manifest, config.checkpoint_log_bytes),
             config,
             vault,
+            raft_id: member.as_ref().map_or(0, |m| m.status().raft_id),
             member,
+            joining: false,
+            peers: Peers::default(),
+            stabilising: Stabilising::default(),
+            install: None,
+            installs: 0,
             role: Role::default(),
             effects: Effects::default(),
             image,
@@ -349,6 +397,7 @@ impl Owner {
             cell,
             published: now,
             ticked: now,
+            reconciled: now,
             conf_state,
             applied_term: Term(0),
             now,
@@ -424,6 +473,12 @@ impl Owner {
             OwnerIn::Withdrawn(shard, sequence) => self.withdrawn(shard, sequence, out),
             OwnerIn::Unpacked(shard, ticket, unpacked) => self.unpacked(shard, ticket, unpacked, out),
             OwnerIn::Login(note) => self.login(note, rng, out),
+            OwnerIn::Peer(from, message) => self.peer(from, message, out),
+            OwnerIn::ChunkRead(id, bytes) => self.chunk_read(id, bytes, out),
+            OwnerIn::Loaded(number, loaded) => self.install_loaded(number, *loaded, out),
+            OwnerIn::Join(cluster) => self.join_cluster(cluster, rng, out),
+            OwnerIn::Admit(id, record) if self.is_active() => self.admit(id, *record, Purpose::Members, rng, out),
+            OwnerIn::Admit(..) => {}
         }
     }
 
@@ -434,6 +489,10 @@ impl Owner {
         while !self.halted && self.settle_once(rng, out) {}
         self.publish_if_needed(out);
         if self.checkpointer.is_running() {
+            return;
+        }
+        if self.install.is_some() {
+            self.install_step(out);
             return;
         }
         match self.restore.is_some() {
@@ -458,6 +517,13 @@ impl Owner {
             return false;
         }
         out.extend(effects.disk.drain(..).map(OwnerOut::Disk));
+        self.send_raft(effects.send.drain(..), out);
+        for read in effects.reads.drain(..) {
+            self.round_confirmed(read.ctx);
+        }
+        if let Some(offer) = effects.snapshot.take() {
+            self.install_begin(offer, out);
+        }
         let mut done: Vec<(Settled, Waiter)> = Vec::new();
         for entry in effects.committed.drain(..) {
             self.apply(entry, &mut done, out);
@@ -468,7 +534,11 @@ impl Owner {
                 m.applied(self.version.index());
             }
             self.dirty = true;
+            self.joining = false;
             self.lease_nudge();
+            if !self.role.ready {
+                self.follow_keyring(out);
+            }
         }
         if let Some(role) = effects.role.take() {
             self.role_changed(role, &mut done, out);
@@ -517,6 +587,12 @@ impl Owner {
         {
             m.tick(rng);
             self.ticked = self.now;
+            self.peer_tick(out);
+            self.install_tick(out);
+            if self.is_active() && self.now.mono.since(self.reconciled.mono) >= RECONCILE_NS {
+                self.reconciled = self.now;
+                self.reconcile(rng, out);
+            }
         }
         if self.is_active() {
             self.clock.tick(self.now);
@@ -529,7 +605,7 @@ impl Owner {
         if self.now.mono.since(self.published.mono) >= PUBLISH_EVERY_NS {
             self.dirty = true;
         }
-        self.checkpointer.tick(self.now);
+        self.checkpointer.tick(self.now, out);
     }
 
     fn apply(
@@ -605,6 +681,8 @@ impl Owner {
                 ));
             }
             self.clock.start(image_time, self.now);
+            self.peers.drop_lease();
+            self.follow_keyring(out);
         }
         if was_ready && !role.ready {
             // what was proposed may still be committed by the next leader
@@ -615,10 +693,9 @@ impl Owner {
             done.extend(refused.map(|(shard, ticket)| (Settled::Refused, Waiter::Shard(shard, ticket))));
             self.overlay = Overlay::default();
             self.tip_lost(out);
-            // what the owner's caches learnt at the tip may never come to be
-            if let Some(core) = &self.seal.core {
-                core.forget();
-            }
+            self.peers.drop_lease();
+            self.stabilising = Stabilising::default();
+            self.withdraw_keys(out);
         }
     }
 
@@ -732,11 +809,60 @@ impl Owner {
     }
 
     /// Begins a cluster of one: the identity file, the log's first segment, and a leader of term 1.
-    pub(crate) fn bootstrap(&mut self, cluster: [u8; 16], out: &mut Vec<OwnerOut>) {
+    pub(crate) fn bootstrap(&mut self, cluster: [u8; 16], rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         invariant!(self.member.is_none(), "a node is initialised once");
         self.cluster = cluster;
-        out.push(OwnerOut::File(FileOp::WriteIdentity { cluster, raft_id: RAFT_ID }));
-        self.member = Some(Member::bootstrap(member_config(&self.config, cluster)));
+        self.raft_id = fresh_raft_id(rng);
+        out.push(OwnerOut::File(FileOp::WriteIdentity { cluster, raft_id: self.raft_id }));
+        self.member = Some(Member::bootstrap(member_config(&self.config, self.raft_id, cluster)));
+    }
+
+    /// Begins as a member of a cluster that exists: it waits for that cluster's leader.
+    fn join_cluster(&mut self, cluster: [u8; 16], rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        if self.member.is_some() {
+            return;
+        }
+        self.cluster = cluster;
+        self.joining = true;
+        if self.raft_id == 0 {
+            self.raft_id = fresh_raft_id(rng);
+        }
+        out.push(OwnerOut::File(FileOp::WriteIdentity { cluster, raft_id: self.raft_id }));
+        let config = MemberConfig { electable: false, ..member_config(&self.config, self.raft_id, cluster) };
+        self.member = Some(Member::join(config));
+    }
+
+    /// The cluster this node belongs to; zeros before it belongs to one.
+    pub fn cluster(&self) -> [u8; 16] {
+        self.cluster
+    }
+
+    /// This data directory's id among the members; 0 before it has one.
+    pub fn raft_id(&self) -> u64 {
+        self.raft_id
+    }
+
+    /// A leader's checkpoint, written here under this manifest, becomes the image.
+    pub(crate) fn take_checkpoint(
+        &mut self,
+        image: Image,
+        term: Term,
+        conf_state: ConfState,
+        manifest: bytes::Bytes,
+    ) {
+        self.image = image;
+        self.version = self.image.publish();
+        let index = self.version.index();
+        self.window.reset(index);
+        self.index = SideIndex::rebuild(&self.version);
+        self.conf_state = conf_state;
+        self.applied_term = term;
+        if let Some(m) = &mut self.member {
+            m.renamed(index, manifest);
+            m.snapshot_installed(index);
+        }
+        self.joining = false;
+        self.dirty = true;
     }
 
     pub(crate) fn has_member(&self) -> bool {
@@ -761,11 +887,12 @@ impl Owner {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
-        let sealed = self.keys.is_none();
+        let sealed = self.is_sealed();
         let facts = Facts {
             initialized: self.member.is_some() && self.seal.initialized(&self.version),
             sealed,
-            active: self.is_active() && !sealed,
+            active: self.is_active() && self.keys.is_some(),
+            leader: self.known_leader(),
             cluster_name: if sealed { String::new() } else { self.facts.cluster_name.clone() },
             cluster_id: if sealed { String::new() } else { self.facts.cluster_id.clone() },
             counting_failures: self.failures.any(),
@@ -780,6 +907,7 @@ impl Owner {
             keys,
             clock: self.clock.reading(),
             facts: self.facts.clone(),
+            lease_until: self.lease_until(),
         });
         self.published = self.now;
         out.push(OwnerOut::Publish(self.cell.clone()));
@@ -790,6 +918,10 @@ impl Owner {
         let was_running = self.checkpointer.is_running();
         let made = self.checkpointer.done(id, result, out);
         let done = made.is_some();
+        if self.install_writes() && was_running && !self.checkpointer.is_running() {
+            self.installed(made.map(|m| (m.index, m.manifest.into())), out);
+            return;
+        }
         if let (Some(made), Some(m)) = (made, &mut self.member) {
             let conf = made.conf_state.clone();
             m.checkpointed(Checkpoint { index: made.index, term: made.term, conf }, made.manifest.into());
@@ -825,6 +957,27 @@ impl Owner {
         }
     }
 
+    /// The process cannot go on as this member.
+    pub(crate) fn stop(&mut self, why: &str, out: &mut Vec<OwnerOut>) {
+        self.halted = true;
+        out.push(OwnerOut::Halt(why.to_owned()));
+    }
+
+    /// No key in memory. A node alone counts as sealed until it may evaluate.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.seal.unsealed.is_none() || (self.keys.is_none() && self.is_lone_voter())
+    }
+
+    /// Who evaluates requests, if this node knows of another.
+    pub(crate) fn known_leader(&self) -> Option<Leader> {
+        let raft_id = self.role.leader_id;
+        if raft_id == 0 || raft_id == self.raft_id {
+            return None;
+        }
+        let record = MemberRecord::decode(self.version.get(&members::key(raft_id))?).ok()?;
+        Some(Leader { raft_id, api_addr: record.api_addr, cluster_addr: record.cluster_addr })
+    }
+
     fn halt(&mut self, reason: HaltReason, out: &mut Vec<OwnerOut>) {
         self.halted = true;
         let text = match reason {
@@ -846,14 +999,25 @@ impl Owner {
     }
 }
 
-/// A data directory's raft id; a directory made later in the same cluster gets another.
-pub const RAFT_ID: u64 = 1;
+/// A data directory's raft id: drawn when the directory is made, so an emptied one never speaks for the one it was.
+fn fresh_raft_id(rng: &mut dyn Entropy) -> u64 {
+    loop {
+        let mut bytes = [0; 8];
+        rng.fill(&mut bytes);
+        // 63 bits: some clients read it as a signed number
+        let id = u64::from_le_bytes(bytes) >> 1;
+        if id > 1 {
+            return id;
+        }
+    }
+}
 
-/// The member's configuration.
-pub fn member_config(config: &OwnerConfig, cluster: [u8; 16]) -> MemberConfig {
+/// The member's configuration; of a directory that has a log, the raft id there takes the place of this one.
+pub fn member_config(config: &OwnerConfig, raft_id: u64, cluster: [u8; 16]) -> MemberConfig {
     MemberConfig {
         segment_bytes: config.segment_bytes,
         max_entry_bytes: config.max_batch_bytes,
-        ..MemberConfig::new(RAFT_ID, cluster)
+        trailing_entries: config.trailing_entries,
+        ..MemberConfig::new(raft_id, cluster)
     }
 }

@@ -43,6 +43,7 @@ pub struct SealState {
     /// Index of the core table at which `unsealed` was read.
     pub(crate) core_at: Index,
     issuing: Option<Issuer>,
+    issuing_since: Mono,
     issued_at: Mono,
     /// No issuer is registered before this.
     issue_after: Mono,
@@ -165,7 +166,7 @@ impl Owner {
             }
             Endpoint::Leader if call.op == Operation::Read => Some(json_reply(&self.leader())),
             Endpoint::DecodeToken if writes => Some(decode(&args, rng)),
-            Endpoint::RecoveryRekey => Some(match self.keys.is_some() {
+            Endpoint::RecoveryRekey => Some(match !self.is_sealed() {
                 true => Reply::error(&Error::invalid("recovery rekeying not supported")),
                 false => sealed(),
             }),
@@ -175,8 +176,10 @@ impl Owner {
             | Endpoint::RekeyVerify
             | Endpoint::GenerateRootAttempt
             | Endpoint::GenerateRootUpdate => {
-                if self.keys.is_none() {
+                if self.is_sealed() {
                     Some(sealed())
+                } else if self.keys.is_none() {
+                    Some(not_active())
                 } else if !self.vault.settings.unauthenticated_key_endpoints {
                     Some(Reply::error(&Error::unsupported_path()))
                 } else {
@@ -215,7 +218,7 @@ impl Owner {
         }
         match self.prepare_init(args, rng) {
             Ok((finished, reply, cluster)) => {
-                self.bootstrap(cluster, out);
+                self.bootstrap(cluster, rng, out);
                 self.seal.pending_init = Some(PendingInit { finished, asker, reply });
                 self.try_pending(rng, out);
                 None
@@ -304,6 +307,7 @@ impl Owner {
         match txn.finish_clear(now) {
             Ok(finished) => {
                 self.seal.issuing = Some(issuer);
+                self.seal.issuing_since = self.now.mono;
                 if let Err((settled, purpose)) = self.propose_own(finished, purpose) {
                     self.own_settled(settled, purpose, rng, out);
                 }
@@ -337,7 +341,7 @@ impl Owner {
             return Some(refused(&SealError::NotInitialized));
         }
         if args.bool("reset") {
-            if self.keys.is_some() {
+            if !self.is_sealed() {
                 return Some(refused(&SealError::Unsealed));
             }
             self.seal.unseal.reset();
@@ -347,7 +351,7 @@ impl Owner {
         if text.is_empty() {
             return Some(refused(&SealError::MissingKey));
         }
-        if self.keys.is_some() {
+        if !self.is_sealed() {
             return Some(json_reply(&self.seal_status()));
         }
         if args.bool("migrate") {
@@ -363,6 +367,14 @@ impl Owner {
             Ok(UnsealStep::Opened(unsealed)) => {
                 self.seal.unsealed = Some(*unsealed);
                 self.seal.core_at = self.version.changed(TABLE_CORE, None);
+                if !self.is_lone_voter() && !self.is_active() {
+                    // a standby has keys and waits for its turn
+                    self.know_cluster(out);
+                    self.mark_dirty();
+                    self.publish_if_needed(out);
+                    out.push(OwnerOut::Log(Level::Info, "vault is unsealed and stands by".into()));
+                    return Some(json_reply(&self.seal_status()));
+                }
                 self.seal.waiting_unseal.push(asker);
                 self.activate(rng, out);
                 None
@@ -393,8 +405,10 @@ impl Owner {
                 self.seal.issuing = None;
                 out.push(OwnerOut::Log(Level::Warn, format!("the issuer was not registered: {settled:?}")));
                 if settled != Settled::Refused {
+                    let standby = !self.is_sealed();
                     for (shard, ticket) in std::mem::take(&mut self.seal.waiting_unseal) {
-                        out.push(OwnerOut::ControlDone(shard, ticket, failed()));
+                        let reply = if standby { json_reply(&self.seal_status()) } else { failed() };
+                        out.push(OwnerOut::ControlDone(shard, ticket, reply));
                     }
                 }
             }
@@ -410,23 +424,54 @@ impl Owner {
                 out.push(OwnerOut::ControlDone(shard, ticket, if committed { reply } else { failed() }));
             }
             Purpose::Keyring => self.refresh_keyring(out),
+            // looked at again before long
+            Purpose::Members => {}
             Purpose::Lease => self.lease_settled(committed, rng, out),
         }
     }
 
-    fn become_unsealed(&mut self, _rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
-        let Some(keys) = &self.keys else { return };
-        let facts = {
-            let mut txn = Txn::new(&self.version, Some(&keys.keyring));
-            bootstrap::cluster_facts(&mut txn)
-        };
-        match facts {
+    /// Reads the cluster's name and id.
+    fn know_cluster(&mut self, out: &mut Vec<OwnerOut>) {
+        let Some(unsealed) = &self.seal.unsealed else { return };
+        match bootstrap::cluster_facts(&mut Txn::new(&self.version, Some(unsealed.keyring()))) {
             Ok(f) => {
                 let facts = crate::cell::Facts { cluster_name: f.name, cluster_id: f.id, ..(*self.facts).clone() };
                 self.facts = Arc::new(facts);
             }
             Err(e) => out.push(OwnerOut::Log(Level::Error, format!("the cluster's record cannot be read: {e}"))),
         }
+    }
+
+    /// Follows rotations and rekeys that another node made.
+    pub(crate) fn follow_keyring(&mut self, out: &mut Vec<OwnerOut>) {
+        if self.seal.unsealed.is_some() {
+            self.refresh_keyring(out);
+        }
+    }
+
+    /// This node does not lead any more: what it sealed under is void, and everything in hand is put down. The keyring
+    /// stays, so that it can take over again.
+    pub(crate) fn withdraw_keys(&mut self, out: &mut Vec<OwnerOut>) {
+        self.keys = None;
+        self.seal.sealer = None;
+        self.seal.issuing = None;
+        self.seal.core = None;
+        self.seal.rekey = Rekey::default();
+        self.seal.generate = GenerateRoot::default();
+        if self.seal.active_since.take().is_some() {
+            out.push(OwnerOut::Log(Level::Info, "this node is not active any more".into()));
+        }
+        self.lease_end();
+        self.mark_dirty();
+    }
+
+    fn become_unsealed(&mut self, _rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        if self.keys.is_none() {
+            return;
+        }
+        self.know_cluster(out);
+        // a quorum took the issuer's entry after it was proposed
+        self.extend_lease(self.seal.issuing_since);
         // what a core read before this, perhaps of an image that a restore has replaced, is run again
         self.reset_window();
         self.seal.active_since = Some(self.now.wall);
@@ -473,6 +518,8 @@ impl Owner {
 
     /// Drops every key of this process. The asker is answered when every core has said that its keyring is gone.
     pub(crate) fn seal_now(&mut self, asker: Option<(ShardId, Ticket)>, out: &mut Vec<OwnerOut>) {
+        // the lead goes to a node that has keys, if there is one
+        self.hand_over(out);
         self.keys = None;
         self.seal = SealState::sealed(self.seal.provider);
         self.lease_end();
@@ -512,7 +559,10 @@ impl Owner {
                 return;
             }
             // a lone voter gives leadership up to itself: nothing changes
-            OwnerOp::StepDown => SideResult::Json(Value::Null),
+            OwnerOp::StepDown => {
+                self.step_down(out);
+                SideResult::Json(Value::Null)
+            }
             OwnerOp::Rotate => {
                 self.rotate(Purpose::Operate(shard, ticket, SideResult::Json(Value::Null)), rng, out);
                 return;
@@ -566,6 +616,9 @@ impl Owner {
                 self.write_records(ShareBackup::removal(), purpose, rng, out);
                 return;
             }
+            "remove-peer" => return self.remove_peer((shard, ticket), &argument, rng, out),
+            "promote" => return self.set_voter((shard, ticket), &argument, true, rng, out),
+            "demote" => return self.set_voter((shard, ticket), &argument, false, rng, out),
             "ha-status" => SideResult::Json(self.ha_status()),
             "autopilot-state" => SideResult::Json(self.autopilot_state()),
             // the rest is the server's: it knows machine, process, sinks and counters
@@ -637,6 +690,10 @@ impl Owner {
     pub(crate) fn unsealed(&self) -> Option<&Unsealed> {
         self.seal.unsealed.as_ref().filter(|_| self.keys.is_some())
     }
+}
+
+pub(crate) fn not_active() -> Reply {
+    Reply::error(&Error::new(Code::Internal, "local node not active but active cluster node not found"))
 }
 
 pub(crate) fn sealed() -> Reply {

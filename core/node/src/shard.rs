@@ -15,6 +15,7 @@
 
 use crate::cell::{Cell, Keys};
 use crate::control;
+use crate::forward;
 use crate::tip::{TipCall, TipDone, TipLine};
 use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
 use ringfence_base::{Code, Entropy, Index, Now, Wall};
@@ -85,6 +86,17 @@ pub enum NotDone {
     NoMemory,
 }
 
+/// What became of a call that was passed on.
+#[derive(Debug)]
+pub enum Forwarded {
+    /// The active node's answer.
+    Answer(Reply),
+    /// Not a byte of it was sent: nothing was done.
+    NotSent,
+    /// It was sent and no answer came: it may or may not have been done.
+    Unknown,
+}
+
 /// What a shard is told.
 #[derive(Debug)]
 pub enum ShardIn {
@@ -98,6 +110,8 @@ pub enum ShardIn {
     AuditDone(Ticket, bool),
     /// The owner answered a status or key-ceremony call.
     ControlDone(Ticket, Reply),
+    /// What became of a call that was passed on to the active node.
+    Forwarded(Ticket, Forwarded),
     /// Drop the keyring now and say so.
     Withdraw(u64),
 }
@@ -123,6 +137,8 @@ pub enum ShardOut {
     Withdrawn(u64),
     /// A login that the owner counts.
     Login(LoginNote),
+    /// Pass this call on to the node with this raft id; answered once by [`ShardIn::Forwarded`].
+    Forward(Ticket, u64, Box<Call>),
     /// For the log: why a request got an internal error.
     Fault(String, String),
 }
@@ -131,6 +147,8 @@ pub enum ShardOut {
 struct Live {
     tag: u64,
     call: Rc<Call>,
+    /// It came from a standby: it is never passed on again.
+    from_peer: bool,
     use_counted: bool,
     request_audited: bool,
     resume: Option<(Resume, SideResult)>,
@@ -168,6 +186,8 @@ enum Waits {
     Side { resume: Resume },
     /// The owner answers the whole call.
     Control,
+    /// The active node answers the whole call.
+    Forward,
     /// Audit of the request line, then the owner.
     AuditThenControl { call: control::ControlCall },
     /// Audit of what the owner answered; the answer goes out whatever the devices say.
@@ -265,14 +285,43 @@ impl Shard {
 
     /// Takes a call. A reply that needs nothing but this core comes back at once in `out`.
     pub fn call(&mut self, tag: u64, call: Call, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
+        self.take_call(tag, call, false, now, rng, out);
+    }
+
+    /// Takes a call that a standby passed on.
+    pub fn call_from_peer(&mut self, tag: u64, call: Call, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
+        self.take_call(tag, call, true, now, rng, out);
+    }
+
+    fn take_call(
+        &mut self,
+        tag: u64,
+        call: Call,
+        from_peer: bool,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         if let Some(c) = control::ControlCall::of(&call) {
-            let live = Live::new(tag, Rc::new(call), now.wall, Waits::Control);
+            let mut live = Live::new(tag, Rc::new(call), now.wall, Waits::Control);
+            live.from_peer = from_peer;
+            if from_peer && forward::stays(&live.call) {
+                // a standby never passes these on
+                out.push(ShardOut::Reply(tag, internal()));
+                return;
+            }
+            let elsewhere = !self.cell.facts.active && self.cell.facts.leader.is_some() && !from_peer;
+            if elsewhere && !self.cell.facts.sealed && !forward::stays(&live.call) {
+                self.elsewhere(ticket, live, out);
+                return;
+            }
             self.control(ticket, live, c, now, rng, out);
             return;
         }
-        let live = Live::new(tag, Rc::new(call), now.wall, Waits::Run);
+        let mut live = Live::new(tag, Rc::new(call), now.wall, Waits::Run);
+        live.from_peer = from_peer;
         self.run(ticket, live, now, rng, out);
     }
 
@@ -437,6 +486,16 @@ impl Shard {
                     self.run(ticket, live, now, rng, out);
                 }
             }
+            ShardIn::Forwarded(ticket, outcome) => {
+                if let Some(live) = self.live.remove(&ticket) {
+                    let reply = match outcome {
+                        Forwarded::Answer(reply) => reply,
+                        Forwarded::NotSent => not_done(NotDone::NotActive),
+                        Forwarded::Unknown => unknown(),
+                    };
+                    out.push(ShardOut::Reply(live.tag, reply));
+                }
+            }
             ShardIn::AuditDone(ticket, taken) => {
                 if let Some(live) = self.live.remove(&ticket) {
                     self.audited(ticket, live, taken, out);
@@ -459,7 +518,7 @@ impl Shard {
     fn run(&mut self, ticket: Ticket, mut live: Box<Live>, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
         live.attempts += 1;
         let (Some(keys), Some(sealer)) = (&self.cell.keys, self.sealer.clone()) else {
-            out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
+            self.elsewhere(ticket, live, out);
             return;
         };
         let log_now = self.cell.clock.now(now);
@@ -531,6 +590,11 @@ impl Shard {
                     self.live.insert(ticket, live);
                 }
             }
+            // another node may have taken over and written since: what was read may be of the past
+            Next::Answer(_) if txn.is_read_only() && now.mono >= self.cell.lease_until => {
+                drop(txn);
+                self.elsewhere(ticket, live, out);
+            }
             Next::Answer(reply) if txn.is_read_only() => {
                 let mut lines = ran.audit.request;
                 lines.extend(ran.audit.response);
@@ -558,6 +622,28 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// This node may not answer: the active node does, or the client is told where it is.
+    fn elsewhere(&mut self, ticket: Ticket, mut live: Box<Live>, out: &mut Vec<ShardOut>) {
+        let facts = &self.cell.facts;
+        let Some(leader) = facts.leader.as_ref().filter(|_| !facts.sealed && !live.from_peer) else {
+            out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
+            return;
+        };
+        // what went outside, or was resumed, began here and cannot begin again elsewhere
+        if live.resume.is_some() || live.use_counted || live.request_audited {
+            out.push(ShardOut::Reply(live.tag, unknown()));
+            return;
+        }
+        if forward::redirects(&live.call) || forward::declined(&live.call) {
+            out.push(ShardOut::Reply(live.tag, forward::redirect(&live.call, &leader.api_addr)));
+            return;
+        }
+        let (to, call) = (leader.raft_id, Box::new(Call::clone(&live.call)));
+        live.waits = Waits::Forward;
+        self.live.insert(ticket, live);
+        out.push(ShardOut::Forward(ticket, to, call));
     }
 
     /// The batch is over a limit.
@@ -749,8 +835,7 @@ impl Shard {
                 out.push(ShardOut::Reply(live.tag, not_done(why)));
             }
             (Settled::Unknown, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip) => {
-                let e = Error::new(Code::Internal, "the outcome of the write is unknown: leadership was lost");
-                out.push(ShardOut::Reply(live.tag, Reply::error(&e)));
+                out.push(ShardOut::Reply(live.tag, unknown()));
             }
             (_, other) => {
                 live.waits = other;
@@ -769,6 +854,7 @@ impl Shard {
                 sequence: self.cell.sequence.max(sequence),
                 version: self.cell.version.clone(),
                 keys: None,
+                lease_until: self.cell.lease_until,
                 clock: self.cell.clock,
                 facts: self.cell.facts.clone(),
             };
@@ -796,6 +882,7 @@ impl Live {
         Box::new(Live {
             tag,
             call,
+            from_peer: false,
             use_counted: false,
             request_audited: false,
             resume: None,
@@ -835,6 +922,10 @@ fn sealed_reply() -> Reply {
 
 pub(crate) fn internal() -> Reply {
     Reply::error(&Error::multi(Code::Internal, "internal error"))
+}
+
+fn unknown() -> Reply {
+    Reply::error(&Error::new(Code::Internal, "the outcome of the write is unknown: leadership was lost"))
 }
 
 fn busy(text: &'static str) -> Reply {

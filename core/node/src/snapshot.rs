@@ -298,6 +298,10 @@ impl Owner {
                 out,
             );
         }
+        if !self.is_lone_voter() {
+            let text = "a snapshot is restored on a cluster of one node: remove the other nodes, restore, and join them again";
+            return refuse(Error::invalid(text), out);
+        }
         if self.restore.is_some() {
             return refuse(Error::invalid("another restore is under way"), out);
         }
@@ -309,10 +313,19 @@ impl Owner {
 
     /// Goes on with a restore when the log is quiet and no checkpoint is being written.
     pub(crate) fn restore_step(&mut self, out: &mut Vec<OwnerOut>) {
+        let nodes: Records = crate::members::all(&self.version)
+            .into_iter()
+            .map(|(id, record)| (crate::members::key(id), record.encode()))
+            .collect();
         let quiet = self.waiting_count() == 0;
         let (index, log_time) = (self.version.index(), self.version.log_time());
         let Some(r) = self.restore.as_mut().filter(|r| quiet && r.image.is_none()) else { return };
-        match Image::from_sorted(std::mem::take(&mut r.entries), index, log_time) {
+        // who the nodes are is of this cluster's present, not of the snapshot's past
+        let mut entries = std::mem::take(&mut r.entries);
+        entries.retain(|(key, _)| key.first() != Some(&ringfence_vault::tables::NODE));
+        let at = entries.partition_point(|(key, _)| key[..] < [ringfence_vault::tables::NODE][..]);
+        entries.splice(at..at, nodes);
+        match Image::from_sorted(entries, index, log_time) {
             Ok(mut image) => {
                 let version = image.publish();
                 if !matches!(SealConfig::load(&version), Ok(Some(_))) {

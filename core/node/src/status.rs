@@ -1,6 +1,7 @@
 //! What anybody may ask of the node without a token: seal status, health, leader; and the member lists that handlers
 //! ask the owner for.
 
+use crate::members::{self, MemberRecord};
 use crate::owner::Owner;
 use crate::seal::json_reply;
 use ringfence_barrier::SealConfig;
@@ -14,7 +15,7 @@ impl Owner {
     pub(crate) fn seal_status(&self) -> Value {
         let settings = &self.vault.settings;
         let config = if self.has_member() { SealConfig::load(&self.version).ok().flatten() } else { None };
-        let sealed = self.keys.is_none();
+        let sealed = self.is_sealed();
         let mut v = json!({
             "type": config.as_ref().map_or("shamir", |c| c.kind.name()),
             "initialized": config.is_some(),
@@ -56,9 +57,9 @@ impl Owner {
             flag("perfstandbyok")?;
             Ok(if !self.facts_initialized() {
                 uninit
-            } else if self.keys.is_none() {
+            } else if self.is_sealed() {
                 codes.2
-            } else if self.is_active() || standby_ok {
+            } else if self.facts.active || standby_ok {
                 codes.0
             } else {
                 codes.1
@@ -66,11 +67,11 @@ impl Owner {
         })();
         let Ok(code) = chosen else { return Reply::error(&Error::bare(Code::Invalid)) };
         let settings = &self.vault.settings;
-        let sealed = self.keys.is_none();
+        let sealed = self.is_sealed();
         let mut v = json!({
             "initialized": self.facts_initialized(),
             "sealed": sealed,
-            "standby": !self.is_active(),
+            "standby": if sealed { !self.is_active() } else { !self.facts.active },
             "performance_standby": false,
             "replication_performance_mode": if sealed { "unknown" } else { "disabled" },
             "replication_dr_mode": if sealed { "unknown" } else { "disabled" },
@@ -97,14 +98,19 @@ impl Owner {
 
     pub(crate) fn leader(&self) -> Value {
         let active = self.is_active() && self.keys.is_some();
+        let other = self.known_leader().filter(|_| !active && !self.is_sealed()).unwrap_or_default();
+        let (api_addr, cluster_addr) = match active {
+            true => (self.config.api_addr.clone(), self.config.cluster_addr.clone()),
+            false => (other.api_addr, other.cluster_addr),
+        };
         let status = self.raft_status();
         let since = self.seal.active_since.filter(|_| active);
         json!({
             "ha_enabled": true,
             "is_self": active,
             "active_time": since.map_or("0001-01-01T00:00:00Z".to_owned(), Wall::rfc3339),
-            "leader_address": if active { self.config.api_addr.as_str() } else { "" },
-            "leader_cluster_address": if active { self.config.cluster_addr.as_str() } else { "" },
+            "leader_address": api_addr,
+            "leader_cluster_address": cluster_addr,
             "performance_standby": false,
             "performance_standby_last_remote_wal": 0,
             "raft_committed_index": status.as_ref().map_or(0, |s| s.committed.0),
@@ -113,28 +119,58 @@ impl Owner {
     }
 
     pub(crate) fn ha_status(&self) -> Value {
-        json!({"nodes": [{
-            "hostname": self.config.node_id,
-            "api_address": self.config.api_addr,
-            "cluster_address": self.config.cluster_addr,
-            "active_node": self.is_active(),
-            "last_echo": Value::Null,
-            "echo_duration_ms": 0,
-            "clock_skew_ms": 0,
-            "version": self.vault.settings.api_version,
-            "upgrade_version": self.vault.settings.api_version,
-            "redundancy_zone": "",
-        }]})
+        let version = &self.vault.settings.api_version;
+        let row = |record: &MemberRecord, active: bool, last_echo: Value| {
+            json!({
+                "hostname": record.name,
+                "api_address": record.api_addr,
+                "cluster_address": record.cluster_addr,
+                "active_node": active,
+                "last_echo": last_echo,
+                "echo_duration_ms": 0,
+                "clock_skew_ms": 0,
+                "version": version,
+                "upgrade_version": version,
+                "redundancy_zone": "",
+            })
+        };
+        let mut nodes = vec![row(&self.own_record(true), self.is_active(), Value::Null)];
+        for (id, record) in members::all(&self.version).iter().filter(|(id, _)| **id != self.raft_id) {
+            // a node that was never heard is not shown, as with Vault
+            if let Some((at, _)) = self.peers.last(*id) {
+                let ago = self.now.mono.since(at);
+                let heard = Wall(self.now.wall.0.saturating_sub(ago));
+                nodes.push(row(
+                    record,
+                    self.known_leader().is_some_and(|l| l.raft_id == *id),
+                    heard.rfc3339().into(),
+                ));
+            }
+        }
+        json!({ "nodes": nodes })
     }
 
     pub(crate) fn raft_configuration(&self) -> Value {
-        json!({"config": {"index": 0, "servers": [{
-            "address": strip_scheme(&self.config.cluster_addr),
-            "leader": self.is_active(),
-            "node_id": self.config.node_id,
-            "protocol_version": "3",
-            "voter": true,
-        }]}})
+        let row = |record: &MemberRecord, leader: bool, voter: bool| {
+            json!({
+                "address": strip_scheme(&record.cluster_addr),
+                "leader": leader,
+                "node_id": record.name,
+                "protocol_version": "3",
+                "voter": voter,
+            })
+        };
+        let records = members::all(&self.version);
+        let leader = self.raft_status().map_or(0, |s| s.role.leader_id);
+        let mut servers: Vec<Value> = records
+            .iter()
+            .map(|(id, record)| row(record, *id == leader, self.conf_state().voters.contains(id)))
+            .collect();
+        if servers.is_empty() {
+            // a node that nobody has joined has no records
+            servers.push(row(&self.own_record(true), self.is_active(), true));
+        }
+        json!({"config": {"index": 0, "servers": servers}})
     }
 
     pub(crate) fn autopilot_state(&self) -> Value {

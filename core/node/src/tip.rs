@@ -216,6 +216,11 @@ impl Owner {
     /// Answers when everything up to `index` is committed.
     fn answer_at(&mut self, index: Index, shard: ShardId, ticket: Ticket, done: TipDone, out: &mut Vec<OwnerOut>) {
         let done = Box::new(done);
+        if index <= self.version.index() && self.now.mono >= self.lease_until() && !matches!(*done, TipDone::Again) {
+            // another node may have taken over and written since
+            out.push(OwnerOut::Settled(shard, ticket, Settled::NotDone(NotDone::NotActive)));
+            return;
+        }
         if index <= self.version.index() || matches!(*done, TipDone::Again) {
             out.push(OwnerOut::TipDone(shard, ticket, done));
             return;

@@ -97,6 +97,11 @@ impl Tail {
         self.snapshot_wanted.set(false);
     }
 
+    /// The newest checkpoint has another manifest.
+    pub(crate) fn rename(&mut self, manifest: Bytes) {
+        self.manifest = manifest;
+    }
+
     /// Forgets entries up to and including `index`, which must be in memory and applied.
     pub(crate) fn compact(&mut self, index: u64) {
         if index <= self.base.0 {

@@ -79,6 +79,26 @@ impl std::fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
+/// What a message asks of the connection that carries it; from its type byte alone, so any bytes are safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Heartbeats, votes and answers: never to wait behind others.
+    Light,
+    /// Entries.
+    Heavy,
+    /// A checkpoint's offer: how its sending ended is to be reported by [`crate::Member::snapshot_sent`].
+    Offer,
+}
+
+/// The weight of an encoded message.
+pub fn weight(bytes: &[u8]) -> Weight {
+    match bytes.get(1) {
+        Some(1) => Weight::Heavy,
+        Some(7) => Weight::Offer,
+        _ => Weight::Light,
+    }
+}
+
 fn type_tag(t: MessageType) -> Option<u8> {
     Some(match t {
         MessageType::MsgAppend => 1,

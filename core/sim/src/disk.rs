@@ -220,6 +220,11 @@ impl SimDisk {
             .chain(std::iter::once(self.slots.as_slice()))
     }
 
+    /// A chunk file.
+    pub fn chunk(&self, id: u64) -> Option<Vec<u8>> {
+        self.chunks.get(&id).cloned()
+    }
+
     /// Index of the checkpoint, 0 without one.
     pub fn checkpoint_index(&self) -> Index {
         self.manifest.as_ref().and_then(|b| Manifest::decode(b).ok()).map_or(Index(0), |m| m.index)

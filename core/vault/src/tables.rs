@@ -24,6 +24,7 @@
 //! 0x13 tombstones            [kind u8][subject]                index, progress
 //! 0x14 batch-token cut-offs  [ns u32][kind u8][subject]        index
 //! 0x15 locked users          [mount u32][hash of name]         until when
+//! 0x16 nodes                 [raft id u64]                     node's record, in the clear
 //! 0x17 quotas                [kind u8][name]                   Rule, or the settings of all
 //! 0x20 login MFA             [ns u32][kind u8][...]            see `mfa::records`
 //! 0x21 identity tokens       [ns u32][kind u8][name]           see `identity::oidc`
@@ -76,6 +77,8 @@ pub const TOMBSTONE: u8 = 0x13;
 pub const CUTOFF: u8 = 0x14;
 /// Locked users.
 pub const LOCKED_USER: u8 = 0x15;
+/// Nodes of the cluster, in the clear: a sealed node reads them too.
+pub const NODE: u8 = 0x16;
 /// Quotas.
 pub const QUOTA: u8 = 0x17;
 /// The mounts of each namespace.

@@ -17,8 +17,8 @@ use ringfence_base::{Now, Wall};
 use ringfence_node::control::ControlCall;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Cors, Error, LoginNote, Operation, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut, SideResult,
-    Ticket, TipCall, Vault,
+    Call, Code, Cors, Error, Forwarded, LoginNote, Operation, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut,
+    SideResult, Ticket, TipCall, Vault,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -356,6 +356,8 @@ impl Core {
                             core.dispatch(None);
                         });
                     }
+                    // this build has no cluster port: not a byte was sent
+                    ShardOut::Forward(ticket, ..) => self.step(ShardIn::Forwarded(ticket, Forwarded::NotSent)),
                     ShardOut::Login(note) => self.to_owner(ToOwner::Login(note)),
                     ShardOut::Fault(request, cause) => {
                         telemetry::log(Level::Error, &format!("request {request}: {cause}"));

@@ -9,7 +9,7 @@ use crate::telemetry::metrics::{self, Gauge, Metrics};
 use crate::telemetry::statsd::Sink;
 use crate::telemetry::{self, Level};
 use ringfence_base::Now;
-use ringfence_node::{FileOp, Owner, OwnerIn, OwnerOut, ShardIn, SideResult, snapshot};
+use ringfence_node::{FileOp, Loaded, Owner, OwnerIn, OwnerOut, ShardIn, SideResult, snapshot};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -288,6 +288,10 @@ impl OwnerCore {
                     let _ = itself.try_send(ToOwner::Unpacked(shard, ticket, unpacked));
                 });
             }
+            // this build has no cluster port; what is sent to a peer may be lost
+            OwnerOut::Send(..) => {}
+            OwnerOut::ReadChunk(id, _) => self.give(OwnerIn::ChunkRead(id, None)),
+            OwnerOut::Load(number, loading) => self.give(OwnerIn::Loaded(number, Box::new(Loaded(loading.load())))),
             OwnerOut::Log(level, text) => {
                 let level = match level {
                     ringfence_node::Level::Info => Level::Info,

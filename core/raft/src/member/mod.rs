@@ -394,6 +394,18 @@ impl Member {
         }
     }
 
+    /// The newest checkpoint is kept here in other files than its manifest named so far: one that came from a leader was
+    /// written again under names of this directory. Followers are offered these from now on.
+    ///
+    /// # Panics
+    /// If the manifest is larger than a message.
+    pub fn renamed(&mut self, index: Index, manifest: Bytes) {
+        assert!(manifest.len() <= wire::MAX_MANIFEST_BYTES, "the manifest fits a message");
+        if self.raw.store().checkpoint().index == index {
+            self.raw.mut_store().rename(manifest);
+        }
+    }
+
     /// How sending a snapshot message to a follower ended; without it the follower is not sent entries.
     pub fn snapshot_sent(&mut self, to: u64, ok: bool) {
         self.raw.report_snapshot(to, if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure });

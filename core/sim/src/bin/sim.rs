@@ -1,6 +1,6 @@
-//! `sim --seed N` replays a run; `sim --seeds A..B` sweeps. Exit code 1 on a broken promise, with its seed.
+//! `sim --seed N` replays a run; `sim --seeds A..B` sweeps; `--nodes 3` makes it a cluster. Exit code 1 on a broken promise, with its seed.
 
-use ringfence_sim::Run;
+use ringfence_sim::{ClusterRun, Run};
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -15,6 +15,20 @@ fn main() {
         _ => (1, 33),
     };
     let (lives, operations_a_life) = (number("--lives", 12), number("--operations", 60));
+    let nodes = number("--nodes", 1) as usize;
+    if nodes > 1 {
+        let steps = number("--steps", 100_000);
+        for seed in first..last {
+            match (ClusterRun { seed, nodes, steps }).go() {
+                Ok(r) => println!("seed {seed}: {r:?}"),
+                Err(v) => {
+                    println!("seed {}: BROKEN: {}", v.seed, v.what);
+                    std::process::exit(1);
+                }
+            }
+        }
+        return;
+    }
     for seed in first..last {
         match (Run { seed, lives, operations_a_life }).go() {
             Ok(r) => println!(

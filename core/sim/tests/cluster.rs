@@ -1,0 +1,44 @@
+//! A cluster keeps its promises whatever the network and its nodes do.
+
+use ringfence_sim::ClusterRun;
+
+/// Seeds of one run; more by the environment.
+fn seeds() -> u64 {
+    option_env!("RINGFENCE_SIM_SEEDS").and_then(|v| v.parse().ok()).unwrap_or(6)
+}
+
+#[test]
+fn three_nodes_keep_what_was_acknowledged() {
+    let (mut acknowledged, mut forwarded, mut terms, mut installs, mut compared) = (0, 0, 0, 0, 0);
+    for seed in 1..=seeds() {
+        match (ClusterRun { seed, nodes: 3, steps: 50_000 }).go() {
+            Ok(r) => {
+                acknowledged += r.acknowledged;
+                forwarded += r.forwarded;
+                installs += r.installs;
+                compared += r.compared;
+                terms += r.terms;
+            }
+            Err(v) => panic!("seed {}: {}", v.seed, v.what),
+        }
+    }
+    assert!(acknowledged > 1000, "the clients were not at work: {acknowledged}");
+    assert!(forwarded > 100, "no standby passed calls on: {forwarded}");
+    assert!(terms > seeds(), "the lead never changed");
+    assert!(installs >= 2 * seeds(), "nobody took over a checkpoint");
+    assert!(compared > 100, "images were not compared");
+}
+
+#[test]
+fn five_nodes_hold_as_well() {
+    if let Err(v) = (ClusterRun { seed: 5, nodes: 5, steps: 50_000 }).go() {
+        panic!("seed {}: {}", v.seed, v.what);
+    }
+}
+
+#[test]
+fn a_seed_replays_to_the_byte() {
+    let run = ClusterRun { seed: 77, nodes: 3, steps: 20_000 };
+    let (a, b) = (run.go().expect("holds"), run.go().expect("holds"));
+    assert_eq!(format!("{a:?}"), format!("{b:?}"));
+}
