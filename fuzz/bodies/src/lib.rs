@@ -11,6 +11,7 @@
 //! bytes do the same each time: no clock, no file, no socket, and randomness from seeds in the code.
 
 pub mod database;
+#[cfg(feature = "shell")]
 pub mod edge;
 pub mod input;
 pub mod lone;
@@ -54,12 +55,16 @@ pub static TARGETS: &[Target] = &[
     target("batch", stored::batch, seeds::batch, seeds::NUMBERS, 8000),
     target("batch_token", stored::batch_token, seeds::scripts, seeds::NUMBERS, 2000),
     target("checkpoint", stored::checkpoint, seeds::checkpoint, seeds::FORMATS, 400),
+    #[cfg(feature = "shell")]
     target("cli_arguments", edge::cli_arguments, seeds::cli_arguments, seeds::CLI, 400),
+    #[cfg(feature = "shell")]
     target("configuration", edge::configuration, seeds::configuration, seeds::CONFIG, 1500),
     target("duration", values::duration, seeds::duration, seeds::DURATIONS, 8000),
     target("fields", values::fields, seeds::fields, seeds::JSON, 2000),
     target("hcl", policies::hcl_text, seeds::hcl, seeds::HCL, 4000),
+    #[cfg(feature = "shell")]
     target("http_request", edge::http_request, seeds::http_request, seeds::HTTP, 150),
+    #[cfg(feature = "shell")]
     target("json_envelope", edge::json_envelope, seeds::json_envelope, seeds::JSON, 4000),
     target("log_recovery", stored::log_recovery, seeds::log_recovery, seeds::FORMATS, 400),
     target("node_step", node::node_step, seeds::node_step, seeds::NOTHING, 40),

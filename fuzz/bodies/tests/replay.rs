@@ -49,16 +49,40 @@ fn replay(name: &str) {
 }
 
 macro_rules! replays {
-    ($($name:ident)*) => {
-        $(#[test] fn $name() { replay(stringify!($name)); })*
-        const REPLAYED: &[&str] = &[$(stringify!($name)),*];
+    ($($(#[$when:meta])* $name:ident)*) => {
+        $($(#[$when])* #[test] fn $name() { replay(stringify!($name)); })*
+        const REPLAYED: &[&str] = &[$($(#[$when])* stringify!($name)),*];
     };
 }
 
 replays! {
-    acl_model batch batch_token checkpoint cli_arguments configuration duration fields hcl http_request json_envelope
-    log_recovery node_step password_policy path peer_frames policy sealed_record shamir_combine snapshot_archive
-    sql_statements template username_template
+    acl_model
+    batch
+    batch_token
+    checkpoint
+    #[cfg(feature = "shell")]
+    cli_arguments
+    #[cfg(feature = "shell")]
+    configuration
+    duration
+    fields
+    hcl
+    #[cfg(feature = "shell")]
+    http_request
+    #[cfg(feature = "shell")]
+    json_envelope
+    log_recovery
+    node_step
+    password_policy
+    path
+    peer_frames
+    policy
+    sealed_record
+    shamir_combine
+    snapshot_archive
+    sql_statements
+    template
+    username_template
 }
 
 fn dictionary(target: &Target) -> String {
