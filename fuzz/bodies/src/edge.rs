@@ -72,7 +72,11 @@ pub fn json_envelope(data: &[u8]) {
     }
     if let Ok(found) = json::object(data, &JsonLimits::default()) {
         let plain: Option<Value> = serde_json::from_slice(data).ok();
-        assert_eq!(found.map(Value::Object), plain.filter(|v| !v.is_null()), "the bounded reader agrees with the plain");
+        assert_eq!(
+            found.map(Value::Object),
+            plain.filter(|v| !v.is_null()),
+            "the bounded reader agrees with the plain"
+        );
     }
     for (key, value) in json::form(data) {
         assert!(!key.is_empty() && value.as_str().is_some_and(|v| !v.is_empty()));

@@ -51,7 +51,7 @@ const fn target(
 
 /// Every target.
 pub static TARGETS: &[Target] = &[
-    target("acl_model", policies::acl_model, seeds::scripts, seeds::NOTHING, 4000),
+    target("acl_model", policies::acl_model, seeds::scripts, seeds::CHOICES, 4000),
     target("batch", stored::batch, seeds::batch, seeds::NUMBERS, 8000),
     target("batch_token", stored::batch_token, seeds::scripts, seeds::NUMBERS, 2000),
     target("checkpoint", stored::checkpoint, seeds::checkpoint, seeds::FORMATS, 400),
@@ -67,7 +67,7 @@ pub static TARGETS: &[Target] = &[
     #[cfg(feature = "shell")]
     target("json_envelope", edge::json_envelope, seeds::json_envelope, seeds::JSON, 4000),
     target("log_recovery", stored::log_recovery, seeds::log_recovery, seeds::FORMATS, 400),
-    target("node_step", node::node_step, seeds::node_step, seeds::NOTHING, 40),
+    target("node_step", node::node_step, seeds::node_step, seeds::CHOICES, 40),
     target("password_policy", policies::password, seeds::password, seeds::HCL, 200),
     target("path", values::path, seeds::path, seeds::PATHS, 8000),
     target("peer_frames", lone::peer_frames, seeds::peer_frames, seeds::NUMBERS, 2000),

@@ -90,8 +90,8 @@ fn settle(member: &mut Member, platter: &mut Platter, heard: &mut Vec<(u64, Payl
         if let Some(offer) = effects.snapshot.take() {
             let index = offer.checkpoint.index;
             heard.clear();
-            member.checkpointed(offer.checkpoint, offer.manifest);
             member.snapshot_installed(index);
+            member.checkpointed(offer.checkpoint, offer.manifest);
             continue;
         }
         if effects.disk.is_empty() {

@@ -4,9 +4,7 @@ use crate::input::Input;
 use ringfence_base::Wall;
 use ringfence_base::entropy::SeededEntropy;
 use ringfence_policy::hcl::{self, Body, Value};
-use ringfence_policy::{
-    Acl, AclRequest, Field, GroupKey, Operation, PasswordPolicy, Policy, TemplateSource,
-};
+use ringfence_policy::{Acl, AclRequest, Field, GroupKey, Operation, PasswordPolicy, Policy, TemplateSource};
 use serde_json::json;
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -251,5 +249,6 @@ pub fn template(data: &[u8]) {
 pub fn password(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(policy) = PasswordPolicy::parse(text) else { return };
-    let _ = policy.generate(&mut SeededEntropy(1)).map(|p| assert!((4..=100).contains(&p.chars().count()), "{text:?}"));
+    let _ =
+        policy.generate(&mut SeededEntropy(1)).map(|p| assert!((4..=100).contains(&p.chars().count()), "{text:?}"));
 }

@@ -6,8 +6,8 @@ use ringfence_store::{Batch, Op};
 
 type Seeds = Vec<(String, Vec<u8>)>;
 
-/// No words.
-pub const NOTHING: &[&str] = &[];
+/// For bytes that are choices.
+pub const CHOICES: &[&str] = &["\\x00", "\\x01", "\\xff"];
 /// Numbers of the codecs at their edges.
 pub const NUMBERS: &[&str] = &[
     "\\x00",
@@ -20,25 +20,228 @@ pub const NUMBERS: &[&str] = &[
     "\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x01",
 ];
 /// What files begin with.
-pub const FORMATS: &[&str] = &["RFMF\\x00\\x01", "RFCK\\x00\\x01", "RFSNAP\\x00\\x01", "\\x1f\\x8b\\x08", "meta.json", "state.bin", "SHA256SUMS", "ustar"];
+pub const FORMATS: &[&str] = &[
+    "RFMF\\x00\\x01",
+    "RFCK\\x00\\x01",
+    "RFSNAP\\x00\\x01",
+    "\\x1f\\x8b\\x08",
+    "meta.json",
+    "state.bin",
+    "SHA256SUMS",
+    "ustar",
+];
 /// JSON.
-pub const JSON: &[&str] = &["{", "}", "[", "]", ":", ",", "null", "true", "false", "1e308", "-0", "0.1", "\\\"a\\\":", "\\\"\\\"", "\\\\u0000", "\\\\ud800", "18446744073709551616", "\\\"int\\\":", "\\\"time\\\":", "\\\"seconds\\\":", "\\\"pairs\\\":", "\\\"float\\\":", "\\\"auth\\\":", "\\\"data\\\":", "\\\"wrap_info\\\":"];
+pub const JSON: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "null",
+    "true",
+    "false",
+    "1e308",
+    "-0",
+    "0.1",
+    "\\\"a\\\":",
+    "\\\"\\\"",
+    "\\\\u0000",
+    "\\\\ud800",
+    "18446744073709551616",
+    "\\\"int\\\":",
+    "\\\"time\\\":",
+    "\\\"seconds\\\":",
+    "\\\"pairs\\\":",
+    "\\\"float\\\":",
+    "\\\"auth\\\":",
+    "\\\"data\\\":",
+    "\\\"wrap_info\\\":",
+];
 /// HCL and the words of policies.
-pub const HCL: &[&str] = &["path \\\"", "{", "}", "= [", "capabilities", "\\\"deny\\\"", "\\\"read\\\"", "\\\"sudo\\\"", "policy = \\\"write\\\"", "allowed_parameters", "denied_parameters", "required_parameters", "min_wrapping_ttl", "max_wrapping_ttl", "control_group", "factor", "mfa_methods", "expiration", "<<EOT\\x0a", "<<-EOT\\x0a", "EOT\\x0a", "# c\\x0a", "// c\\x0a", "/* c */", "${", "{{identity.entity.id}}", "\\\\u00e9", "rule \\\"charset\\\"", "charset", "min-chars", "length", "0x1f", "1e3", "-1"];
+pub const HCL: &[&str] = &[
+    "path \\\"",
+    "{",
+    "}",
+    "= [",
+    "capabilities",
+    "\\\"deny\\\"",
+    "\\\"read\\\"",
+    "\\\"sudo\\\"",
+    "policy = \\\"write\\\"",
+    "allowed_parameters",
+    "denied_parameters",
+    "required_parameters",
+    "min_wrapping_ttl",
+    "max_wrapping_ttl",
+    "control_group",
+    "factor",
+    "mfa_methods",
+    "expiration",
+    "<<EOT\\x0a",
+    "<<-EOT\\x0a",
+    "EOT\\x0a",
+    "# c\\x0a",
+    "// c\\x0a",
+    "/* c */",
+    "${",
+    "{{identity.entity.id}}",
+    "\\\\u00e9",
+    "rule \\\"charset\\\"",
+    "charset",
+    "min-chars",
+    "length",
+    "0x1f",
+    "1e3",
+    "-1",
+];
 /// The words of templates.
-pub const TEMPLATES: &[&str] = &["{{", "}}", "{{identity.entity.name}}", "identity.entity.aliases.a.metadata.k", "identity.groups.names.g.id", "identity.groups.ids.g.name", ".DisplayName", ".RoleName", "random 20", "truncate 8", "truncate_sha256 12", "uppercase", "replace \\\"a\\\" \\\"b\\\"", "unix_time", "timestamp \\\"2006\\\"", "printf \\\"%s\\\"", "uuid", "base64", "sha256", "|", "(", ")", "*", "+", "/"];
+pub const TEMPLATES: &[&str] = &[
+    "{{",
+    "}}",
+    "{{identity.entity.name}}",
+    "identity.entity.aliases.a.metadata.k",
+    "identity.groups.names.g.id",
+    "identity.groups.ids.g.name",
+    ".DisplayName",
+    ".RoleName",
+    "random 20",
+    "truncate 8",
+    "truncate_sha256 12",
+    "uppercase",
+    "replace \\\"a\\\" \\\"b\\\"",
+    "unix_time",
+    "timestamp \\\"2006\\\"",
+    "printf \\\"%s\\\"",
+    "uuid",
+    "base64",
+    "sha256",
+    "|",
+    "(",
+    ")",
+    "*",
+    "+",
+    "/",
+];
 /// Paths.
 pub const PATHS: &[&str] = &["/", "//", "/./", "/../", "..", "%2e", "%2f", "%00", "%ff", "\\xe2\\x80\\xa8", "v1/"];
 /// Durations and times.
-pub const DURATIONS: &[&str] = &["ns", "us", "\\xc2\\xb5s", "ms", "s", "m", "h", "d", ".", "-", "+", "9223372036", "2027-01-15T08:00:00Z", "+14:00", ".999999999"];
+pub const DURATIONS: &[&str] = &[
+    "ns",
+    "us",
+    "\\xc2\\xb5s",
+    "ms",
+    "s",
+    "m",
+    "h",
+    "d",
+    ".",
+    "-",
+    "+",
+    "9223372036",
+    "2027-01-15T08:00:00Z",
+    "+14:00",
+    ".999999999",
+];
 /// HTTP and the API.
-pub const HTTP: &[&str] = &["GET /v1/", "POST /v1/", "LIST /v1/", "PATCH /v1/", "DELETE /v1/", " HTTP/1.1\\x0d\\x0a", "X-Vault-Token: ROOT\\x0d\\x0a", "X-Vault-Namespace: ", "X-Vault-Wrap-TTL: 60\\x0d\\x0a", "X-Vault-Wrap-Format: jwt\\x0d\\x0a", "Content-Type: application/x-www-form-urlencoded\\x0d\\x0a", "Content-Type: application/merge-patch+json\\x0d\\x0a", "\\x0d\\x0a\\x0d\\x0a", "sys/", "auth/token/", "identity/", "secret/data/", "secret/metadata/", "database/", "cubbyhole/", "?help=1", "?list=true", "?version=", "{\\\"data\\\":{", "\\\"ttl\\\":\\\"1h\\\"", "\\\"policies\\\":"];
+pub const HTTP: &[&str] = &[
+    "GET /v1/",
+    "POST /v1/",
+    "LIST /v1/",
+    "PATCH /v1/",
+    "DELETE /v1/",
+    " HTTP/1.1\\x0d\\x0a",
+    "X-Vault-Token: ROOT\\x0d\\x0a",
+    "X-Vault-Namespace: ",
+    "X-Vault-Wrap-TTL: 60\\x0d\\x0a",
+    "X-Vault-Wrap-Format: jwt\\x0d\\x0a",
+    "Content-Type: application/x-www-form-urlencoded\\x0d\\x0a",
+    "Content-Type: application/merge-patch+json\\x0d\\x0a",
+    "\\x0d\\x0a\\x0d\\x0a",
+    "sys/",
+    "auth/token/",
+    "identity/",
+    "secret/data/",
+    "secret/metadata/",
+    "database/",
+    "cubbyhole/",
+    "?help=1",
+    "?list=true",
+    "?version=",
+    "{\\\"data\\\":{",
+    "\\\"ttl\\\":\\\"1h\\\"",
+    "\\\"policies\\\":",
+];
 /// Configuration.
-pub const CONFIG: &[&str] = &["listener \\\"tcp\\\" {", "storage \\\"raft\\\" {", "seal \\\"shamir\\\" {", "telemetry {", "address = ", "tls_disable = 1", "path = ", "node_id = ", "api_addr", "cluster_addr", "disable_mlock = true", "default_lease_ttl", "log_level = \\\"debug\\\"", "max_request_size = ", "x_forwarded_for_authorized_addrs", "retry_join {", "user_lockout \\\"all\\\" {", "custom_response_headers {", "}", "env://", "file://"];
+pub const CONFIG: &[&str] = &[
+    "listener \\\"tcp\\\" {",
+    "storage \\\"raft\\\" {",
+    "seal \\\"shamir\\\" {",
+    "telemetry {",
+    "address = ",
+    "tls_disable = 1",
+    "path = ",
+    "node_id = ",
+    "api_addr",
+    "cluster_addr",
+    "disable_mlock = true",
+    "default_lease_ttl",
+    "log_level = \\\"debug\\\"",
+    "max_request_size = ",
+    "x_forwarded_for_authorized_addrs",
+    "retry_join {",
+    "user_lockout \\\"all\\\" {",
+    "custom_response_headers {",
+    "}",
+    "env://",
+    "file://",
+];
 /// Command lines.
-pub const CLI: &[&str] = &["kv\\x0a", "get\\x0a", "put\\x0a", "-mount=", "-address=", "-format=json", "-field=", "--", "-h", "server\\x0a", "-dev", "-config=", "token\\x0a", "create\\x0a", "-ttl=", "-policy=", "operator\\x0a", "init\\x0a", "-key-shares=", "a=b", "a=-", "-cas=", "="];
+pub const CLI: &[&str] = &[
+    "kv\\x0a",
+    "get\\x0a",
+    "put\\x0a",
+    "-mount=",
+    "-address=",
+    "-format=json",
+    "-field=",
+    "--",
+    "-h",
+    "server\\x0a",
+    "-dev",
+    "-config=",
+    "token\\x0a",
+    "create\\x0a",
+    "-ttl=",
+    "-policy=",
+    "operator\\x0a",
+    "init\\x0a",
+    "-key-shares=",
+    "a=b",
+    "a=-",
+    "-cas=",
+    "=",
+];
 /// SQL.
-pub const SQL: &[&str] = &["'{{name}}'", "\\\"{{name}}\\\"", "`{{name}}`", "{{name}}", "{{ password }}", "E'", "$$", "$a$", "--", "/*", "*/", ";", "''", "\\\\", "END", "#", "CREATE ROLE "];
+pub const SQL: &[&str] = &[
+    "'{{name}}'",
+    "\\\"{{name}}\\\"",
+    "`{{name}}`",
+    "{{name}}",
+    "{{ password }}",
+    "E'",
+    "$$",
+    "$a$",
+    "--",
+    "/*",
+    "*/",
+    ";",
+    "''",
+    "\\\\",
+    "END",
+    "#",
+    "CREATE ROLE ",
+];
 
 fn named(prefix: &str, all: &[&[u8]]) -> Seeds {
     all.iter().enumerate().map(|(i, b)| (format!("{prefix}-{i:02}"), b.to_vec())).collect()
@@ -137,16 +340,19 @@ pub fn snapshot() -> Seeds {
 /// Shares and scripts of splits.
 pub fn shamir() -> Seeds {
     let mut all = scripts();
-    all.extend(named("shares", &[
-        b"\x00\x03ab\x01\x03cd\x02",
-        b"\x00\x03ab\x01\x03cd\x01",
-        b"\x00\x03ab\x00\x03cd\x02",
-        b"\x00\x03ab\x01\x02c\x02",
-        b"\x00\x0cAQIDBAUGBwg=",
-        b"\x01\x05\x03\x00\x07\x06secret\x00\x00\x00\x01\x00\x02",
-        b"\x01\x01\x01\x00\x07\x06secret\x00\x00",
-        b"\x01\xff\x02\x00\x07\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x00\x00\x00\xfe",
-    ]));
+    all.extend(named(
+        "shares",
+        &[
+            b"\x00\x03ab\x01\x03cd\x02",
+            b"\x00\x03ab\x01\x03cd\x01",
+            b"\x00\x03ab\x00\x03cd\x02",
+            b"\x00\x03ab\x01\x02c\x02",
+            b"\x00\x0cAQIDBAUGBwg=",
+            b"\x01\x05\x03\x00\x07\x06secret\x00\x00\x00\x01\x00\x02",
+            b"\x01\x01\x01\x00\x07\x06secret\x00\x00",
+            b"\x01\xff\x02\x00\x07\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x00\x00\x00\xfe",
+        ],
+    ));
     all
 }
 
@@ -223,12 +429,40 @@ pub fn node_step() -> Seeds {
 
 /// Paths.
 pub fn path() -> Seeds {
-    texts(&["", "/", "secret/data/a", "/secret//data/a/", "a/../b", "a/./b", "..", "a/..b/.c", "a%2fb%00", "na\u{ef}ve/x", "a\u{2028}b", "a?x=1&y=%20"])
+    texts(&[
+        "",
+        "/",
+        "secret/data/a",
+        "/secret//data/a/",
+        "a/../b",
+        "a/./b",
+        "..",
+        "a/..b/.c",
+        "a%2fb%00",
+        "na\u{ef}ve/x",
+        "a\u{2028}b",
+        "a?x=1&y=%20",
+    ])
 }
 
 /// Durations and times.
 pub fn duration() -> Seeds {
-    texts(&["", "60", "90d", "1h30m", "1.5h", "300ms", "10us", "5\u{b5}s", "-1h", "+2s", ".5m", "9223372036s", "2027-01-15T08:00:00Z", "2027-01-15T08:00:00.123456789+01:00"])
+    texts(&[
+        "",
+        "60",
+        "90d",
+        "1h30m",
+        "1.5h",
+        "300ms",
+        "10us",
+        "5\u{b5}s",
+        "-1h",
+        "+2s",
+        ".5m",
+        "9223372036s",
+        "2027-01-15T08:00:00Z",
+        "2027-01-15T08:00:00.123456789+01:00",
+    ])
 }
 
 /// Bodies for the fields.
@@ -296,13 +530,21 @@ pub fn http_request() -> Seeds {
         ("GET", "secret/data/a?version=1", ""),
         ("LIST", "secret/metadata/", ""),
         ("POST", "secret/data/a", r#"{"data":{"x":"y"},"options":{"cas":1}}"#),
-        ("POST", "secret/metadata/a", r#"{"max_versions":3,"delete_version_after":"1h","custom_metadata":{"a":"b"}}"#),
+        (
+            "POST",
+            "secret/metadata/a",
+            r#"{"max_versions":3,"delete_version_after":"1h","custom_metadata":{"a":"b"}}"#,
+        ),
         ("POST", "secret/destroy/a", r#"{"versions":[1,"2"]}"#),
         ("DELETE", "kv1/a", ""),
         ("POST", "cubbyhole/x", r#"{"a":1}"#),
         ("POST", "auth/token/create", r#"{"policies":["default"],"ttl":"1h","meta":{"a":"b"},"num_uses":3}"#),
         ("POST", "auth/token/lookup", r#"{"token":"ROOT"}"#),
-        ("POST", "auth/token/roles/r", r#"{"allowed_policies":"a,b","token_period":"1h","token_bound_cidrs":"10.0.0.0/8"}"#),
+        (
+            "POST",
+            "auth/token/roles/r",
+            r#"{"allowed_policies":"a,b","token_period":"1h","token_bound_cidrs":"10.0.0.0/8"}"#,
+        ),
         ("POST", "auth/userpass/login/u", r#"{"password":"p"}"#),
         ("POST", "auth/approle/role/r", r#"{"secret_id_ttl":"10m","token_policies":"default"}"#),
         ("POST", "auth/approle/login", r#"{"role_id":"x","secret_id":"y"}"#),
@@ -320,8 +562,16 @@ pub fn http_request() -> Seeds {
         ("POST", "sys/rekey/init", r#"{"secret_shares":3,"secret_threshold":2}"#),
         ("POST", "sys/generate-root/attempt", "{}"),
         ("POST", "identity/entity", r#"{"name":"e","metadata":{"a":"b"}}"#),
-        ("POST", "database/config/c", r#"{"plugin_name":"postgresql-database-plugin","connection_url":"postgres://u:p@127.0.0.1/x","allowed_roles":"*","verify_connection":false}"#),
-        ("POST", "database/roles/r", r#"{"db_name":"c","creation_statements":["CREATE ROLE \"{{name}}\""],"default_ttl":"1h"}"#),
+        (
+            "POST",
+            "database/config/c",
+            r#"{"plugin_name":"postgresql-database-plugin","connection_url":"postgres://u:p@127.0.0.1/x","allowed_roles":"*","verify_connection":false}"#,
+        ),
+        (
+            "POST",
+            "database/roles/r",
+            r#"{"db_name":"c","creation_statements":["CREATE ROLE \"{{name}}\""],"default_ttl":"1h"}"#,
+        ),
         ("PATCH", "secret/data/a", r#"{"data":{"k":null}}"#),
         ("GET", "secret/data/a?help=1", ""),
     ] {

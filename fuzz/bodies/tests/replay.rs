@@ -104,13 +104,17 @@ fn files_agree_with_the_table() {
     let manifest = std::fs::read_to_string(fuzz().join("Cargo.toml")).expect("the manifest");
     for target in TARGETS {
         let name = target.name;
-        let text = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let text =
+            |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert_eq!(text(fuzz().join(format!("fuzz_targets/{name}.rs"))), libfuzzer(target));
         assert_eq!(text(fuzz().join(format!("dictionaries/{name}.dict"))), dictionary(target));
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is in the manifest");
         let corpus = corpus(target);
         for (seed, data) in (target.seeds)() {
-            assert!(corpus.get(&format!("seed-{seed}")) == Some(&data), "{name}/seed-{seed} is not as the code makes it");
+            assert!(
+                corpus.get(&format!("seed-{seed}")) == Some(&data),
+                "{name}/seed-{seed} is not as the code makes it"
+            );
         }
     }
 }
