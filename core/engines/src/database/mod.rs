@@ -19,14 +19,14 @@ mod connection;
 mod creds;
 mod dsn;
 mod paths;
-mod plugin;
+pub mod plugin;
 mod role;
 mod root;
 mod schedule;
 mod scram;
-mod statement;
+pub mod statement;
 mod statics;
-mod template;
+pub mod template;
 
 #[cfg(test)]
 mod tests;
