@@ -46,7 +46,7 @@ pub struct Node {
 impl Prepared {
     /// Initialises a node, opens it and mounts what requests may reach.
     pub fn new() -> Prepared {
-        let vault = Arc::new(Vault { registry: registry(), settings: Settings::default() });
+        let vault = Arc::new(Vault::new(registry(), Settings::default()));
         let mut node = Node::over(vault.clone(), SimDisk::default());
         let init = node.must("sys/init", "", json!({"secret_shares": 1, "secret_threshold": 1}));
         let text = |name: &str| init[name].as_str().map(str::to_owned);
@@ -256,7 +256,8 @@ impl Node {
                 OwnerOut::Unpack(s, t, archive, force) => {
                     self.to_owner.push_back(OwnerIn::Unpacked(s, t, snapshot::unpack(&archive, force)));
                 }
-                OwnerOut::Log(..) => {}
+                // the one node here has no peers
+                OwnerOut::Log(..) | OwnerOut::Send(..) | OwnerOut::ReadChunk(..) | OwnerOut::Load(..) => {}
                 OwnerOut::Halt(why) => self.stopped = Some(why),
             }
         }
@@ -279,6 +280,7 @@ impl Node {
                 ShardOut::Side(t, op) => self.to_shard[shard].push_back(ShardIn::SideDone(t, perform(&op))),
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
+                ShardOut::Forward(..) => self.stopped = Some("a lone node passed a call on".to_owned()),
                 // what only a machine could answer is no fault of the node's
                 ShardOut::Fault(_, cause) if cause.contains("there is no machine here") => {}
                 ShardOut::Fault(_, cause) if cause.contains("nothing here reaches out") => {}
