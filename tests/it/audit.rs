@@ -93,3 +93,41 @@ fn a_device_that_cannot_be_written_is_refused() {
     }
     assert_eq!(s.get("sys/audit", &s.root).json()["data"], json!({}));
 }
+
+/// The policies that granted a request were noted only if the core knew of devices already: not in the first line after
+/// a restart.
+#[test]
+fn the_first_line_after_a_restart_names_the_granting_policies() {
+    let (mut s, file) = audited("audit-granting");
+    let policy = json!({"policy": "path \"sys/mounts\" { capabilities = [\"read\"] }"});
+    assert_eq!(s.put("sys/policies/acl/look", &s.root, &policy).status, 204);
+    let v = s.put("auth/token/create", &s.root, &json!({"policies": "look"})).json();
+    let token = v["auth"]["client_token"].as_str().expect("a token").to_owned();
+    s.kill();
+    s.start();
+    s.unseal();
+    let before = lines(&file).len();
+    assert_eq!(s.get("sys/mounts", &token).status, 200);
+    let all = lines(&file);
+    assert_eq!(all.len() - before, 2);
+    for line in &all[before..] {
+        let named = &line["auth"]["policy_results"]["granting_policies"];
+        assert_eq!(named[0]["name"], "look", "{line}");
+    }
+}
+
+/// A write that was too large for the log was answered and never told to the devices.
+#[test]
+fn a_write_that_is_too_large_leaves_its_lines() {
+    let (s, file) = audited("audit-large");
+    let before = lines(&file).len();
+    let a =
+        s.put("auth/token/create", &s.root, &json!({"meta": {"a": "x".repeat(900_000), "b": "x".repeat(900_000)}}));
+    assert_eq!(a.status, 500);
+    let all = lines(&file);
+    let of_it: Vec<&Value> = all[before..].iter().filter(|l| l["request"]["path"] == "auth/token/create").collect();
+    assert_eq!(of_it.len(), 2, "{:?}", a.errors());
+    assert_eq!((&of_it[0]["type"], &of_it[1]["type"]), (&json!("request"), &json!("response")));
+    assert!(of_it[1]["error"].as_str().is_some_and(|e| e.contains("too large")), "{}", of_it[1]);
+    assert!(of_it[1]["auth"]["policies"].is_array(), "{}", of_it[1]);
+}

@@ -172,3 +172,88 @@ impl Drop for Unmount {
         let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
+
+/// Right after a restart the last entries of the log are not applied yet. A share was judged by the seal as it was before
+/// them: after a rekey the old key opened the seal, and the new one was refused.
+#[test]
+fn a_share_is_judged_by_the_newest_seal() {
+    let mut s = Server::ready("crash-rekey");
+    for _ in 0..5 {
+        let old = s.keys[0].clone();
+        let a = s.put("sys/rekey/init", "", &json!({"secret_shares": 1, "secret_threshold": 1}));
+        let nonce = a.json()["nonce"].clone();
+        let a = s.put("sys/rekey/update", "", &json!({"key": old, "nonce": nonce}));
+        assert_eq!(a.status, 200, "{:?}", a.errors());
+        s.keys = vec![a.json()["keys_base64"][0].as_str().expect("a key").to_owned()];
+        s.kill();
+        s.start();
+        let a = s.put("sys/unseal", "", &json!({"key": old}));
+        assert_eq!(a.status, 400, "the old key opens nothing any more");
+        s.unseal();
+        assert_eq!(s.get("sys/mounts", &s.root).status, 200);
+    }
+}
+
+/// After a restore the counter of mass revocations went on from the snapshot's, below the eras of batch tokens made
+/// since: those lived on, whatever was cut off, and spoke in a namespace that was given the number of theirs again.
+#[test]
+fn no_batch_token_outlives_a_restore() {
+    let mut s = Server::ready("restore-batch");
+    let made = |path: &str, body: Value| {
+        let a = s.put(path, &s.root, &body);
+        assert!(matches!(a.status, 200 | 204), "{path}: {:?}", a.errors());
+        a.json()
+    };
+    let archive = s.get("sys/storage/raft/snapshot", &s.root).body;
+    made("sys/namespaces/early", json!({}));
+    made(
+        "early/sys/policies/acl/all",
+        json!({"policy": "path \"*\" { capabilities = [\"create\", \"read\", \"update\", \"list\", \"sudo\"] }"}),
+    );
+    for _ in 0..3 {
+        made("auth/token/revoke-batch", json!({"all": true}));
+        made("early/auth/token/revoke-batch", json!({"all": true}));
+    }
+    let batch = |ns: &str, policy: &str| {
+        let body = json!({"type": "batch", "policies": policy, "no_parent": true, "ttl": "1h"});
+        let v = made(&format!("{ns}auth/token/create-orphan"), body);
+        v["auth"]["client_token"].as_str().expect("a token").to_owned()
+    };
+    let (here, early) = (batch("", "default"), batch("early/", "all"));
+    let service = made("auth/token/create", json!({"policies": "default"}));
+    let service = service["auth"]["client_token"].as_str().expect("a token");
+    assert_eq!(s.get("auth/token/lookup-self", &here).status, 200);
+    assert_eq!(s.get("early/sys/policies/acl", &early).status, 200);
+    let restore = || {
+        let a = s.request("POST", "sys/storage/raft/snapshot", &s.root, Some(&archive));
+        assert_eq!(a.status, 204, "{:?}", a.errors());
+    };
+    restore();
+    let dead = |token: &str| s.get("auth/token/lookup-self", token).status == 403;
+    assert!(dead(&here) && dead(service));
+    // the next namespace gets the number of the one that is gone, and the token's text may be written for it
+    made("sys/namespaces/late", json!({}));
+    made(
+        "late/sys/policies/acl/all",
+        json!({"policy": "path \"*\" { capabilities = [\"read\", \"list\", \"sudo\"] }"}),
+    );
+    let suffix = batch("late/", "all");
+    let suffix = suffix.rsplit_once('.').expect("a suffix").1;
+    let forged = format!("{}.{suffix}", early.rsplit_once('.').expect("a suffix").0);
+    assert_eq!(s.get("late/sys/policies/acl", &forged).status, 403);
+    // what is made now lives, and dies by the next cut-off and by the next restore
+    let first = batch("", "default");
+    assert!(!dead(&first));
+    made("auth/token/revoke-batch", json!({"all": true}));
+    assert!(dead(&first));
+    let second = batch("", "default");
+    assert!(!dead(&second));
+    restore();
+    assert!(dead(&second));
+    let third = batch("", "default");
+    s.kill();
+    s.start();
+    s.unseal();
+    let alive = |token: &str| s.get("auth/token/lookup-self", token).status == 200;
+    assert!(alive(&third) && !alive(&second), "the floor is durable");
+}

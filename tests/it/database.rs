@@ -320,6 +320,21 @@ fn a_certificate_opens_the_database() {
         "connection_url": format!("postgresql://{{{{username}}}}@127.0.0.1:{}/postgres?sslmode=verify-full", pg.port),
     }));
     assert_eq!(a.status, 400, "without its certificate it is nobody");
+    // the certificate is for 127.0.0.1: under another name `verify-full` refuses it, also beside a weaker mode, and
+    // `verify-ca` does not mind (the strict modes were weakened to `require` before they were looked at)
+    for (mode, wanted) in [
+        ("sslmode=verify-full", 400),
+        ("sslmode=require&sslmode=verify-full", 400),
+        ("sslmode=verify-full&sslmode=disable", 400),
+        ("sslmode=verify-ca", 204),
+    ] {
+        let url = pg.url().replace("127.0.0.1", "localhost").replace("sslmode=disable", mode);
+        let a = s.put("database/config/pg", &s.root, &json!({"connection_url": url}));
+        assert_eq!(a.status, wanted, "{mode}: {:?}", a.errors());
+        if wanted == 400 {
+            assert!(a.errors().to_string().contains("certificate"), "{:?}", a.errors());
+        }
+    }
     let strangers = json!({"tls_ca": cert.pem()});
     assert_eq!(
         s.put("database/config/pg", &s.root, &strangers).status,

@@ -74,3 +74,30 @@ fn cve_2025_12044_who_is_over_his_limit_has_his_body_left_unread() {
         assert_eq!(a.status, 429, "{:?}", a.errors());
     }
 }
+
+/// A quota of a role counted what the body called `role`: an AppRole login names none, so it was never counted, and any
+/// login could put itself under another quota.
+#[test]
+fn a_quota_of_a_role_counts_the_role_that_the_method_finds() {
+    let s = Server::ready("quota-role");
+    let up = s.put("sys/auth/approle", &s.root, &json!({"type": "approle"}));
+    assert_eq!(up.status, 204, "{:?}", up.errors());
+    let id = |name: &str| {
+        let a = s.put(
+            &format!("auth/approle/role/{name}"),
+            &s.root,
+            &json!({"bind_secret_id": false, "secret_id_bound_cidrs": "127.0.0.1/32"}),
+        );
+        assert_eq!(a.status, 204, "{:?}", a.errors());
+        s.get(&format!("auth/approle/role/{name}/role-id"), &s.root).json()["data"]["role_id"].clone()
+    };
+    let (web, other) = (id("web"), id("other"));
+    quota(&s, "rate-limit/web", &json!({"path": "auth/approle", "role": "web", "rate": 3, "interval": "1h"}));
+    let login =
+        |id: &Value, role: &str| s.put("auth/approle/login", "", &json!({"role_id": id, "role": role})).status;
+    let web_logins = |n: usize| (0..n).filter(|_| login(&web, "other") == 200).count();
+    // an interval so long that the test sees one of them, or two if it begins at an end
+    let passed = web_logins(8);
+    assert!((3..=6).contains(&passed), "{passed}");
+    assert!((0..8).all(|_| login(&other, "web") == 200), "another role's logins are its own");
+}

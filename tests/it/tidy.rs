@@ -123,3 +123,27 @@ fn banned_words() {
         assert!(statuses || !text.contains("StatusCode::"), "{} knows HTTP status numbers", path.display());
     }
 }
+
+/// Keyed hashes of different things are made under different kinds: one kind for two lets a name of the one pass for a
+/// name of the other.
+#[test]
+fn no_kind_of_keyed_hash_is_used_twice() {
+    let mut found = Vec::new();
+    sources(&root().join("core"), &mut found);
+    let mut kinds: BTreeMap<u64, String> = BTreeMap::new();
+    for path in found {
+        let text = std::fs::read_to_string(&path).expect("a source");
+        for line in text.lines() {
+            let Some((name, rest)) = line.split_once(": HashKind = HashKind(") else { continue };
+            // a kind that is only read, for data of before it had its own
+            if name.contains("const OLD_") {
+                continue;
+            }
+            let number = rest.split(')').next().and_then(|n| n.parse().ok()).expect("a number");
+            if let Some(other) = kinds.insert(number, format!("{} {name}", path.display())) {
+                panic!("kind {number}: {} and {other}", kinds[&number]);
+            }
+        }
+    }
+    assert!(kinds.len() > 10, "they are found");
+}

@@ -18,6 +18,8 @@ pub type Handler = fn(&mut Cx<'_, '_>, &Args) -> Outcome;
 
 /// Tells whether the object that a write names exists: the difference between `create` and `update`.
 pub type ExistsCheck = fn(&mut Cx<'_, '_>, &Args) -> Result<bool, Error>;
+/// Tells the role that a login is to. It reads only.
+pub type LoginRole = fn(&mut Cx<'_, '_>, &Args) -> Result<String, Error>;
 
 /// Who may call a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,9 @@ pub struct Path {
     pub login: bool,
     /// Whom a login names, in the method's one normal form: for lockouts, before the credentials are looked at.
     pub names: Option<fn(&Args) -> String>,
+    /// The role that a login is to, as the method itself finds it: quotas of a role count by it, before the credentials
+    /// are looked at. What it answers must not be the client's to choose freely; empty = none.
+    pub role: Option<LoginRole>,
     /// Only the root namespace has it.
     pub root_namespace_only: bool,
 }
@@ -86,6 +91,7 @@ impl Path {
             free_form: false,
             login: false,
             names: None,
+            role: None,
             root_namespace_only: false,
         }
     }
@@ -126,6 +132,12 @@ impl Path {
     pub const fn login_of(mut self, names: fn(&Args) -> String) -> Path {
         self.names = Some(names);
         self.login()
+    }
+
+    /// Tells the role of a login.
+    pub const fn role_of(mut self, role: LoginRole) -> Path {
+        self.role = Some(role);
+        self
     }
 
     /// The body is data.

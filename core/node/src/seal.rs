@@ -49,6 +49,8 @@ pub struct SealState {
     issue_after: Mono,
     /// How long the next pause is, ns; 0 = none has failed.
     issue_pause: u64,
+    /// Calls of `sys/unseal` that came before the log was applied to its committed end, oldest first.
+    waiting_shares: Vec<((ShardId, Ticket), Args)>,
     waiting_unseal: Vec<(ShardId, Ticket)>,
     waiting_restore: Vec<(ShardId, Ticket)>,
     pending_init: Option<PendingInit>,
@@ -58,6 +60,9 @@ pub struct SealState {
     pub(crate) sealer: Option<Rc<RefCell<Sealer>>>,
     pub(crate) provider: Provider,
 }
+
+/// Shares that wait for the log at once; more than any seal has.
+const MAX_WAITING_SHARES: usize = 256;
 
 /// The first records, waiting for this node to lead.
 struct PendingInit {
@@ -280,6 +285,11 @@ impl Owner {
                 self.own_settled(settled, purpose, rng, out);
             }
         }
+        for (asker, args) in std::mem::take(&mut self.seal.waiting_shares) {
+            if let Some(reply) = self.unseal(asker, &args, rng, out) {
+                out.push(OwnerOut::ControlDone(asker.0, asker.1, reply));
+            }
+        }
         self.activate(rng, out);
     }
 
@@ -337,6 +347,15 @@ impl Owner {
         rng: &mut dyn Entropy,
         out: &mut Vec<OwnerOut>,
     ) -> Option<Reply> {
+        if self.has_member() && self.is_lone_voter() && !self.is_active() {
+            // the last entries of the log may not be applied yet, a rekey among them: the seal's configuration of before
+            // it would be opened by shares that are worth nothing any more, and would refuse the new ones
+            if self.seal.waiting_shares.len() >= MAX_WAITING_SHARES {
+                return Some(Reply::error(&Error::new(Code::Unavailable, "the log is being read; try again")));
+            }
+            self.seal.waiting_shares.push((asker, args.clone()));
+            return None;
+        }
         if !self.facts_initialized() {
             return Some(refused(&SealError::NotInitialized));
         }

@@ -314,7 +314,7 @@ impl Shard {
             }
             let elsewhere = !self.cell.facts.active && self.cell.facts.leader.is_some() && !from_peer;
             if elsewhere && !self.cell.facts.sealed && !forward::stays(&live.call) {
-                self.elsewhere(ticket, live, out);
+                self.elsewhere(ticket, live, now, rng, out);
                 return;
             }
             self.control(ticket, live, c, now, rng, out);
@@ -490,8 +490,8 @@ impl Shard {
                 if let Some(live) = self.live.remove(&ticket) {
                     let reply = match outcome {
                         Forwarded::Answer(reply) => reply,
-                        Forwarded::NotSent => not_done(NotDone::NotActive),
-                        Forwarded::Unknown => unknown(),
+                        Forwarded::NotSent => Reply::error(&not_done(NotDone::NotActive)),
+                        Forwarded::Unknown => Reply::error(&unknown()),
                     };
                     out.push(ShardOut::Reply(live.tag, reply));
                 }
@@ -518,7 +518,7 @@ impl Shard {
     fn run(&mut self, ticket: Ticket, mut live: Box<Live>, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
         live.attempts += 1;
         let (Some(keys), Some(sealer)) = (&self.cell.keys, self.sealer.clone()) else {
-            self.elsewhere(ticket, live, out);
+            self.elsewhere(ticket, live, now, rng, out);
             return;
         };
         let log_now = self.cell.clock.now(now);
@@ -563,13 +563,13 @@ impl Shard {
                 let finished = txn.finish(&mut sealer.borrow_mut(), log_now);
                 match finished {
                     Ok(finished) => self.propose(ticket, live, finished, out),
-                    Err(e) => self.unwritable(live, e, out),
+                    Err(e) => self.unwritable(ticket, live, e, now, rng, out),
                 }
             }
             Next::Side { op, resume, intent: true } if !txn.is_read_only() => {
                 let finished = match txn.finish(&mut sealer.borrow_mut(), log_now) {
                     Ok(f) => f,
-                    Err(e) => return self.unwritable(live, e, out),
+                    Err(e) => return self.unwritable(ticket, live, e, now, rng, out),
                 };
                 if ran.audit.request.is_empty() {
                     live.waits = Waits::CommitIntent { op, resume };
@@ -593,7 +593,7 @@ impl Shard {
             // another node may have taken over and written since: what was read may be of the past
             Next::Answer(_) if txn.is_read_only() && now.mono >= self.cell.lease_until => {
                 drop(txn);
-                self.elsewhere(ticket, live, out);
+                self.elsewhere(ticket, live, now, rng, out);
             }
             Next::Answer(reply) if txn.is_read_only() => {
                 let mut lines = ran.audit.request;
@@ -609,7 +609,7 @@ impl Shard {
             Next::Answer(reply) => {
                 let finished = match txn.finish(&mut sealer.borrow_mut(), log_now) {
                     Ok(f) => f,
-                    Err(e) => return self.unwritable(live, e, out),
+                    Err(e) => return self.unwritable(ticket, live, e, now, rng, out),
                 };
                 let response = ran.audit.response;
                 if ran.audit.request.is_empty() {
@@ -625,7 +625,14 @@ impl Shard {
     }
 
     /// This node may not answer: the active node does, or the client is told where it is.
-    fn elsewhere(&mut self, ticket: Ticket, mut live: Box<Live>, out: &mut Vec<ShardOut>) {
+    fn elsewhere(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
         let facts = &self.cell.facts;
         let Some(leader) = facts.leader.as_ref().filter(|_| !facts.sealed && !live.from_peer) else {
             out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
@@ -633,7 +640,7 @@ impl Shard {
         };
         // what went outside, or was resumed, began here and cannot begin again elsewhere
         if live.resume.is_some() || live.use_counted || live.request_audited {
-            out.push(ShardOut::Reply(live.tag, unknown()));
+            self.refuse(ticket, live, unknown(), now, rng, out);
             return;
         }
         if forward::redirects(&live.call) || forward::declined(&live.call) {
@@ -647,15 +654,70 @@ impl Shard {
     }
 
     /// The batch is over a limit.
-    fn unwritable(&mut self, live: Box<Live>, e: BarrierError, out: &mut Vec<ShardOut>) {
-        let reply = match e {
+    fn unwritable(
+        &mut self,
+        ticket: Ticket,
+        live: Box<Live>,
+        e: BarrierError,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        let e = match e {
             BarrierError::TooLarge => not_done(NotDone::TooLarge),
             other => {
                 out.push(ShardOut::Fault(live.call.id.clone(), format!("barrier: {other}")));
-                internal()
+                Error::multi(Code::Internal, "internal error")
             }
         };
-        out.push(ShardOut::Reply(live.tag, reply));
+        self.refuse(ticket, live, e, now, rng, out);
+    }
+
+    /// Ends a call that ran and was not committed, or of which nobody knows. The audit devices are told, as of every
+    /// refusal; the answer goes out even if none takes it, because it says that nothing may be relied on.
+    fn refuse(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        e: Error,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        let reply = Reply::error(&e);
+        let lines = match (&self.cell.keys, &self.sealer) {
+            (Some(keys), Some(sealer)) => {
+                let mut txn = Txn::reading(&self.cell.version, Some(&keys.keyring));
+                let mut pass = Pass {
+                    core: &self.core,
+                    keyring: &keys.keyring,
+                    sealer,
+                    cluster: &self.cluster,
+                    now: self.cell.clock.now(now),
+                    wall: now.wall,
+                    rng,
+                };
+                let stage = Stage {
+                    use_counted: live.use_counted,
+                    request_audited: live.request_audited,
+                    ..Stage::default()
+                };
+                pipeline::refusal_lines(&mut pass, &mut txn, &live.call, &stage, &e)
+            }
+            _ => Ok(Lines::default()),
+        };
+        let lines = lines.unwrap_or_else(|e| {
+            out.push(ShardOut::Fault(live.call.id.clone(), e.cause.unwrap_or_default()));
+            Lines::default()
+        });
+        let all: Vec<_> = lines.request.into_iter().chain(lines.response).collect();
+        if all.is_empty() {
+            out.push(ShardOut::Reply(live.tag, reply));
+            return;
+        }
+        live.waits = Waits::AuditThenAnswer { reply };
+        self.live.insert(ticket, live);
+        out.push(ShardOut::Audit(ticket, all));
     }
 
     fn propose(&mut self, ticket: Ticket, live: Box<Live>, finished: Finished, out: &mut Vec<ShardOut>) {
@@ -819,7 +881,7 @@ impl Shard {
                 }
             }
             (Settled::Refused, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip) => {
-                out.push(ShardOut::Reply(live.tag, busy("too many conflicting writes; try again")));
+                self.refuse(ticket, live, busy("too many conflicting writes; try again"), now, rng, out);
             }
             // the owner was sealed before the proposal reached it
             (
@@ -832,10 +894,10 @@ impl Shard {
                 Settled::NotDone(why),
                 Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip,
             ) => {
-                out.push(ShardOut::Reply(live.tag, not_done(why)));
+                self.refuse(ticket, live, not_done(why), now, rng, out);
             }
             (Settled::Unknown, Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip) => {
-                out.push(ShardOut::Reply(live.tag, unknown()));
+                self.refuse(ticket, live, unknown(), now, rng, out);
             }
             (_, other) => {
                 live.waits = other;
@@ -924,16 +986,16 @@ pub(crate) fn internal() -> Reply {
     Reply::error(&Error::multi(Code::Internal, "internal error"))
 }
 
-fn unknown() -> Reply {
-    Reply::error(&Error::new(Code::Internal, "the outcome of the write is unknown: leadership was lost"))
+fn unknown() -> Error {
+    Error::new(Code::Internal, "the outcome of the write is unknown: leadership was lost")
 }
 
-fn busy(text: &'static str) -> Reply {
-    Reply::error(&Error::new(Code::Unavailable, text))
+fn busy(text: &'static str) -> Error {
+    Error::new(Code::Unavailable, text)
 }
 
-fn not_done(why: NotDone) -> Reply {
-    let e = match why {
+fn not_done(why: NotDone) -> Error {
+    match why {
         NotDone::NotActive => Error::new(Code::Internal, "local node not active but active cluster node not found"),
         NotDone::NoRoom => Error::new(
             Code::NoRoom,
@@ -949,6 +1011,5 @@ fn not_done(why: NotDone) -> Reply {
              go on",
         ),
         NotDone::Busy => Error::new(Code::Unavailable, "too many writes are waiting for the log; try again"),
-    };
-    Reply::error(&e)
+    }
 }

@@ -11,6 +11,8 @@ use ringfence_base::{Code, Entropy, Writer, limit};
 use ringfence_crypto::{Sha256, sha256};
 use ringfence_logical::{Error, OwnerOp, SideResult};
 use ringfence_store::{Image, Version};
+use ringfence_vault::lease::tombstone;
+use ringfence_vault::tables::{ERA_FLOOR, NODE};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -232,6 +234,13 @@ fn unopenable(unsealed: Option<&Unsealed>, by_our_key: bool, version: &Version) 
     }
 }
 
+/// Puts other records in the place of those of a table.
+fn replace(entries: &mut Records, table: u8, records: Records) {
+    let from = entries.partition_point(|(key, _)| key[..] < [table][..]);
+    let to = entries.partition_point(|(key, _)| key[..] < [table + 1][..]);
+    entries.splice(from..to, records);
+}
+
 /// The text of `SHA256SUMS`.
 fn sums_of(meta: &[u8], state_sum: &[u8; 32]) -> String {
     format!("{}  meta.json\n{}  state.bin\n", hex::encode(sha256(meta)), hex::encode(state_sum))
@@ -320,11 +329,21 @@ impl Owner {
         let quiet = self.waiting_count() == 0;
         let (index, log_time) = (self.version.index(), self.version.log_time());
         let Some(r) = self.restore.as_mut().filter(|r| quiet && r.image.is_none()) else { return };
-        // who the nodes are is of this cluster's present, not of the snapshot's past
         let mut entries = std::mem::take(&mut r.entries);
-        entries.retain(|(key, _)| key.first() != Some(&ringfence_vault::tables::NODE));
-        let at = entries.partition_point(|(key, _)| key[..] < [ringfence_vault::tables::NODE][..]);
-        entries.splice(at..at, nodes);
+        let restored = entries.iter().find(|(key, _)| key[..] == [ERA_FLOOR]).map(|(_, floor)| floor.clone());
+        let floor = tombstone::floor_of_restore(self.version.get(&[ERA_FLOOR]), restored.as_deref(), log_time);
+        let Some(floor) = floor else {
+            let asker = r.asker;
+            self.restore = None;
+            let e =
+                Error::invalid("the snapshot cannot be restored, nothing was changed: its floor of eras is damaged");
+            out.push(OwnerOut::OperateDone(asker.0, asker.1, SideResult::Refused(e)));
+            return;
+        };
+        // who the nodes are is of this cluster's present, not of the snapshot's past
+        replace(&mut entries, NODE, nodes);
+        // batch tokens of before die, and no era comes a second time
+        replace(&mut entries, ERA_FLOOR, vec![(vec![ERA_FLOOR], floor.to_be_bytes().to_vec())]);
         match Image::from_sorted(entries, index, log_time) {
             Ok(mut image) => {
                 let version = image.publish();

@@ -224,6 +224,13 @@ pub struct Signer<'k> {
 impl Template {
     /// Signs it under a fresh serial number.
     pub fn sign(&self, signer: &Signer<'_>, rng: &mut dyn Entropy) -> Result<Signed, Error> {
+        let unsigned = self.unsigned(signer, rng)?;
+        let signature = signer.key.sign(signer.algorithm, &unsigned.message()?)?;
+        unsigned.complete(&signature)
+    }
+
+    /// All but the signature, under a fresh serial number.
+    pub fn unsigned(&self, signer: &Signer<'_>, rng: &mut dyn Entropy) -> Result<Unsigned, Error> {
         let serial = fresh_serial(rng)?;
         let algorithm = signer.algorithm.identifier()?;
         let tbs = TbsCertificateInner {
@@ -238,10 +245,7 @@ impl Template {
             subject_unique_id: None,
             extensions: Some(self.extensions(signer)?),
         };
-        let message = tbs.to_der().map_err(coding)?;
-        let signature = BitString::from_bytes(&signer.key.sign(signer.algorithm, &message)?).map_err(coding)?;
-        let whole = Certificate { tbs_certificate: tbs, signature_algorithm: algorithm, signature };
-        Ok(Signed { der: whole.to_der().map_err(coding)?, serial: serial_text(&serial), not_after: self.not_after })
+        Ok(Unsigned { tbs, not_after: self.not_after })
     }
 
     fn extensions(&self, signer: &Signer<'_>) -> Result<Vec<Extension>, Error> {
@@ -327,6 +331,32 @@ impl Template {
         let signature = BitString::from_bytes(&own.sign(algorithm, &message)?).map_err(coding)?;
         let whole = CertReq { info, algorithm: algorithm.identifier()?, signature };
         whole.to_der().map_err(coding)
+    }
+}
+
+/// A certificate that wants its signature.
+#[derive(Clone, Debug)]
+pub struct Unsigned {
+    tbs: TbsCertificateInner,
+    /// Epoch seconds.
+    not_after: u64,
+}
+
+impl Unsigned {
+    /// What is signed.
+    pub fn message(&self) -> Result<Vec<u8>, Error> {
+        self.tbs.to_der().map_err(coding)
+    }
+
+    /// With the signature of [`Unsigned::message`].
+    pub fn complete(&self, signature: &[u8]) -> Result<Signed, Error> {
+        let whole = Certificate {
+            tbs_certificate: self.tbs.clone(),
+            signature_algorithm: self.tbs.signature.clone(),
+            signature: BitString::from_bytes(signature).map_err(coding)?,
+        };
+        let serial = serial_text(&self.tbs.serial_number);
+        Ok(Signed { der: whole.to_der().map_err(coding)?, serial, not_after: self.not_after })
     }
 }
 

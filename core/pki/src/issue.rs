@@ -13,14 +13,16 @@ use base64::engine::general_purpose::STANDARD;
 use der::oid::AssociatedOid;
 use ringfence_base::duration;
 use ringfence_logical::cx::cidr_allows;
-use ringfence_logical::{Args, Cx, Error, LeaseTerms, Map, Outcome, Response, Step};
+use ringfence_logical::{Args, Compute, Cx, Error, LeaseTerms, Map, Outcome, Response, SideResult, Step};
 use rustls_pki_types::pem::SectionKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints, SubjectAltName,
     SubjectKeyIdentifier,
 };
+use zeroize::Zeroizing;
 
 /// The secret type of leases.
 pub const SECRET: &str = "pki";
@@ -209,15 +211,15 @@ pub fn judge(cx: &Cx<'_, '_>, args: &Args, role: &Role, source: &Source<'_>) -> 
             }
         }
     }
+    // the common name too, if it is to stand here: its own rules may have been switched off, those of names never are
     for n in &wanted.dns {
-        // the common name was judged above, by its own rules
-        if *n != common_name && !names::allowed(role, &asker, n) {
+        if !names::allowed(role, &asker, n) {
             return Err(Error::invalid(format!("subject alternate name {n} not allowed by this role")));
         }
     }
     wanted.dns.retain(|n| names::is_hostname(n) || n.contains('*'));
     for n in &wanted.emails {
-        if *n != common_name && !names::allowed(role, &asker, n) {
+        if !names::allowed(role, &asker, n) {
             return Err(Error::invalid(format!("email address {n} not allowed by this role")));
         }
     }
@@ -349,6 +351,14 @@ pub fn life(
             Error::invalid(format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse"))
         })?,
     };
+    // a role's bound binds a date as it binds a duration; what the role itself says as a date is its owner's word
+    if !asked_end.is_empty() && role.max_ttl > 0 && not_after > now + role.max_ttl {
+        warnings.push(format!(
+            "not_after {asked_end:?} is later than the maxTTL {:?} permits, so maxTTL is being used",
+            duration::go_seconds(role.max_ttl)
+        ));
+        not_after = now + role.max_ttl;
+    }
     if not_after <= now {
         return Err(Error::invalid("the not_after time is in the past"));
     }
@@ -466,7 +476,7 @@ fn finish(
     role: &Role,
     authority: &Authority,
     signed: &Signed,
-    private: Option<&Private>,
+    private: Option<&ShownKey>,
     warnings: Vec<String>,
 ) -> Outcome {
     if !role.no_store {
@@ -474,14 +484,13 @@ fn finish(
     }
     let format = Format::parse(args.str("format"))?;
     let mut data = shown(format, authority, signed, args.bool("remove_roots_from_chain"))?;
-    if let Some(key) = private {
-        let text = key.shown(format, args.str("private_key_format"))?;
+    if let Some((text, kind)) = private {
         if format == Format::Bundle {
             let rest = data["certificate"].as_str().unwrap_or("").to_owned();
-            data.insert("certificate".into(), format!("{text}\n{rest}").into());
+            data.insert("certificate".into(), format!("{}\n{rest}", text.as_str()).into());
         }
-        data.insert("private_key".into(), text.into());
-        data.insert("private_key_type".into(), key.spec().kind.as_str().into());
+        data.insert("private_key".into(), text.as_str().into());
+        data.insert("private_key_type".into(), (*kind).into());
     }
     let mut answer = Response { warnings, ..Response::data(data) };
     if role.generate_lease {
@@ -536,8 +545,59 @@ fn issue_with(cx: &mut Cx<'_, '_>, args: &Args, role_name: &str, key: &Private) 
     let role = role::required(cx, role_name)?;
     let authority = authority(cx, args, &role)?;
     let (t, warnings) = template(cx, args, &role, &Source::Json, &authority, key.public()?)?;
-    let signed = t.sign(&authority.signer(key::signature_bits(role.signature_bits)?, role.use_pss), cx.rng)?;
-    finish(cx, args, role_name, &role, &authority, &signed, Some(key), warnings)
+    let shown = shown_key(args, key)?;
+    sign_then_finish(cx, args, role_name, role, authority, &t, Some(shown), warnings)
+}
+
+/// A private key as the answer shows it, and its family.
+type ShownKey = (Zeroizing<String>, &'static str);
+
+fn shown_key(args: &Args, key: &Private) -> Result<ShownKey, Error> {
+    let text = key.shown(Format::parse(args.str("format"))?, args.str("private_key_format"))?;
+    Ok((Zeroizing::new(text), key.spec().kind.as_str()))
+}
+
+/// Signs, and finishes. An RSA key signs outside the core, which serves others meanwhile; afterwards the issuer must still
+/// be there and be allowed to issue.
+#[allow(clippy::too_many_arguments)] // the parts of one answer
+fn sign_then_finish(
+    cx: &mut Cx<'_, '_>,
+    args: &Args,
+    role_name: &str,
+    role: Role,
+    authority: Authority,
+    t: &Template,
+    private: Option<ShownKey>,
+    warnings: Vec<String>,
+) -> Outcome {
+    let signer = authority.signer(key::signature_bits(role.signature_bits)?, role.use_pss);
+    let algorithm = signer.algorithm;
+    let unsigned = t.unsigned(&signer, cx.rng)?;
+    let message = unsigned.message()?;
+    if authority.key.spec().kind != Kind::Rsa {
+        let signed = unsigned.complete(&authority.key.sign(algorithm, &message)?)?;
+        return finish(cx, args, role_name, &role, &authority, &signed, private.as_ref(), warnings);
+    }
+    let authority = Arc::new(authority);
+    let by = authority.clone();
+    let op = Compute::op("sign a certificate", move || match by.key.sign(algorithm, &message) {
+        Ok(signature) => SideResult::Bytes(Arc::new(signature)),
+        Err(e) => SideResult::Refused(e),
+    });
+    let (args, role_name) = (args.clone(), role_name.to_owned());
+    let resume = Box::new(move |cx: &mut Cx<'_, '_>, result: &SideResult| match result {
+        SideResult::Bytes(signature) => {
+            let now = store::issuer(cx, &authority.record.id)?;
+            if now.certificate != authority.record.certificate || !now.may(Usage::IssuingCertificates) {
+                return Err(Error::invalid("the issuer was changed meanwhile; try again"));
+            }
+            let signed = unsigned.complete(signature)?;
+            finish(cx, &args, &role_name, &role, &authority, &signed, private.as_ref(), warnings.clone())
+        }
+        SideResult::Refused(e) => Err(e.clone()),
+        other => Err(Error::internal(format!("signing a certificate: {other:?}"))),
+    });
+    Ok(Step::Side { op, resume })
 }
 
 /// `sign/:role`.
@@ -549,8 +609,7 @@ pub fn sign(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     check_key(&role, &csr)?;
     let authority = authority(cx, args, &role)?;
     let (t, warnings) = template(cx, args, &role, &Source::Csr(&csr), &authority, csr.public.clone())?;
-    let signed = t.sign(&authority.signer(key::signature_bits(role.signature_bits)?, role.use_pss), cx.rng)?;
-    finish(cx, args, &role_name, &role, &authority, &signed, None, warnings)
+    sign_then_finish(cx, args, &role_name, role, authority, &t, None, warnings)
 }
 
 /// The role that sign-verbatim works by: nothing is bounded but issuer, life, leases and storing.
@@ -596,11 +655,11 @@ pub fn sign_verbatim(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let csr = request_of(args)?;
     check_key(&role, &csr)?;
     let authority = authority(cx, args, &role)?;
-    let (signed, warnings) = sign_for(cx, args, &role, &authority, &csr, true)?;
-    finish(cx, args, &role_name, &role, &authority, &signed, None, warnings)
+    let (t, warnings) = template_for(cx, args, &role, &authority, &csr, true)?;
+    sign_then_finish(cx, args, &role_name, role, authority, &t, None, warnings)
 }
 
-/// Signs a request by a role; ACME comes this way too.
+/// Signs a request by a role: ACME.
 pub fn sign_for(
     cx: &mut Cx<'_, '_>,
     args: &Args,
@@ -609,9 +668,23 @@ pub fn sign_for(
     csr: &Request,
     verbatim: bool,
 ) -> Result<(Signed, Vec<String>), Error> {
+    let (t, warnings) = template_for(cx, args, role, authority, csr, verbatim)?;
+    let signed = t.sign(&authority.signer(key::signature_bits(role.signature_bits)?, role.use_pss), cx.rng)?;
+    Ok((signed, warnings))
+}
+
+/// What a request gets by a role.
+fn template_for(
+    cx: &mut Cx<'_, '_>,
+    args: &Args,
+    role: &Role,
+    authority: &Authority,
+    csr: &Request,
+    verbatim: bool,
+) -> Result<(Template, Vec<String>), Error> {
     check_key(role, csr)?;
     // verbatim names are not judged: only what a certificate can hold at all is checked
-    let (t, warnings) = match verbatim {
+    Ok(match verbatim {
         true => {
             let mut warnings = Vec::new();
             let life =
@@ -637,9 +710,7 @@ pub fn sign_for(
             (t, warnings)
         }
         false => template(cx, args, role, &Source::Csr(csr), authority, csr.public.clone())?,
-    };
-    let signed = t.sign(&authority.signer(key::signature_bits(role.signature_bits)?, role.use_pss), cx.rng)?;
-    Ok((signed, warnings))
+    })
 }
 
 /// Base64 of DER or PEM: what certificates are given as.

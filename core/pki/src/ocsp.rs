@@ -2,18 +2,22 @@
 //!
 //! Only the record of revocations is asked: a serial number that was never issued here is *good* if its issuer is ours,
 //! so that certificates which were not stored can be asked for too.
+//!
+//! Anybody may ask. An RSA key is opened and signs outside the core, where a crowd of those who ask holds up nobody who
+//! has a token.
 
-use crate::authority::Authority;
 use crate::cert::{self, Certificate};
 use crate::config::{CrlConfig, seconds};
-use crate::store::{self, IssuerRecord, Usage};
+use crate::key::{Algorithm, Kind};
+use crate::store::{self, IssuerRecord, KeyRecord, Usage};
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use der::asn1::{BitString, GeneralizedTime, Null};
 use der::{DateTime, Decode, Encode};
 use ringfence_base::Code;
-use ringfence_logical::{Args, Cx, Error, Outcome, Response};
+use ringfence_logical::{Args, Compute, Cx, Error, Outcome, Response, SideResult, Step};
+use std::sync::Arc;
 use std::time::Duration;
 use x509_ocsp::{
     BasicOcspResponse, CertId, CertStatus, OcspGeneralizedTime, OcspRequest, OcspResponse, ResponderId, ResponseData,
@@ -62,24 +66,47 @@ fn respond(cx: &mut Cx<'_, '_>, base64: &str) -> Outcome {
     let Ok(request) = OcspRequest::from_der(&der) else { return malformed() };
     let [one] = &request.tbs_request.request_list[..] else { return malformed() };
     let id = one.req_cert.clone();
-    let (authority, matched) = match responder(cx, &id)? {
+    let (issuer, matched) = match responder(cx, &id)? {
         Some(found) => found,
         None => return unauthorized(),
     };
-    match answer(cx, &c, &authority, matched, id, request.nonce()) {
+    let unsigned = match unsigned(cx, &c, issuer, matched, id, request.nonce()) {
+        Ok(u) => u,
+        Err(_) => return failed(),
+    };
+    if unsigned.key.spec.kind != Kind::Rsa {
+        return signed(unsigned.sign());
+    }
+    let op = Compute::op("sign an OCSP answer", move || match unsigned.sign() {
+        Ok(der) => SideResult::Bytes(Arc::new(der)),
+        Err(e) => SideResult::Failed(e.text()),
+    });
+    let resume = Box::new(|_: &mut Cx<'_, '_>, result: &SideResult| match result {
+        SideResult::Bytes(der) => signed(Ok(der.to_vec())),
+        _ => failed(),
+    });
+    Ok(Step::Side { op, resume })
+}
+
+fn signed(answer: Result<Vec<u8>, Error>) -> Outcome {
+    match answer {
         Ok(der) => Response::raw(CONTENT_TYPE, der).done(),
-        Err(_) => plain(Code::Internal, OcspResponse::internal_error()),
+        Err(_) => failed(),
     }
 }
 
+fn failed() -> Outcome {
+    plain(Code::Internal, OcspResponse::internal_error())
+}
+
 /// Who answers, and whether the certificate's issuer is one of ours.
-fn responder(cx: &mut Cx<'_, '_>, id: &CertId) -> Result<Option<(Authority, bool)>, Error> {
+fn responder(cx: &mut Cx<'_, '_>, id: &CertId) -> Result<Option<(IssuerRecord, bool)>, Error> {
     let usable = |i: &IssuerRecord| i.may(Usage::OcspSigning) && !i.key_id.is_empty();
     let mut refused = false;
     for i in store::issuers(cx)? {
         if is_of(id, &i.parsed()?) {
             if usable(&i) {
-                return Ok(Some((Authority::of(cx, i, Usage::OcspSigning)?, true)));
+                return Ok(Some((i, true)));
             }
             refused = true;
         }
@@ -89,7 +116,7 @@ fn responder(cx: &mut Cx<'_, '_>, id: &CertId) -> Result<Option<(Authority, bool
         return Ok(None);
     }
     match store::issuer(cx, "default") {
-        Ok(i) if usable(&i) => Ok(Some((Authority::of(cx, i, Usage::OcspSigning)?, false))),
+        Ok(i) if usable(&i) => Ok(Some((i, false))),
         _ => Ok(None),
     }
 }
@@ -115,14 +142,41 @@ fn moment(seconds: u64) -> Result<OcspGeneralizedTime, Error> {
     Ok(OcspGeneralizedTime(GeneralizedTime::from_date_time(date)))
 }
 
-fn answer(
+/// An answer that wants its signature, and all that signing needs.
+struct Unsigned {
+    data: ResponseData,
+    certificate: Certificate,
+    /// As the issuer names it; else the key's own.
+    algorithm: Option<Algorithm>,
+    key: KeyRecord,
+}
+
+impl Unsigned {
+    fn sign(&self) -> Result<Vec<u8>, Error> {
+        let key = store::private(&self.key)?;
+        let algorithm = self.algorithm.unwrap_or_else(|| key.algorithm(0, false));
+        let message = self.data.to_der().map_err(cert::coding)?;
+        let signature = key.sign(algorithm, &message)?;
+        let basic = BasicOcspResponse {
+            tbs_response_data: self.data.clone(),
+            signature_algorithm: algorithm.identifier()?,
+            signature: BitString::from_bytes(&signature).map_err(cert::coding)?,
+            certs: Some(vec![self.certificate.clone()]),
+        };
+        OcspResponse::successful(basic).and_then(|r| r.to_der()).map_err(cert::coding)
+    }
+}
+
+fn unsigned(
     cx: &mut Cx<'_, '_>,
     c: &CrlConfig,
-    authority: &Authority,
+    issuer: IssuerRecord,
     matched: bool,
     id: CertId,
     nonce: Option<x509_ocsp::ext::Nonce>,
-) -> Result<Vec<u8>, Error> {
+) -> Result<Unsigned, Error> {
+    let certificate = issuer.parsed()?;
+    let key = store::key(cx, &issuer.key_id)?.ok_or_else(|| Error::internal("an issuer's key is gone"))?;
     let now = cx.now.seconds();
     let serial = cert::serial_text(&id.serial_number);
     let status = match (matched, store::revoked(cx, &serial)?) {
@@ -147,19 +201,11 @@ fn answer(
     };
     let data = ResponseData {
         version: Version::V1,
-        responder_id: ResponderId::ByName(authority.certificate.tbs_certificate.subject.clone()),
+        responder_id: ResponderId::ByName(certificate.tbs_certificate.subject.clone()),
         produced_at: moment(now)?,
         responses: vec![single],
         response_extensions,
     };
-    let algorithm = authority.revocation_algorithm();
-    let message = data.to_der().map_err(cert::coding)?;
-    let signature = authority.key.sign(algorithm, &message)?;
-    let basic = BasicOcspResponse {
-        tbs_response_data: data,
-        signature_algorithm: algorithm.identifier()?,
-        signature: BitString::from_bytes(&signature).map_err(cert::coding)?,
-        certs: Some(vec![authority.certificate.clone()]),
-    };
-    OcspResponse::successful(basic).and_then(|r| r.to_der()).map_err(cert::coding)
+    let algorithm = Algorithm::by_name(&issuer.revocation_signature_algorithm);
+    Ok(Unsigned { data, certificate, algorithm, key })
 }

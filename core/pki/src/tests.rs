@@ -727,3 +727,77 @@ fn no_private_key_stands_in_the_image() {
     assert!(!bytes.windows(32).any(|b| b == &der[der.len() - 32..]));
     assert!(!crate::fixture::holds(&bytes, &STANDARD.encode(&der)));
 }
+
+/// A role whose common names are free text (`cn_validations=disabled`) let the common name pass into the alternative
+/// names too, where relying parties look, without asking `allowed_domains`.
+#[test]
+fn a_common_name_that_is_not_validated_is_judged_as_an_alternative_name() {
+    let mut w = ready();
+    w.post(
+        "roles/free",
+        json!({"allowed_domains": "example.com", "allow_subdomains": true, "key_type": "ec", "ttl": "1h",
+            "cn_validations": "disabled"}),
+    );
+    let before = w.records();
+    for (body, wanted) in [
+        (json!({"common_name": "victim.org"}), "subject alternate name victim.org not allowed by this role"),
+        (json!({"common_name": "ceo@victim.org"}), "email address ceo@victim.org not allowed by this role"),
+        (
+            json!({"common_name": "victim.org", "alt_names": "victim.org", "exclude_cn_from_sans": true}),
+            "subject alternate name victim.org not allowed by this role",
+        ),
+    ] {
+        let (_, why) = w.refused(Operation::Update, "issue/free", body);
+        assert_eq!(why, wanted);
+    }
+    assert_eq!(w.records(), before);
+    for body in [
+        json!({"common_name": "a.example.com"}),
+        json!({"common_name": "Some Person"}),
+        json!({"common_name": "victim.org", "exclude_cn_from_sans": true}),
+    ] {
+        let leaf = parse(&w.post("issue/free", body).data["certificate"]);
+        let sans = cert::find::<SubjectAltName>(leaf.tbs_certificate.extensions.as_ref());
+        assert!(sans.is_none_or(|s| s.0 == [cert::dns("a.example.com").unwrap()]));
+    }
+}
+
+/// `max_ttl` bound a duration and not a date: who might ask for three days got a certificate for a month.
+#[test]
+fn a_date_is_bound_by_the_roles_max_ttl() {
+    let mut w = ready();
+    let (soon, late) = (w.now.seconds() + 3600, w.now.seconds() + 600 * 3600);
+    let made = w.post("issue/web", json!({"common_name": "a.example.com", "not_after": cert::time_text(late)}));
+    let longest = w.now.seconds() + 72 * 3600;
+    assert!(
+        (longest - 60..=longest).contains(&made.data["expiration"].as_u64().unwrap()),
+        "{}",
+        made.data["expiration"]
+    );
+    assert!(made.response.unwrap().warnings.iter().any(|t| t.contains("maxTTL")));
+    let made = w.post("issue/web", json!({"common_name": "a.example.com", "not_after": cert::time_text(soon)}));
+    assert_eq!(made.data["expiration"], soon);
+    // what the role itself says is its owner's word
+    w.patch("roles/web", json!({"not_after": cert::time_text(late)}));
+    let made = w.post("issue/web", json!({"common_name": "a.example.com"}));
+    assert_eq!(made.data["expiration"], late);
+}
+
+/// Whoever asked a responder with an RSA key had a core sign for him, and the requests of others on it waited.
+#[test]
+fn an_rsa_responder_signs_beside_the_core() {
+    let mut w = world();
+    let made = w.post("root/generate/internal", json!({"common_name": "Root", "key_type": "rsa", "ttl": "700h"}));
+    let issuer = parse(&made.data["certificate"]);
+    let computed = std::rc::Rc::new(std::cell::Cell::new(0));
+    let seen = computed.clone();
+    w.outside = Box::new(move |op| {
+        if let ringfence_logical::SideOp::Compute(c) = op {
+            assert_eq!(c.what, "sign an OCSP answer");
+            seen.set(seen.get() + 1);
+        }
+        None
+    });
+    assert!(matches!(ocsp(&mut w, &issuer, "01:02"), CertStatus::Good(_)));
+    assert_eq!(computed.get(), 1);
+}

@@ -199,7 +199,38 @@ fn meter(
     found: Option<&Found<'_>>,
 ) -> Result<Option<quota::Said>, Error> {
     let ask = if stage.again { quota::Ask::Again } else { quota::Ask::Count };
-    quota::meter(pass, txn, &place.router, call, place.path, &subject_of(call, place, found), ask)
+    let role = login_role(pass, txn, call, place, found)?;
+    quota::meter(pass, txn, &place.router, call, place.path, &subject_of(place, &role), ask)
+}
+
+/// The role that a login is to, as its method finds it; empty if it is to none, or no quota asks. A login that the method
+/// cannot read is to none: the method refuses it.
+fn login_role(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    call: &Rc<Call>,
+    place: &Place<'_>,
+    found: Option<&Found<'_>>,
+) -> Result<String, Error> {
+    let none = || Ok(String::new());
+    let (Some(routed), Some(m)) = (&place.routed, found.and_then(|f| f.matched.as_ref())) else { return none() };
+    let Some(role) = m.path.role.filter(|_| m.path.login) else { return none() };
+    if !pass.core.caches.borrow_mut().quotas.table(txn)?.knows_roles(quota::Kind::Rate, routed.entry.id) {
+        return none();
+    }
+    let Ok(args) = Args::parse(m.path.fields, &m.captures, call.data.clone()) else { return none() };
+    let request = request_of(call, place, call.op);
+    let host = host_of(pass, call, place);
+    let mut cx = Cx {
+        txn,
+        mount: &routed.info,
+        req: &request,
+        principal: None,
+        now: pass.now,
+        rng: &mut *pass.rng,
+        host: &host,
+    };
+    Ok(role(&mut cx, &args).unwrap_or_default())
 }
 
 /// Whether a rate limit would refuse a call whose body is not there yet: asked before the body is taken in and read,
@@ -208,7 +239,16 @@ pub fn is_over_limit(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>) ->
     let core = pass.core.clone();
     let Ok(place) = locate(pass, txn, call) else { return false };
     let found = find(&core, &place);
-    let subject = subject_of(call, &place, found.as_ref());
+    if found.as_ref().and_then(|f| f.matched.as_ref()).is_some_and(|m| m.path.role.is_some())
+        && place.routed.as_ref().is_some_and(|m| {
+            let table = core.caches.borrow_mut().quotas.table(txn);
+            table.is_ok_and(|t| t.knows_roles(quota::Kind::Rate, m.entry.id))
+        })
+    {
+        // which quota speaks for it is told by the body
+        return false;
+    }
+    let subject = subject_of(&place, "");
     let said = quota::meter(pass, txn, &place.router, call, place.path, &subject, quota::Ask::Would);
     matches!(said, Ok(Some(said)) if !said.allowed)
 }
@@ -219,10 +259,8 @@ pub fn limits_rates(core: &CoreState, txn: &Txn<'_>) -> bool {
 }
 
 /// What a call is to the quotas.
-fn subject_of<'s>(call: &'s Call, place: &'s Place<'_>, found: Option<&Found<'_>>) -> quota::Subject<'s> {
-    let routed = place.routed.as_deref();
-    let is_login = found.and_then(|f| f.matched.as_ref()).is_some_and(|m| m.path.login);
-    quota::Subject { ns: &place.ns, routed, inner: place.inner, role: quota::role_of(call, routed, is_login) }
+fn subject_of<'s>(place: &'s Place<'_>, role: &'s str) -> quota::Subject<'s> {
+    quota::Subject { ns: &place.ns, routed: place.routed.as_deref(), inner: place.inner, role }
 }
 
 /// What a rate limit tells goes with the answer.
@@ -259,6 +297,28 @@ pub fn ceremony_lines(
     let context = Context { core: &core, call, place: &place, found: None };
     let stage = Stage { request_audited: request_taken, ..Stage::default() };
     context.lines(pass, txn, &stage, &Caller::default(), told)
+}
+
+/// The lines of a call that ran and then came to nothing, or to nobody knows what: its writes were too many for a batch,
+/// lost too often, or the log never said. Who calls is found out again; the transaction is for reading only.
+///
+/// # Errors
+/// The view cannot be read.
+pub fn refusal_lines(
+    pass: &mut Pass<'_>,
+    txn: &mut Txn<'_>,
+    call: &Rc<Call>,
+    stage: &Stage<'_>,
+    e: &Error,
+) -> Result<audit::Lines, Error> {
+    let core = pass.core.clone();
+    let place = locate(pass, txn, call)?;
+    let found = find(&core, &place);
+    let mut caller = Caller::default();
+    // if the caller is gone meanwhile the lines tell what is still known
+    let _ = admit(pass, txn, call, stage, &place, found.as_ref(), &mut caller);
+    let context = Context { core: &core, call, place: &place, found: found.as_ref() };
+    context.lines(pass, txn, stage, &caller, Told::Refusal(e))
 }
 
 /// Engine and declared path.
@@ -383,7 +443,7 @@ fn admit(
         parameters: Some(&call.data),
         wrap_ttl_seconds: (call.wrap_ttl > 0).then_some(call.wrap_ttl),
     });
-    let has_devices = !pass.core.caches.borrow().audit.is_empty();
+    let has_devices = !pass.core.caches.borrow_mut().audit.refresh(txn, pass.keyring)?.is_empty();
     let sudo = decision.sudo || principal.is_root;
     if principal.sudo != sudo {
         Rc::make_mut(principal).sudo = sudo;
@@ -674,7 +734,9 @@ impl Context<'_> {
             let made = r.issued.is_some() && self.place.path.starts_with(TOKEN_CREATION);
             let logged_in = r.auth.is_some();
             let leased = r.lease.is_some();
+            let mut role = String::new();
             if let Some(auth) = r.auth.take() {
+                role.clone_from(&auth.role);
                 let (issued, warnings) = login::issue(pass, txn, self.call, routed, self.place.path, auth)?;
                 r.issued = Some(issued);
                 r.warnings.extend(warnings);
@@ -692,7 +754,7 @@ impl Context<'_> {
             }
             let stored = r.issued.as_ref().is_some_and(|i| i.token_type == TokenType::Service);
             if leased || (made || logged_in) && stored {
-                let subject = subject_of(self.call, self.place, self.found);
+                let subject = subject_of(self.place, &role);
                 quota::admit_lease(pass, txn, &self.place.router, self.place.path, &subject)?;
             }
         }

@@ -547,6 +547,7 @@ static DOOR: Table = Table {
             Field::list("groups", "External groups."),
         ])
         .login()
+        .role_of(|_, args| Ok(args.str("role").to_owned()))
         .write(door_login)],
 };
 

@@ -17,12 +17,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Questions under way at once.
-const THREADS: usize = 32;
-/// Of these, to one target.
-const MAX_RUNNING_PER_TARGET: usize = 8;
-/// Questions that wait for one target.
-const MAX_WAITING_PER_TARGET: usize = 256;
+/// How many questions of a kind may be under way and wait.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Of the pool's threads.
+    name: &'static str,
+    /// Questions under way at once.
+    threads: usize,
+    /// Of these, to one target.
+    running_per_target: usize,
+    /// Questions that wait for one target.
+    waiting_per_target: usize,
+    /// Questions under way and waiting, to all targets.
+    all: usize,
+}
+
+/// Targets that the configuration names.
+const CONFIGURED: Bounds =
+    Bounds { name: "outside", threads: 32, running_per_target: 8, waiting_per_target: 256, all: 8192 };
+/// Targets that whoever asks chooses (challenges of ACME): few, and apart, so that hosts which never answer cost those
+/// that were configured nothing.
+const STRANGERS: Bounds =
+    Bounds { name: "strangers", threads: 8, running_per_target: 2, waiting_per_target: 16, all: 64 };
 /// Answers kept in memory, and their bytes.
 const MAX_REMEMBERED: usize = 256;
 const MAX_REMEMBERED_BYTES: usize = 16 * 1024 * 1024;
@@ -32,17 +48,23 @@ pub struct Threads {
     /// For computations, which end by themselves.
     pub pool: Arc<Pool>,
     outside: Arc<Outside>,
+    strangers: Arc<Outside>,
 }
 
 impl Threads {
     /// No thread is started before its first work.
     pub fn new() -> Arc<Threads> {
-        Arc::new(Threads { pool: Arc::new(Pool::new("side", 4)), outside: Outside::new() })
+        Arc::new(Threads {
+            pool: Arc::new(Pool::new("side", 4)),
+            outside: Outside::new(),
+            strangers: Outside::of(STRANGERS),
+        })
     }
 
     /// Carries a side operation out, and waits for it without blocking.
     pub async fn perform(&self, op: SideOp) -> SideResult {
         match op {
+            SideOp::Http(ask) if ask.public_addresses_only => self.strangers.ask(*ask).await,
             SideOp::Http(ask) => self.outside.ask(*ask).await,
             SideOp::Sql(ask) => sql::run(*ask).await,
             op => self.pool.run(move || perform(&op)).await,
@@ -52,6 +74,7 @@ impl Threads {
 
 /// Questions to the outside world.
 pub struct Outside {
+    bounds: Bounds,
     pool: Pool,
     state: Mutex<State>,
     carrier: http::Carrier,
@@ -59,6 +82,8 @@ pub struct Outside {
 
 #[derive(Default)]
 struct State {
+    /// Questions under way and waiting.
+    all: usize,
     targets: BTreeMap<String, Target>,
     remembered: VecDeque<Remembered>,
     remembered_bytes: usize,
@@ -96,8 +121,13 @@ enum Whose {
 impl Outside {
     /// Nothing is started before the first question.
     pub fn new() -> Arc<Outside> {
+        Outside::of(CONFIGURED)
+    }
+
+    fn of(bounds: Bounds) -> Arc<Outside> {
         Arc::new(Outside {
-            pool: Pool::new("outside", THREADS),
+            bounds,
+            pool: Pool::new(bounds.name, bounds.threads),
             state: Mutex::default(),
             carrier: http::Carrier::default(),
         })
@@ -132,14 +162,20 @@ impl Outside {
             },
         };
         let job = Job { whose, since: Instant::now(), ask };
+        let has_room = state.all < self.bounds.all;
         let target = state.targets.entry(target_of(&job.ask.url)).or_default();
-        if target.running < MAX_RUNNING_PER_TARGET {
+        if has_room && target.running < self.bounds.running_per_target {
             target.running += 1;
+            state.all += 1;
             drop(state);
             self.start(job);
-        } else if target.waiting.len() < MAX_WAITING_PER_TARGET {
+        } else if has_room && target.waiting.len() < self.bounds.waiting_per_target {
             target.waiting.push_back(job);
+            state.all += 1;
         } else {
+            if target.running == 0 {
+                state.targets.remove(&target_of(&job.ask.url));
+            }
             let why = format!("too many requests wait for {}", target_of(&job.ask.url));
             let waiters = state.settle(job.whose, &SideResult::Failed(why.clone()));
             drop(state);
@@ -164,6 +200,7 @@ impl Outside {
         };
         let name = target_of(&job.ask.url);
         let mut state = self.lock();
+        state.all -= 1;
         let waiters = state.settle(job.whose, &result);
         let next = match state.targets.get_mut(&name) {
             None => None,

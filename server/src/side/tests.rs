@@ -124,10 +124,10 @@ fn a_silent_peer_costs_its_own_questions_only() {
     let slow = format!("http://{}", silent.local_addr().unwrap());
     let (quick, _) = serve(|_, _| ok("here"));
     let o = Outside::new();
-    let waiting: Vec<_> = (0..MAX_RUNNING_PER_TARGET + MAX_WAITING_PER_TARGET)
+    let waiting: Vec<_> = (0..CONFIGURED.running_per_target + CONFIGURED.waiting_per_target)
         .map(|i| ask(&o, HttpAsk { timeout_ms: 2_000, ..HttpAsk::get(format!("{slow}/{i}")) }))
         .collect();
-    let full = || o.lock().targets.get(&slow).is_some_and(|t| t.waiting.len() == MAX_WAITING_PER_TARGET);
+    let full = || o.lock().targets.get(&slow).is_some_and(|t| t.waiting.len() == CONFIGURED.waiting_per_target);
     let begun = Instant::now();
     while !full() && begun.elapsed() < Duration::from_secs(20) {
         std::thread::yield_now();
@@ -179,4 +179,37 @@ fn memory_is_bounded() {
 fn targets() {
     assert_eq!(target_of("HTTPS://User@Host:1/a?b"), "https://host:1");
     assert_eq!(target_of("http://h?x"), "http://h");
+}
+
+/// Challenges to hosts that never answer took every thread, and logins that ask an identity provider waited behind them.
+#[test]
+fn strangers_that_never_answer_hold_up_strangers_only() {
+    let (hold, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let (slow, begun) = serve(move |_, _| {
+        let _ = held.lock().unwrap().recv();
+        ok("late")
+    });
+    let (url, _) = serve(|_, _| ok("fine"));
+    let strangers =
+        Outside::of(Bounds { threads: 2, running_per_target: 2, waiting_per_target: 1, all: 3, ..STRANGERS });
+    let configured = Outside::new();
+    let patient = || HttpAsk { timeout_ms: 60_000, ..HttpAsk::get(&slow) };
+    let waiting: Vec<_> = (0..3).map(|_| ask(&strangers, patient())).collect();
+    while strangers.lock().all < 3 || begun.load(Ordering::SeqCst) < 1 {
+        std::thread::yield_now();
+    }
+    // no room for one more, whatever its target
+    assert!(answered(&strangers, HttpAsk::get(&url)).unwrap_err().contains("too many requests wait"));
+    assert_eq!(answered(&configured, HttpAsk::get(&url)), Ok((200, "fine".into())));
+    drop(hold);
+    for w in waiting {
+        assert!(matches!(w.recv().unwrap(), SideResult::Http(_)));
+    }
+    let left = {
+        let state = strangers.lock();
+        (state.all, state.targets.len())
+    };
+    assert_eq!(left, (0, 0));
+    assert_eq!(answered(&strangers, HttpAsk::get(&url)), Ok((200, "fine".into())));
 }

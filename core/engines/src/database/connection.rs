@@ -19,7 +19,7 @@ const TIMEOUT_MS: u32 = 15_000;
 const MAX_OPEN: i64 = 256;
 
 /// A connection.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Connection {
     pub plugin_name: String,
     pub plugin_version: String,
@@ -106,6 +106,13 @@ impl Connection {
     /// Its password; empty = none.
     pub fn password(&self) -> &str {
         self.detail("password")
+    }
+
+    /// What errors of its server must not repeat: its password, and those that stand in the URL.
+    pub fn secrets(&self) -> Vec<&str> {
+        let mut all = dsn::passwords(self.detail("connection_url"));
+        all.push(self.password());
+        all
     }
 
     /// Passwords go to the server as SCRAM verifiers.
@@ -304,21 +311,29 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     if !connection.verify_connection {
         return store(cx, args, connection);
     }
-    let op = connection.knock(cx, args.str("name"), connection.password())?;
-    let args = args.clone();
+    verify(cx, args.clone(), connection)
+}
+
+/// Asks the server, then keeps what it was asked for. If another write changed the connection meanwhile, what the two
+/// make together is another connection, and is asked for again.
+fn verify(cx: &mut Cx<'_, '_>, args: Args, asked: Connection) -> Outcome {
+    let op = asked.knock(cx, args.str("name"), asked.password())?;
     Ok(Step::Side {
         op,
         resume: Box::new(move |cx, result| {
-            let connection = merged(cx, &args)?;
-            connection.check()?;
-            outcome(result, &[connection.password()]).map_err(|e| Error {
+            outcome(result, &asked.secrets()).map_err(|e| Error {
                 code: Code::Invalid,
                 errors: vec![
                     format!("error creating database object: error verifying connection: {}", plain_text(&e)).into(),
                 ],
                 ..e
             })?;
-            store(cx, &args, connection)
+            let now = merged(cx, &args)?;
+            now.check()?;
+            match (Connection { generation: now.generation, ..asked.clone() }) == now {
+                true => store(cx, &args, now),
+                false => verify(cx, args.clone(), now),
+            }
         }),
     })
 }

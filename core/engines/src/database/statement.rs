@@ -2,7 +2,8 @@
 //!
 //! Values go into the places a statement's author left for them, `{{name}}` and the like. A place inside quotes gets
 //! its value escaped for those quotes, so no name and no password can end them; a place outside of quotes takes plain
-//! words only. Source of the places and of the splitting rule: Vault's database plugins.
+//! words only. A literal in a dollar-quoted body may be a statement itself (`EXECUTE '...'`), with quotes of its own that
+//! nothing here can follow: its places take no value with a quote or a backslash. Source of the places and of the splitting rule: Vault's database plugins.
 
 use super::plugin::Dialect;
 use base64::Engine as _;
@@ -228,6 +229,11 @@ fn put(out: &mut String, name: &str, value: &str, open: &[Quote]) -> Result<(), 
             return refuse(&format!("cannot stand between {tag}"));
         }
     }
+    if let [Quote::Dollar(tag), .., Quote::Char { mark: b'\'', .. }] = open
+        && value.contains(['\'', '"', '\\'])
+    {
+        return refuse(&format!("has a quote or a backslash and stands in a literal between {tag}"));
+    }
     match open.last() {
         Some(Quote::Char { mark, escapes }) => {
             for c in value.chars() {
@@ -298,7 +304,24 @@ mod tests {
         assert_eq!(filled("x {{name}} {{other}}", "a-b", pg).unwrap(), "x a-b {{other}}");
         assert!(filled("x {{name}}", "a; DROP TABLE t", pg).is_err());
         assert!(filled("DO $$ '{{name}}' $$", "$$; DROP", pg).is_err());
-        assert_eq!(filled("DO $$ '{{name}}' $$", "o'b", pg).unwrap(), "DO $$ 'o''b' $$");
+        assert_eq!(filled("DO $$ '{{name}}' $$", "o-b", pg).unwrap(), "DO $$ 'o-b' $$");
+        assert_eq!(filled("DO $$ \"{{name}}\" $$", "o\"b", pg).unwrap(), "DO $$ \"o\"\"b\" $$");
+    }
+
+    /// `EXECUTE 'CREATE ROLE "{{name}}"'` in a block: the value was escaped for the literal and not for the name within
+    /// it, so a name with a quote went on as SQL.
+    #[test]
+    fn a_statement_within_a_block_keeps_its_own_quotes() {
+        for text in [
+            "DO $$ BEGIN EXECUTE 'CREATE ROLE \"{{name}}\"'; END $$",
+            "DO $do$ BEGIN EXECUTE 'ALTER ROLE x PASSWORD ''{{name}}'''; END $do$",
+            "DO $$ '{{name}}' $$",
+        ] {
+            for value in ["a\" SUPERUSER; --", "a' SUPERUSER; --", "a\\"] {
+                assert!(filled(text, value, Dialect::Postgres).is_err(), "{text} {value}");
+            }
+            assert!(filled(text, "v-web-x;7", Dialect::Postgres).is_ok(), "{text}");
+        }
     }
 
     proptest! {

@@ -392,3 +392,28 @@ fn a_certificate_for_an_account() {
         "invalid credential_type \"x\""
     );
 }
+
+/// A write asked the server about what it would make, and by the time the answer was in another write had changed the
+/// connection: what was kept had been verified by nobody.
+#[test]
+fn what_two_writes_make_together_is_verified_too() {
+    let (mut w, _) = configured();
+    let write = |body: Value| {
+        move |cx: &mut ringfence_logical::Cx<'_, '_>| {
+            let engine = super::TABLE.paths.iter().find(|p| p.pattern == "config/{name}").unwrap();
+            let body = body.as_object().unwrap().clone();
+            let args = ringfence_logical::Args::parse(engine.fields, &[("name", "pg")], body)?;
+            super::connection::write(cx, &args)
+        }
+    };
+    let url = "postgresql://{{username}}:{{password}}@evil:5432/app";
+    let step = w.with_engine(|_, cx| write(json!({"password": "second"}))(cx)).unwrap();
+    let ringfence_logical::Step::Side { op: SideOp::Sql(ask), resume } = step else { panic!("a question was due") };
+    assert_eq!(ask.target.url.expose(), "postgresql://root:second@db:5432/app");
+    w.post("config/pg", json!({"connection_url": url, "verify_connection": false}));
+    let step = w.with_engine(|_, cx| resume(cx, &SideResult::Json(Value::Null))).unwrap();
+    let ringfence_logical::Step::Side { op: SideOp::Sql(ask), resume } = step else { panic!("it was kept unasked") };
+    assert_eq!(ask.target.url.expose(), "postgresql://root:second@evil:5432/app");
+    let e = w.with_engine(|_, cx| resume(cx, &SideResult::Failed("no route to second".into()))).unwrap_err();
+    assert!(e.text().ends_with("error verifying connection: no route to [password]"), "{}", e.text());
+}

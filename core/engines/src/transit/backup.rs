@@ -57,6 +57,7 @@ fn kind_of(number: i64, key_size: u64) -> Option<KeyKind> {
 pub fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let name = args.str("name");
     let policy = store::load(cx, name)?.ok_or_else(|| Error::plain(&format!("key {name:?} not found")))?;
+    policy.alive()?;
     if !policy.exportable {
         return Err(Error::plain("exporting is disallowed on the policy"));
     }

@@ -525,6 +525,7 @@ fn settings_of_keys() {
     w.post("keys/k/config", json!({"deletion_allowed": true}));
     w.post("keys/k/soft-delete", Value::Null);
     assert_eq!(refuse(&mut w, "encrypt/k", json!({"plaintext": ""})), "refusing to use soft-deleted key");
+    assert_eq!(w.refused(Operation::Read, "backup/k", Value::Null).1, "refusing to use soft-deleted key");
     w.post("keys/k/soft-delete-restore", Value::Null);
     w.post("encrypt/k", json!({"plaintext": ""}));
     let empty = w.records();

@@ -85,7 +85,11 @@ pub fn check(cx: &mut Cx<'_, '_>, args: &Args, d: &Directory) -> Result<Asked, P
         (Some(kid), Value::Null) => {
             let id = kid.strip_prefix(&d.url("account/")).unwrap_or("");
             let found = if id.is_empty() { None } else { Account::load(cx, id)? };
-            let account = found.ok_or_else(|| Problem::new("accountDoesNotExist", "no account has this kid"))?;
+            // what a directory asks of its accounts (a binding, a role's names) another may not: an account speaks in
+            // the directory that it was made in, and nowhere else
+            let account = found
+                .filter(|a| a.directory == d.prefix)
+                .ok_or_else(|| Problem::new("accountDoesNotExist", "no account has this kid"))?;
             jws.verify(&account.jwk)?;
             if account.status != "valid" {
                 return Err(Problem::new("unauthorized", format!("the account is {}", account.status)));
@@ -137,10 +141,8 @@ pub fn new(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         };
         let print = thumbprint(jwk)?;
         let body = asked.jws.json()?;
-        let suffix = format!("thumb/{print}");
-        if let Some(id) = cx.get(ACME, suffix.as_bytes())? {
-            let found = Account::load(cx, &String::from_utf8_lossy(&id))?;
-            let account = found.ok_or_else(|| Problem::new("serverInternal", "the account is gone"))?;
+        let suffix = format!("thumb/{}/{print}", d.prefix);
+        if let Some(account) = with_key(cx, d, &suffix, &print)? {
             if account.status != "valid" {
                 return Err(Problem::new("unauthorized", format!("the account is {}", account.status)));
             }
@@ -174,6 +176,20 @@ pub fn new(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         cx.put(ACME, suffix.as_bytes(), account.id.as_bytes());
         Ok(account.reply(d, 201))
     })
+}
+
+/// The account of this directory that has a key. Accounts of before directories had an index each stand in one for all.
+fn with_key(cx: &mut Cx<'_, '_>, d: &Directory, suffix: &str, print: &str) -> Result<Option<Account>, Problem> {
+    for suffix in [suffix, &format!("thumb/{print}")] {
+        if let Some(id) = cx.get(ACME, suffix.as_bytes())? {
+            let found = Account::load(cx, &String::from_utf8_lossy(&id))?;
+            let account = found.ok_or_else(|| Problem::new("serverInternal", "the account is gone"))?;
+            if account.directory == d.prefix {
+                return Ok(Some(account));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn contacts(body: &Value) -> Result<Option<Vec<String>>, Problem> {

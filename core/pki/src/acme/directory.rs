@@ -178,16 +178,9 @@ impl Directory {
         }
         let issuer_ref = match args.str("issuer_ref") {
             "" => role.issuer_ref.clone(),
-            i => {
-                if !config.allowed_issuers.iter().any(|a| a == "*" || a == i) {
-                    return Err(Problem::new(
-                        "serverInternal",
-                        format!("specified issuer {i} not allowed by ACME policy"),
-                    ));
-                }
-                i.to_owned()
-            }
+            i => i.to_owned(),
         };
+        check_issuer(cx, &config, &issuer_ref)?;
         let base = format!("{}/{prefix}", cluster.path.trim_end_matches('/'));
         Ok(Directory { prefix, base, issuer_ref, role, verbatim, config })
     }
@@ -196,6 +189,23 @@ impl Directory {
     pub fn url(&self, path: &str) -> String {
         format!("{}/{path}", self.base)
     }
+}
+
+/// Checks that the configuration allows an issuer, by whatever name and from wherever it was chosen: by path, by the
+/// role, by default.
+fn check_issuer(cx: &mut Cx<'_, '_>, config: &Config, issuer_ref: &str) -> Result<(), Problem> {
+    if config.allowed_issuers.iter().any(|a| a == "*") {
+        return Ok(());
+    }
+    let chosen = store::issuer(cx, issuer_ref)?.id;
+    for allowed in &config.allowed_issuers {
+        // one that was allowed and is gone allows nothing
+        if store::issuer(cx, allowed).is_ok_and(|i| i.id == chosen) {
+            return Ok(());
+        }
+    }
+    let text = format!("specified issuer {issuer_ref} not allowed by ACME policy");
+    Err(Problem::new("serverInternal", text))
 }
 
 /// A nonce: time, randomness, and a hash that only this cluster makes.

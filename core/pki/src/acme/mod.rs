@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! area a   acct/<id>                  an account, JSON
-//!          thumb/<thumbprint>         id of the account with this key
+//!          thumb/<dir>/<thumbprint>   id of the account with this key in a directory
+//!          thumb/<thumbprint>         the same, of accounts made before directories had an index each
 //!          eab/<id>                   an external account binding that nobody used yet, JSON
 //!          order/<account>/<id>       an order, JSON
 //!          authz/<account>/<id>       an authorization, JSON

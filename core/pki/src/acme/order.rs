@@ -421,8 +421,11 @@ pub fn finalize(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         let mut role = d.role.clone();
         role.key_type = "any".into();
         let stripped = match d.verbatim {
-            // only names that were proven: no extension of the request's own stands
-            true => Request { extensions: Vec::new(), ..csr.clone() },
+            // only names that were proven: no extension of the request's own stands, and nothing else of its subject
+            true => {
+                let proven = cert::Subject { common_name: cert::common_name(&csr.subject), ..Default::default() };
+                Request { extensions: Vec::new(), subject: proven.name()?, ..csr.clone() }
+            }
             false => csr.clone(),
         };
         let (made, _) = issue::sign_for(cx, &plain, &role, &authority, &stripped, d.verbatim)

@@ -314,3 +314,78 @@ fn external_account_binding() {
     assert_eq!(problem(&other.post(&mut w, &url, &twice)), (403, "unauthorized"), "used up");
     assert_eq!(w.list("eab").code, Code::NotFound);
 }
+
+/// Orders, proves and finalizes by one request; the leaf.
+fn obtain(w: &mut World, directory: &str, names: &[&str], request: &[u8]) -> Result<cert::Certificate, String> {
+    let table = outside(w);
+    let mut c = Client::new(w, directory);
+    c.register(w);
+    let order = c.order(w, names);
+    prove(&mut c, w, &table, &order);
+    let finalize = order.body["finalize"].as_str().unwrap().to_owned();
+    let done = c.post(w, &finalize, &json!({"csr": B64.encode(request)}).to_string());
+    let Some(url) = done.body["certificate"].as_str().map(str::to_owned) else { return Err(done.text) };
+    let chain = c.post(w, &url, "").text;
+    Ok(cert::parse(&pem::first(&chain, SectionKind::Certificate).unwrap()).unwrap())
+}
+
+/// A client proved one name, and put an organization and a second common name into its request: under a verbatim policy
+/// the authority signed all of it.
+#[test]
+fn a_verbatim_policy_signs_nothing_of_the_subject_but_a_proven_name() {
+    let mut w = world();
+    let mut other = World::new(Pki);
+    let body = json!({"common_name": "a.example.com", "key_type": "ec", "organization": "Trusted Bank", "ou": "Root CAs",
+        "country": "CH", "serial_number": "77"});
+    let made = other.post("intermediate/generate/exported", body);
+    let der = pem::first(made.data["csr"].as_str().unwrap(), SectionKind::Csr).unwrap();
+    assert!(!cert::serial_attribute(&cert::Request::parse(&der).unwrap().subject).is_empty(), "the request has it");
+    let leaf = obtain(&mut w, "acme", &["a.example.com"], &der).unwrap();
+    assert_eq!(leaf.tbs_certificate.subject.to_string(), "CN=a.example.com");
+}
+
+/// An account that was made in a directory without external binding named itself, by a URL written by hand, in one that
+/// asks for it; and who knew a key got the account of another directory for it.
+#[test]
+fn an_account_speaks_in_its_own_directory_only() {
+    let mut w = world();
+    w.post("roles/other", json!({"allow_any_name": true, "key_type": "any"}));
+    let mut c = Client::new(&mut w, "roles/web/acme");
+    c.register(&mut w);
+    let kid = c.kid.clone().unwrap();
+    c.directory = "roles/other/acme".into();
+    c.kid = Some(kid.replace("roles/web", "roles/other"));
+    assert_eq!(problem(&c.order(&mut w, &["evil.org"])), (400, "accountDoesNotExist"));
+    c.kid = None;
+    let asked = c.url("new-account");
+    assert_eq!(problem(&c.post(&mut w, &asked, "{\"onlyReturnExisting\":true}")), (400, "accountDoesNotExist"));
+    c.register(&mut w);
+    assert_ne!(c.kid.as_ref().unwrap().rsplit('/').next(), kid.rsplit('/').next(), "an account of its own");
+    assert_eq!(c.order(&mut w, &["evil.org"]).status, 201);
+    // and the first is still found by its key, in its own
+    c.directory = "roles/web/acme".into();
+    c.kid = None;
+    let asked = c.url("new-account");
+    let again = c.post(&mut w, &asked, "{\"onlyReturnExisting\":true}");
+    assert_eq!((again.status, again.location), (200, kid));
+}
+
+/// `allowed_issuers` was asked only when the path named the issuer.
+#[test]
+fn allowed_issuers_bind_whoever_chose_the_issuer() {
+    let mut w = world();
+    let second =
+        w.post("root/generate/internal", json!({"common_name": "Second", "key_type": "ec", "issuer_name": "second"}));
+    w.post("config/acme", json!({"allowed_issuers": "second"}));
+    let kind = |w: &mut World, d: &str| w.get(&format!("{d}/directory")).response.unwrap().raw.unwrap().content_type;
+    const REFUSED: &str = "application/problem+json";
+    for directory in ["acme", "roles/web/acme", "issuer/default/acme"] {
+        assert_eq!(kind(&mut w, directory), REFUSED, "{directory}: the default issuer is not the second");
+    }
+    let by_id = format!("issuer/{}/acme", second.data["issuer_id"].as_str().unwrap());
+    for directory in ["issuer/second/acme", &by_id] {
+        assert_eq!(kind(&mut w, directory), "application/json", "{directory}: the same issuer by name and by id");
+    }
+    w.patch("roles/web", json!({"issuer_ref": "second"}));
+    assert_eq!(kind(&mut w, "roles/web/acme"), "application/json");
+}

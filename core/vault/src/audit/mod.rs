@@ -61,11 +61,6 @@ impl Devices {
         }
         Ok(self.list.clone())
     }
-
-    /// True if no device is known. Fresh once [`Devices::refresh`] has run for the view.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
 }
 
 /// What an entry tells of a call.

@@ -118,8 +118,13 @@ fn absorb(cx: &mut Cx<'_, '_>, to: &mut Entity, from: &Entity, keep: &[String], 
         }
         if let Some(secret) = records::secret(cx.txn, from.ns, &method, &from.id)? {
             records::save_secret(cx.txn, to.ns, &method, &to.id, &secret);
+            // codes that were used stay used, and guesses that were made stay counted
+            let attempts = records::attempts(cx.txn, from.ns, &method, &from.id)?;
+            records::save_attempts(cx.txn, to.ns, &method, &to.id, &attempts);
         }
     }
+    // who owed a second factor owes it under the new name
+    records::rename_entity(cx.txn, from.ns, &from.id, &to.id)?;
     let memberships = model::groups_of(cx.txn, &from.as_ref())?;
     // the source with its aliases and memberships goes first, so that what moves is written last and stays
     forget(cx, from)?;

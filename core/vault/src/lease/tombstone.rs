@@ -18,16 +18,23 @@
 //! 0x13 'i' [mount][path of lease]  an irrevocable lease           text: why
 //! ```
 //!
+//! A restored snapshot brings an older counter back, and with it numbers of namespaces and mounts that are given again.
+//! So that what was made after the snapshot is never taken for something newer, a restore raises the *floor* of eras
+//! (`0x18`): the counter goes on from there, and every batch token made before the restore is dead. Whatever else was
+//! made after the snapshot is gone with the records that the restore threw away; a batch token has none.
+//!
 //! A token that is revoked needs no tombstone for what hangs on it: children and leases name their owner in their
 //! clear header, and an owner that is not there is dead.
 
-use crate::tables::{self, Hash, TOMBSTONE};
+use crate::tables::{self, ERA_FLOOR, Hash, TOMBSTONE};
 use ringfence_barrier::{BarrierError, Txn};
 use ringfence_base::{MountId, NsId, Reader, Wall};
 use ringfence_logical::Error;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
 
+/// Eras between two restores within one second of log time. More mass revocations than that are never committed.
+const ERAS_A_RESTORE: u64 = 1 << 24;
 /// Counter of mass revocations.
 const ERA: u8 = b'#';
 /// Leases below a path.
@@ -59,10 +66,34 @@ pub struct Tombstone {
 /// The number of mass revocations committed so far. In the read set afterwards: a write that depends on it loses
 /// against a mass revocation that commits first.
 pub fn era(txn: &mut Txn<'_>) -> Result<u64, Error> {
-    Ok(match txn.get(&tables::tombstone(ERA, &[]))? {
+    let counted = match txn.get(&tables::tombstone(ERA, &[]))? {
         None => 0,
         Some(p) => Reader::new(&p.bytes).be64()?,
-    })
+    };
+    Ok(counted.max(floor(txn)?))
+}
+
+/// What was made in an era below this was made before the last restore; 0 if there was none. It changes only when the
+/// whole image is replaced, so it needs no place in the read set.
+pub fn floor(txn: &Txn<'_>) -> Result<u64, Error> {
+    match txn.view().get(&[ERA_FLOOR]) {
+        None => Ok(0),
+        Some(bytes) => Ok(Reader::new(bytes).be64()?),
+    }
+}
+
+/// The floor that a restore writes, from the floors (as they are stored) of the image that goes and of the one that
+/// comes, and the log time: above every era of either. By the time it is above those of a third too, a cluster that
+/// restored the same snapshot earlier. `None` if a stored floor is none that this wrote.
+pub fn floor_of_restore(gone: Option<&[u8]>, restored: Option<&[u8]>, now: Wall) -> Option<u64> {
+    let stored = |bytes: Option<&[u8]>| match bytes {
+        None => Some(0),
+        Some(b) => b.try_into().ok().map(u64::from_be_bytes),
+    };
+    let above = stored(gone)?.max(stored(restored)?).checked_add(ERAS_A_RESTORE)?;
+    let floor = now.seconds().checked_mul(ERAS_A_RESTORE)?.max(above);
+    // far below the end of the numbers, so that counting on never gets there
+    (floor < u64::MAX / 2).then_some(floor)
 }
 
 /// Puts the counter into the read set: what [`era`] does for who does not need the number.

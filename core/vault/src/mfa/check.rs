@@ -143,14 +143,14 @@ fn by_totp(
     // to a number first: a code has one spelling, so what is noted as used is the code and not its text
     let matched = totp::parse(given, m.digits)
         .and_then(|n| totp::matching(&secret.key, m.algorithm, m.digits, present, m.skew, n));
-    let verdict = match (matched, a.used) {
+    let verdict = match (matched, a.used_in(m.period, present.saturating_add(m.skew))) {
         (None, _) => Err("failed to validate TOTP passcode".to_owned()),
         (Some(step), Some(used)) if step <= used => {
             let left = ((used + 1) * m.period).saturating_sub(now.seconds()).max(1);
             Err(format!("code already used; new code is available in {left} seconds"))
         }
         (Some(step), _) => {
-            a.used = Some(step);
+            (a.used, a.period) = (Some(step), m.period);
             Ok(())
         }
     };

@@ -87,10 +87,27 @@ impl Drop for Secret {
 pub struct Attempts {
     /// The latest period whose code was accepted: it and all before it are used up.
     pub used: Option<u64>,
+    /// How long that period was, seconds; 0 in records of before this was noted.
+    #[serde(default)]
+    pub period: u64,
     /// Attempts that failed in a row.
     pub failed: u64,
     /// When those are forgotten.
     pub until: Wall,
+}
+
+impl Attempts {
+    /// The latest period of this length that is used up. A method's periods may be made longer or shorter: what was
+    /// used is then counted in the new ones, as far as they had ended when the old one did.
+    pub fn used_in(&self, period: u64, latest: u64) -> Option<u64> {
+        let used = match self.period {
+            0 => self.used?,
+            old if old == period => self.used?,
+            old => (self.used?.saturating_add(1).saturating_mul(old) / period).checked_sub(1)?,
+        };
+        // no code of a period that is still to come was ever accepted: it was counted in other periods
+        (used <= latest).then_some(used)
+    }
 }
 
 fn read<T: DeserializeOwned>(txn: &mut Txn<'_>, key: &[u8]) -> Result<Option<T>, Error> {
@@ -151,6 +168,21 @@ pub fn save_enforcement(txn: &mut Txn<'_>, ns: NsId, e: &Enforcement) {
 /// Deletes an enforcement.
 pub fn delete_enforcement(txn: &mut Txn<'_>, ns: NsId, name: &str) {
     txn.delete(&tables::mfa(ns, ENFORCEMENT, &[name.as_bytes()]));
+}
+
+/// Lets the enforcements of a namespace that name one entity name another instead.
+pub fn rename_entity(txn: &mut Txn<'_>, ns: NsId, from: &str, to: &str) -> Result<(), Error> {
+    for mut e in enforcements(txn, ns)? {
+        if !e.entities.iter().any(|id| id == from) {
+            continue;
+        }
+        e.entities.retain(|id| id != from);
+        e.entities.push(to.to_owned());
+        e.entities.sort();
+        e.entities.dedup();
+        save_enforcement(txn, ns, &e);
+    }
+    Ok(())
 }
 
 fn of_entity(ns: NsId, kind: u8, entity: &str, method: &str) -> Vec<u8> {

@@ -414,3 +414,113 @@ fn secrets_are_told_once() {
     }
     assert_ne!(totp::code(&secret, Algorithm::Sha1, 6, 1), totp::code(&secret, Algorithm::Sha512, 6, 1));
 }
+
+/// A quota of tokens counted logins in one request only: in two, any number of them came through.
+#[test]
+fn a_login_in_two_requests_is_counted_by_lease_quotas() {
+    let mut b = Bench::new();
+    let root = b.w.root.clone();
+    let quota = json!({"path": "auth/door", "max_leases": 2});
+    assert_eq!(b.w.post("sys/quotas/lease-count/logins", &root, quota).0, Code::NoContent);
+    let request = request_of(&b.begin());
+    let code = b.code();
+    assert_eq!(b.validate(&request, &code).0, Code::Ok, "the second token of the method");
+    b.w.sleep(60);
+    let request = request_of(&b.begin());
+    let (code, before) = (b.code(), b.w.rows(tables::TOKEN));
+    let (status, v) = b.validate(&request, &code);
+    let text = "1 error occurred:\n\t* request path \"auth/door/login/ann\": lease count quota exceeded\n\n";
+    assert_eq!((status, error_of(&v)), (Code::Quota, text));
+    assert_eq!(b.w.rows(tables::TOKEN), before);
+}
+
+/// Whoever was merged into another entity lost the enforcement that named him, and the count of wrong codes and the code
+/// he had just used along with it.
+#[test]
+fn a_merge_keeps_enforcements_attempts_and_used_codes() {
+    let mut b = Bench::new();
+    let root = b.w.root.clone();
+    b.w.delete("identity/mfa/login-enforcement/all", &root);
+    let body = json!({"mfa_method_ids": [b.method], "identity_entity_ids": [b.entity]});
+    assert_eq!(b.w.post("identity/mfa/login-enforcement/one", &root, body).0, Code::NoContent);
+    let code = b.code();
+    assert_eq!(b.once(&format!("phone:{code}")).0, Code::Ok);
+    let to = b.w.post("identity/entity", &root, json!({"name": "to"})).1["data"]["id"].as_str().unwrap().to_owned();
+    let body = json!({"to_entity_id": to, "from_entity_ids": [b.entity]});
+    assert_eq!(b.w.post("identity/entity/merge", &root, body).0, Code::NoContent);
+    let page = b.w.get("identity/mfa/login-enforcement/one", &root).1;
+    assert_eq!(page["data"]["identity_entity_ids"], json!([to]));
+    b.entity = to.clone();
+    request_of(&b.begin());
+    let (status, v) = b.once(&format!("phone:{code}"));
+    assert_eq!(status, Code::Denied);
+    assert!(error_of(&v).contains("code already used"), "{v}");
+    b.w.sleep(60);
+    let wrong = b.wrong();
+    for _ in 0..4 {
+        assert_eq!(b.once(&format!("phone:{wrong}")).0, Code::Denied);
+    }
+    let last =
+        b.w.post("identity/entity", &root, json!({"name": "last"})).1["data"]["id"].as_str().unwrap().to_owned();
+    let body = json!({"to_entity_id": last, "from_entity_ids": [to]});
+    assert_eq!(b.w.post("identity/entity/merge", &root, body).0, Code::NoContent);
+    b.entity = last;
+    b.once(&format!("phone:{wrong}"));
+    let code = b.code();
+    let (_, v) = b.once(&format!("phone:{code}"));
+    assert!(error_of(&v).contains("maximum TOTP validation attempts 5"), "{v}");
+}
+
+/// Periods were counted on as if they had always been as long: made longer, every code was one that had been used.
+#[test]
+fn another_period_locks_nobody_out_and_lets_no_code_in_twice() {
+    for (period, waits) in [(60, 60), (3600, 3600), (15, 60), (45, 60)] {
+        let mut b = Bench::new();
+        let root = b.w.root.clone();
+        let code = b.code();
+        assert_eq!(b.once(&format!("phone:{code}")).0, Code::Ok);
+        let path = format!("identity/mfa/method/totp/{}", b.method);
+        assert_eq!(b.w.post(&path, &root, json!({"period": period})).0, Code::NoContent);
+        assert_eq!(b.once(&format!("phone:{code}")).0, Code::Denied, "{period}: used");
+        b.w.sleep(waits);
+        let code = b.code();
+        let (status, v) = b.once(&format!("phone:{code}"));
+        assert_eq!(status, Code::Ok, "{period}: {v}");
+        // and back: what was used in the longer period is not open again in the shorter
+        assert_eq!(b.w.post(&path, &root, json!({"period": 30})).0, Code::NoContent);
+        assert_eq!(b.once(&format!("phone:{code}")).0, Code::Denied);
+    }
+}
+
+/// A method that an enforcement names moved to another namespace, where the enforcement does not reach, and its users
+/// logged in without a second factor.
+#[test]
+fn a_method_does_not_move_out_from_under_its_enforcement() {
+    let mut b = Bench::new();
+    let root = b.w.root.clone();
+    b.w.delete("identity/mfa/login-enforcement/all", &root);
+    for ns in ["up", "other"] {
+        assert_eq!(b.w.post(&format!("sys/namespaces/{ns}"), &root, json!({})).0, Code::Ok);
+    }
+    let within = |w: &mut World, op, path: &str, body: Value| {
+        let mut call = w.blank(op, path, &root, body);
+        call.namespace = Some("up".into());
+        told(w.send(call))
+    };
+    let moved = |w: &mut World, from: &str, to: &str| w.post("sys/remount", &root, json!({"from": from, "to": to}));
+    assert_eq!(moved(&mut b.w, "auth/door", "up/auth/door").0, Code::Ok);
+    let config = json!({"issuer": "Ringfence", "method_name": "phone"});
+    let method =
+        within(&mut b.w, Operation::Update, "identity/mfa/method/totp", config).1["data"]["method_id"].clone();
+    let body = json!({"mfa_method_ids": [method], "auth_method_accessors": ["door_1"]});
+    let (code, v) = within(&mut b.w, Operation::Update, "identity/mfa/login-enforcement/one", body);
+    assert_eq!(code, Code::NoContent, "{v}");
+    for to in ["auth/door", "other/auth/door"] {
+        let (code, v) = moved(&mut b.w, "up/auth/door", to);
+        let text = "cannot remount: login enforcement \"one\" names this auth method and would no longer hold there";
+        assert_eq!((code, error_of(&v)), (Code::Invalid, text), "{to}");
+    }
+    assert_eq!(moved(&mut b.w, "up/auth/door", "up/auth/gate").0, Code::Ok, "where it holds");
+    within(&mut b.w, Operation::Delete, "identity/mfa/login-enforcement/one", Value::Null);
+    assert_eq!(moved(&mut b.w, "up/auth/gate", "auth/door").0, Code::Ok);
+}

@@ -3,8 +3,9 @@
 use super::{check, pending};
 use crate::host::host;
 use crate::pipeline::Pass;
+use crate::quota;
 use crate::token::login;
-use ringfence_logical::{Args, Cx, Error, Field, Kind, Outcome, Path, Response};
+use ringfence_logical::{Args, Cx, Error, Field, Kind, Outcome, Path, Response, TokenType};
 use serde_json::Value;
 
 /// The path.
@@ -46,7 +47,15 @@ fn validate(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let identity = login::identify(&mut pass, cx.txn, &routed, &found.auth)?;
     let owed = check::owed(cx.txn, &h.router, &routed, &identity)?;
     check::pay(cx.txn, cx.now, &identity.entity_id, &owed, &offer)?;
+    let role = found.auth.role.clone();
     let (issued, warnings) = login::grant(&mut pass, cx.txn, &h.call, &routed, &found.path, found.auth, identity)?;
+    if issued.token_type == TokenType::Service {
+        // a login in two steps makes a token as one in one step does, and is counted where it was begun
+        let home = h.router.namespace_by_id(ns).cloned().ok_or_else(invalid)?;
+        let inner = found.path.strip_prefix(&routed.info.path).unwrap_or("");
+        let subject = quota::Subject { ns: &home, routed: Some(&routed), inner, role: &role };
+        quota::admit_lease(&pass, cx.txn, &h.router, &found.path, &subject)?;
+    }
     pending::forget(cx.txn, &h.keyring, &h.router, ns, &id);
     Response { issued: Some(issued), warnings, ..Response::default() }.done()
 }

@@ -32,7 +32,7 @@ use ringfence_logical::{Class, Error};
 pub use rule::{Cache, GroupBy, Kind, Rule, Settings, Subject, Table, forget_mount, forget_namespace};
 
 /// Kind of the keyed hash that stands for a group of a quota.
-const GROUP_HASH: HashKind = HashKind(67);
+const GROUP_HASH: HashKind = HashKind(73);
 /// So close to its limit a lease-count quota takes what it counted into the read set. More transactions than this are
 /// never between their reading and their commit at once.
 const EXACT_WITHIN: u64 = 4096;
@@ -208,16 +208,6 @@ fn tokens_of(txn: &Txn<'_>, m: &Routed) -> u64 {
     let is_of =
         |record: &[u8]| clear_header(record).and_then(|h| Header::decode(h).ok()).is_some_and(|h| h.mount == mount);
     rows.filter(|(_, record)| is_of(record)).count() as u64
-}
-
-/// The role that a login names, as far as its body tells it.
-pub fn role_of<'c>(call: &'c Call, routed: Option<&Routed>, is_login: bool) -> &'c str {
-    match routed {
-        Some(m) if is_login && m.entry.class == Class::Auth => {
-            call.data.get("role").and_then(|v| v.as_str()).unwrap_or("")
-        }
-        _ => "",
-    }
 }
 
 /// The namespace of a quota's path, its mount and the path within it.

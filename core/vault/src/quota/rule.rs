@@ -278,6 +278,11 @@ impl Table {
         book.global.is_none() && book.by_ns.is_empty() && book.by_mount.is_empty()
     }
 
+    /// True if a quota of a mount is about one of its roles.
+    pub fn knows_roles(&self, kind: Kind, mount: MountId) -> bool {
+        self.book(kind).by_mount.get(&mount).is_some_and(|rules| rules.iter().any(|r| !r.scope.role.is_empty()))
+    }
+
     /// The quota that speaks for a request.
     pub fn choose(&self, kind: Kind, router: &Router, s: &Subject<'_>) -> Option<&Arc<Rule>> {
         let book = self.book(kind);

@@ -20,7 +20,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Kind of the keyed hash that stands for an unlock key.
-const UNLOCK_HASH: HashKind = HashKind(66);
+const UNLOCK_HASH: HashKind = HashKind(72);
+/// The kind of locks of before, which names of entities have too.
+const OLD_UNLOCK_HASH: HashKind = HashKind(66);
 /// Characters of an unlock key.
 const UNLOCK_CHARS: usize = 24;
 /// What a namespace's notes may take, bytes: names and values together.
@@ -283,7 +285,8 @@ fn unlock(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let given = args.str("unlock_key");
     let sudo = cx.principal.is_some_and(|p| p.sudo);
     // two keyed hashes are compared, so how long it takes tells nothing of the key
-    let fits = !given.is_empty() && host(cx).keyring.index_hash(UNLOCK_HASH, given.as_bytes()) == stored;
+    let is_of = |kind| host(cx).keyring.index_hash(kind, given.as_bytes()) == stored;
+    let fits = !given.is_empty() && (is_of(UNLOCK_HASH) || is_of(OLD_UNLOCK_HASH));
     match (fits, sudo) {
         (true, _) => {
             ns.save(cx.txn);

@@ -4,6 +4,7 @@
 use super::mounts::{check_free, check_path, dir, is_reserved};
 use crate::host::host;
 use crate::lease::tombstone;
+use crate::mfa::records;
 use crate::mount::MountEntry;
 use crate::namespace::Namespace;
 use ringfence_barrier::Txn;
@@ -97,6 +98,7 @@ fn remount(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     if let Some(locked) = h.router.locked_by(&from.ns).or_else(|| h.router.locked_by(&to.ns)) {
         return Err(Error::invalid(format!("namespace {:?} is locked", locked.path)));
     }
+    check_second_factors(cx, &entry.accessor, &from.ns, &to.ns)?;
     entry.path = to.path;
     if entry.ns != to.ns.id {
         entry.move_to(cx.txn, to.ns.id);
@@ -112,6 +114,30 @@ fn remount(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     Response::json(json!({ "migration_id": id }))
         .warn("Mount move has been queued. Progress will be reported in Vault's server log, tagged with the returned migration_id")
         .done()
+}
+
+/// An enforcement that names an auth method holds in its own namespace and below. A method that would move out from
+/// under it stays until the enforcement is changed: its users would get in without their second factor.
+fn check_second_factors(
+    cx: &mut Cx<'_, '_>,
+    accessor: &str,
+    from: &Arc<Namespace>,
+    to: &Arc<Namespace>,
+) -> Result<(), Error> {
+    let h = host(cx);
+    let kept: Vec<NsId> = h.router.lineage(to).map(|n| n.id).collect();
+    let left: Vec<NsId> = h.router.lineage(from).map(|n| n.id).filter(|n| !kept.contains(n)).collect();
+    for left in left {
+        for e in records::enforcements(cx.txn, left)? {
+            if e.accessors.iter().any(|a| a == accessor) {
+                return Err(Error::invalid(format!(
+                    "cannot remount: login enforcement {:?} names this auth method and would no longer hold there",
+                    e.name
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_fixed(end: &End) -> bool {

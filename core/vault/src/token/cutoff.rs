@@ -2,9 +2,10 @@
 //! a mount, and covers every batch token made in an earlier era (see [`crate::lease::tombstone`]).
 //!
 //! One record each, overwritten by the next, never removed: a token that it covers may be about for as long as the
-//! longest lease time.
+//! longest lease time. A restore is the cut-off of all: see [`tombstone::floor`].
 
 use super::entry::TokenEntry;
+use crate::identity;
 use crate::lease::tombstone;
 use crate::tables::{self, CUTOFF};
 use ringfence_barrier::Txn;
@@ -34,16 +35,28 @@ impl Subject {
     }
 }
 
-/// Kills every batch token of the subject that was made before this commit.
+/// Kills every batch token of the subject that was made before this commit. An entity's are also those that name an
+/// entity which was merged into it since.
 pub fn cut_off(txn: &mut Txn<'_>, ns: NsId, subject: &Subject) -> Result<(), Error> {
     let era = tombstone::begin_era(txn)?;
-    txn.put(subject.key(ns), &[], &era.to_be_bytes());
+    let mut all = vec![subject.clone()];
+    if let Subject::Entity(id) = subject
+        && let Some(e) = identity::find(txn, ns, id)?
+    {
+        all.extend(e.merged.into_iter().chain([e.id]).map(Subject::Entity));
+    }
+    for one in all {
+        txn.put(one.key(ns), &[], &era.to_be_bytes());
+    }
     Ok(())
 }
 
 /// True if a cut-off covers a batch token. The counter of eras is in the read set, and every cut-off changes it.
 pub fn covers(txn: &mut Txn<'_>, entry: &TokenEntry) -> Result<bool, Error> {
     tombstone::guard(txn);
+    if entry.era < tombstone::floor(txn)? {
+        return Ok(true);
+    }
     if txn.view().changed(CUTOFF, None).0 == 0 {
         return Ok(false);
     }

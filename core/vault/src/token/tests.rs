@@ -3,7 +3,7 @@
 use super::*;
 use crate::tables;
 use crate::testing::{World, error_of};
-use ringfence_base::Code;
+use ringfence_base::{Code, Wall};
 use ringfence_logical::Operation;
 use serde_json::{Value, json};
 
@@ -552,4 +552,75 @@ fn a_late_write_of_a_known_caller_loses() {
     let (code, _) = w.post("auth/token/revoke", &root, json!({"token": token}));
     assert_eq!(code, Code::NoContent);
     assert!(!w.commit(late));
+}
+
+/// An entity was cut off, and the batch tokens of those who had been merged into it lived on: they name the old id.
+#[test]
+fn a_cut_off_covers_the_entities_that_were_merged() {
+    let mut w = World::new();
+    let root = w.root.clone();
+    let batch =
+        |w: &mut World, name: &str| text(&login(w, name, json!({"type": "batch", "ttl": "1h"})), "client_token");
+    let (old, other) = (batch(&mut w, "ann"), batch(&mut w, "bob"));
+    let from = text(&w.get("auth/token/lookup-self", &old).1["data"], "entity_id");
+    for name in ["to", "last"] {
+        w.post("identity/entity", &root, json!({"name": name}));
+    }
+    let id = |w: &mut World, name: &str| text(&w.get(&format!("identity/entity/name/{name}"), &root).1["data"], "id");
+    let (to, last) = (id(&mut w, "to"), id(&mut w, "last"));
+    for (from, to) in [(&from, &to), (&to, &last)] {
+        let body = json!({"to_entity_id": to, "from_entity_ids": [from]});
+        assert_eq!(w.post("identity/entity/merge", &root, body).0, Code::NoContent);
+    }
+    assert!(!is_dead(&mut w, &old));
+    assert_eq!(w.post("auth/token/revoke-batch", &root, json!({"entity_id": last})).0, Code::NoContent);
+    assert!(is_dead(&mut w, &old) && !is_dead(&mut w, &other));
+    // by the id that it had, too
+    let new = batch(&mut w, "ann");
+    assert!(!is_dead(&mut w, &new), "minted after");
+    assert_eq!(w.post("auth/token/revoke-batch", &root, json!({"entity_id": from})).0, Code::NoContent);
+    assert!(is_dead(&mut w, &new));
+}
+
+/// A restored snapshot brought the counter of mass revocations back, so that batch tokens made after the snapshot had
+/// eras of the future: no cut-off reached them, and they spoke in namespaces that were given their number again.
+#[test]
+fn a_restore_kills_every_batch_token_and_no_era_comes_twice() {
+    let mut w = World::new();
+    let root = w.root.clone();
+    let batch = |w: &mut World| text(&login(w, "ann", json!({"type": "batch", "ttl": "1h"})), "client_token");
+    for _ in 0..3 {
+        w.post("auth/token/revoke-batch", &root, json!({"all": true}));
+    }
+    let before = batch(&mut w);
+    let service = text(&login(&mut w, "ann", json!({})), "client_token");
+    // what a restore leaves in the image besides the snapshot's own records
+    let floor = crate::lease::tombstone::floor_of_restore(None, None, w.now).unwrap();
+    w.write(|txn, _| txn.put_clear(vec![crate::tables::ERA_FLOOR], floor.to_be_bytes().to_vec()));
+    assert!(is_dead(&mut w, &before) && !is_dead(&mut w, &service));
+    let after = batch(&mut w);
+    assert!(!is_dead(&mut w, &after));
+    w.post("auth/token/revoke-batch", &root, json!({"all": true}));
+    assert!(is_dead(&mut w, &after), "eras go on above the floor");
+    let last = batch(&mut w);
+    assert!(!is_dead(&mut w, &last));
+}
+
+#[test]
+fn the_floor_of_a_restore_is_above_both_images() {
+    use crate::lease::tombstone::floor_of_restore as floor;
+    let now = Wall::from_seconds(1_800_000_000);
+    let first = floor(None, None, now).unwrap();
+    let stored = first.to_be_bytes();
+    // again at once, over either; and by a clock that went back
+    for again in
+        [floor(Some(&stored), None, now), floor(None, Some(&stored), now), floor(None, Some(&stored), Wall(0))]
+    {
+        assert!(again.unwrap() >= first + (1 << 24));
+    }
+    // two clusters that restore the same snapshot, one after the other
+    assert!(floor(None, None, now.plus_seconds(1)).unwrap() >= first + (1 << 24));
+    for damaged in [&b""[..], &[1; 7], &[0xff; 8]] {
+        assert_eq!(floor(None, Some(damaged), now), None, "{damaged:?}");
+    }
 }

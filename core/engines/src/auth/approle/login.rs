@@ -9,6 +9,11 @@ fn wrong() -> Error {
     Error::credentials("invalid role or secret ID")
 }
 
+/// The role of a role-id.
+pub fn role(cx: &mut Cx<'_, '_>, args: &Args) -> Result<String, Error> {
+    Ok(role::by_role_id(cx, args.str("role_id"))?.map_or_else(String::new, |(name, _)| name))
+}
+
 pub fn login(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let role_id = args.str("role_id");
     if role_id.is_empty() {

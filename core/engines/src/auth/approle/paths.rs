@@ -47,6 +47,7 @@ pub static PATHS: &[Path] = &[
         .fields(&[ROLE_ID, SECRET_ID])
         .help("Logs in by role-id and secret-id.", "")
         .login_of(|args| args.str("role_id").to_owned())
+        .role_of(login::role)
         .write(login::login),
     Path::new("role/?").fields(&[AFTER, LIMIT]).help("Lists the roles.", "").list(role::list),
     Path::new("role/{role_name}")

@@ -1,18 +1,26 @@
 //! Revocation lists: uploaded, or fetched from a URL and fetched anew when they end.
 //!
+//! A list that is fetched counts only if it is its issuer's: signed by a certificate that an entry trusts, or, if no entry
+//! knows its issuer (a list of an intermediate authority), fetched over TLS; and never if it is older than the one in
+//! force. What an operator uploads is his word.
+//!
 //! A certificate is revoked if a list of its own issuer names its serial number. A list that has ended stays in force
 //! until it is replaced or deleted, as documented: what was revoked does not come back by itself.
 
-use super::chain;
+use super::chain::{self, SIGNATURES};
+use super::entry;
 use crate::outside::{self, HttpAsk, Outside, Stop};
 use crate::page;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use der::asn1::{AnyRef, BitStringRef};
+use der::{Decode, Reader, SliceReader};
 use ringfence_base::Wall;
 use ringfence_logical::{Args, Cx, Error, Map, Outcome, Response, nothing};
-use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde_json::{Value, json};
+use webpki::EndEntityCert;
 use x509_parser::num_bigint::BigUint;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
@@ -38,6 +46,8 @@ struct List {
     url: String,
     /// When it ends, in seconds; 0 = it does not say.
     next_update: u64,
+    /// When it was made, in seconds.
+    this_update: u64,
 }
 
 fn missing(name: &str) -> Error {
@@ -93,7 +103,8 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         _ => {}
     }
     outside::run(cx, move |cx, out| {
-        let parsed = fetch(&url, out)?;
+        let (der, parsed) = fetch(&url, out)?;
+        vouch(cx, &name, &url, &der, &parsed)?;
         keep_fetched(cx, &name, &url, parsed);
         Ok(None)
     })
@@ -106,7 +117,8 @@ pub fn due(cx: &mut Cx<'_, '_>, job: &str) -> Outcome {
         let Some(list) = cx.get_json::<List>(LISTS, name.as_bytes())?.filter(|l| !l.url.is_empty()) else {
             return Ok(None);
         };
-        let parsed = fetch(&list.url, out)?;
+        let (der, parsed) = fetch(&list.url, out)?;
+        vouch(cx, &name, &list.url, &der, &parsed)?;
         keep_fetched(cx, &name, &list.url, parsed);
         Ok(None)
     })
@@ -116,7 +128,54 @@ fn job(name: &str) -> String {
     format!("crl/{name}")
 }
 
-fn fetch(url: &str, out: &Outside) -> Result<Parsed, Stop> {
+/// Refuses a fetched list that may be somebody else's, or is older than the one it would replace.
+fn vouch(cx: &mut Cx<'_, '_>, name: &str, url: &str, der: &[u8], parsed: &Parsed) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::invalid(format!("error fetching CRL: {why}")));
+    let known = cx.get_json::<List>(LISTS, name.as_bytes())?.filter(|l| l.url == url);
+    if known.is_some_and(|l| l.issuer == hex::encode(&parsed.issuer) && l.this_update > parsed.this_update) {
+        return refuse("it is older than the one in force");
+    }
+    let mut knows_issuer = false;
+    for entry in entry::names(cx)? {
+        let Some(entry) = entry::load(cx, &entry)? else { continue };
+        for authority in chain::of_pem(&entry.certificate).unwrap_or_default() {
+            if chain::parse(&authority).is_some_and(|c| c.subject().as_raw() == parsed.issuer) {
+                knows_issuer = true;
+                if is_signed_by(der, &authority) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    match (knows_issuer, url.starts_with("https://")) {
+        (true, _) => refuse("its signature is not its issuer's"),
+        (false, true) => Ok(()),
+        (false, false) => refuse(
+            "no certificate of its issuer is trusted here, so its signature cannot be checked: write the entry that \
+             trusts it first, or fetch it over https",
+        ),
+    }
+}
+
+/// RFC 5280 5.1.1: the list proper, the algorithm, the signature.
+fn is_signed_by(list: &[u8], authority: &CertificateDer<'_>) -> bool {
+    let parts = SliceReader::new(list).and_then(|mut r| {
+        r.sequence(|r| {
+            let signed = r.tlv_bytes()?.to_vec();
+            // webpki names algorithms by the content of the sequence
+            let algorithm = AnyRef::decode(r)?.value().to_vec();
+            Ok((signed, algorithm, BitStringRef::decode(r)?.as_bytes().map(<[u8]>::to_vec)))
+        })
+    });
+    let (Ok((signed, algorithm, Some(signature))), Ok(authority)) = (parts, EndEntityCert::try_from(authority))
+    else {
+        return false;
+    };
+    let mut fitting = SIGNATURES.iter().filter(|a| a.signature_alg_id().as_ref() == algorithm.as_slice());
+    fitting.any(|a| authority.verify_signature(*a, &signed, &signature).is_ok())
+}
+
+fn fetch(url: &str, out: &Outside) -> Result<(Vec<u8>, Parsed), Stop> {
     let failed = |why: String| Stop::Refuse(Error::invalid(format!("error fetching CRL: {why}")));
     let ask = HttpAsk { max_answer_bytes: MAX_LIST_BYTES, ..HttpAsk::get(url) };
     let answer = out.ask(ask)?.map_err(failed)?;
@@ -127,7 +186,8 @@ fn fetch(url: &str, out: &Outside) -> Result<Parsed, Stop> {
         Ok(text) if text.contains("-----BEGIN") => der_of(text)?,
         _ => answer.body.clone(),
     };
-    Ok(parse(&der)?)
+    let parsed = parse(&der)?;
+    Ok((der, parsed))
 }
 
 fn keep_fetched(cx: &mut Cx<'_, '_>, name: &str, url: &str, parsed: Parsed) {
@@ -137,7 +197,12 @@ fn keep_fetched(cx: &mut Cx<'_, '_>, name: &str, url: &str, parsed: Parsed) {
 }
 
 fn keep(cx: &mut Cx<'_, '_>, name: &str, url: &str, parsed: Parsed) {
-    let list = List { issuer: hex::encode(&parsed.issuer), url: url.to_owned(), next_update: parsed.next_update };
+    let list = List {
+        issuer: hex::encode(&parsed.issuer),
+        url: url.to_owned(),
+        next_update: parsed.next_update,
+        this_update: parsed.this_update,
+    };
     cx.put_json(LISTS, name.as_bytes(), &list);
     cx.put(SERIALS, name.as_bytes(), &parsed.serials.concat());
 }
@@ -158,6 +223,7 @@ fn der_of(text: &str) -> Result<Vec<u8>, Error> {
 struct Parsed {
     issuer: Vec<u8>,
     next_update: u64,
+    this_update: u64,
     /// Sorted.
     serials: Vec<[u8; SERIAL_BYTES]>,
 }
@@ -175,6 +241,7 @@ fn parse(der: &[u8]) -> Result<Parsed, Error> {
     Ok(Parsed {
         issuer: list.issuer().as_raw().to_vec(),
         next_update: list.next_update().and_then(|t| u64::try_from(t.timestamp()).ok()).unwrap_or(0),
+        this_update: u64::try_from(list.last_update().timestamp()).unwrap_or(0),
         serials,
     })
 }

@@ -73,5 +73,6 @@ pub static PATHS: &[Path] = &[
         .fields(&[NAME])
         .help("Logs in with the certificate of the connection.", "`name` limits it to one entry.")
         .login()
+        .role_of(|_, args| Ok(args.str("name").to_owned()))
         .write(login::login),
 ];

@@ -321,6 +321,30 @@ fn revocation_lists_are_fetched_again_when_they_end() {
     assert_eq!(refusal(&mut w, &[&client]), NOT_MATCHING);
 }
 
+/// A list that was fetched was believed whoever had signed it: who sat on the way sent an empty one of the right name.
+#[test]
+fn a_fetched_list_counts_only_if_its_issuer_signed_it() {
+    let (ca, impostor) = (Made::authority("root"), Made::authority("root"));
+    let mut w = with(&ca, json!({}));
+    let client = ca.client("web");
+    let served = Rc::new(RefCell::new(crl_of(&ca, &[4711])));
+    let s = served.clone();
+    w.web = Box::new(move |_| Ok((200, json!(format!("hex:{}", hex::encode(s.borrow().as_bytes()))))));
+    w.post("crls/a", json!({"url": "http://ca.test/crl"}));
+    assert_eq!(refusal(&mut w, &[&client]), NOT_MATCHING);
+    *served.borrow_mut() = crl_of(&impostor, &[]);
+    for url in ["http://ca.test/crl", "https://ca.test/crl"] {
+        let (code, why) = w.refused(Update, "crls/a", json!({"url": url}));
+        assert_eq!((code, why.as_str()), (Code::Invalid, "error fetching CRL: its signature is not its issuer's"));
+    }
+    assert_eq!(refusal(&mut w, &[&client]), NOT_MATCHING, "the good list stands");
+    // an issuer that no entry knows: by TLS, or not at all
+    *served.borrow_mut() = crl_of(&Made::authority("unknown"), &[]);
+    let (_, why) = w.refused(Update, "crls/b", json!({"url": "http://ca.test/crl"}));
+    assert!(why.contains("no certificate of its issuer is trusted here"), "{why}");
+    w.post("crls/b", json!({"url": "https://ca.test/crl"}));
+}
+
 /// How a responder answers.
 #[derive(Clone)]
 struct Says {

@@ -9,6 +9,14 @@ use ringfence_logical::{Alias, Args, Cx, Error, Map, Outcome, Response};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// The role that a login names, or the mount's default.
+pub fn role(cx: &mut Cx<'_, '_>, args: &Args) -> Result<String, Error> {
+    match args.str("role") {
+        "" => Ok(config::required(cx)?.default_role),
+        named => Ok(named.to_owned()),
+    }
+}
+
 pub fn login(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let (name, token) = (args.str("role").to_owned(), args.str("jwt").trim().to_owned());
     outside::run(cx, move |cx, out| with_token(cx, out, &name, &token))

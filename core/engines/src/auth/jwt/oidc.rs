@@ -96,6 +96,11 @@ fn without_loopback_port(url: &str) -> Option<String> {
     (loopback && clean).then(|| format!("{scheme}://{host}{path}"))
 }
 
+/// The role that a login through the browser was begun for.
+pub fn role(cx: &mut Cx<'_, '_>, args: &Args) -> Result<String, Error> {
+    Ok(State::back(cx, args.str("state")).map_or_else(String::new, |s| s.asked.role))
+}
+
 /// The browser is back.
 pub fn callback(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let text = |name: &str| args.str(name).to_owned();
@@ -264,7 +269,8 @@ fn add_user_info(
         _ => return Ok(()),
     };
     // OpenID Connect Core 5.3.2: about somebody else it must not be used
-    if told.get("sub") != claims.get("sub") {
+    let subject = |of: &Map| of.get("sub").and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned);
+    if subject(&told).is_none() || subject(&told) != subject(claims) {
         return Err(failed("error reading /userinfo endpoint: it tells of another subject"));
     }
     for (name, value) in told {

@@ -70,6 +70,7 @@ pub static PATHS: &[Path] = &[
         .fields(&[ROLE, Field::str("jwt", "The signed token.").secret()])
         .help("Logs in with a signed token.", "")
         .login()
+        .role_of(login::role)
         .write(login::login),
     Path::new("oidc/auth_url")
         .fields(&[
@@ -90,6 +91,7 @@ pub static PATHS: &[Path] = &[
         ])
         .help("Completes a login through the browser.", "")
         .login()
+        .role_of(oidc::role)
         .read(oidc::callback)
         .write(oidc::callback),
 ];

@@ -470,6 +470,46 @@ fn what_comes_back_is_judged() {
     assert!(w.error_texts.iter().all(|t| !t.contains("CANARY")));
 }
 
+/// OpenID Connect Core 5.3.2: where neither the token nor the provider's word beside it names a subject, the two were taken
+/// to be about the same one.
+#[test]
+fn user_info_without_its_subject_is_refused() {
+    let (mut w, tokens, signer) = provider(Signer::new("RS256"));
+    w.post(
+        "role/web",
+        json!({"user_claim": "email", "groups_claim": "groups", "oidc_scopes": "profile", "max_age": 600,
+        "allowed_redirect_uris": "http://localhost:8250/oidc/callback"}),
+    );
+    let told = Rc::new(RefCell::new(Value::Null));
+    let (mut rest, t) = (std::mem::replace(&mut w.web, Box::new(|_| panic!("replaced"))), told.clone());
+    w.web = Box::new(move |ask| match ask.url.as_str() {
+        "https://op.test/me" => Ok((200, t.borrow().clone())),
+        _ => rest(ask),
+    });
+    for (in_token, beside, good) in [
+        (json!("alice"), json!({"sub": "alice", "groups": ["told"]}), true),
+        (json!("alice"), json!({"sub": "bob", "groups": ["admins"]}), false),
+        (json!("alice"), json!({"groups": ["admins"]}), false),
+        (Value::Null, json!({"groups": ["admins"]}), false),
+        (json!(""), json!({"sub": "", "groups": ["admins"]}), false),
+        (json!(7), json!({"sub": 7, "groups": ["admins"]}), false),
+    ] {
+        let sent = begin(&mut w, "");
+        let mut claims = json!({"iss": "https://op.test", "sub": in_token, "aud": "us", "nonce": sent["nonce"],
+            "email": "a@op.test", "exp": w.now.seconds() + 600, "iat": w.now.seconds(), "auth_time": w.now.seconds()});
+        if in_token.is_null() {
+            claims.as_object_mut().unwrap().remove("sub");
+        }
+        *tokens.borrow_mut() = json!({"id_token": signer.token(&claims), "access_token": "at"});
+        *told.borrow_mut() = beside.clone();
+        let got = back(&mut w, &sent["state"], "");
+        assert_eq!(got.is_ok(), good, "{in_token} {beside}: {got:?}");
+        if let Err(why) = got {
+            assert!(why.contains("it tells of another subject") || why.contains("sub"), "{why}");
+        }
+    }
+}
+
 #[test]
 fn logins_that_cannot_begin_get_no_url() {
     let (mut w, _, _) = provider(Signer::new("RS256"));

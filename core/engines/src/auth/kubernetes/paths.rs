@@ -52,5 +52,6 @@ pub static PATHS: &[Path] = &[
         ])
         .help("Logs a service account in.", "")
         .login()
+        .role_of(|_, args| Ok(args.str("role").to_owned()))
         .write(login::login),
 ];
