@@ -236,10 +236,15 @@ impl Server {
 
     /// Runs our own command line against this server; answers exit code, output and errors.
     pub fn cli(&self, args: &[&str]) -> (i32, String, String) {
+        self.cli_as(&self.root, args)
+    }
+
+    /// As [`Server::cli`], with a token.
+    pub fn cli_as(&self, token: &str, args: &[&str]) -> (i32, String, String) {
         let out = Command::new(binary())
             .args(args)
             .env("VAULT_ADDR", format!("http://127.0.0.1:{}", self.port))
-            .env("VAULT_TOKEN", &self.root)
+            .env("VAULT_TOKEN", token)
             .env("HOME", &self.scratch.0)
             .stdin(Stdio::null())
             .output()

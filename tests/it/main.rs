@@ -1,5 +1,6 @@
 //! Black-box tests: the real binary, driven over HTTP and by its own command line, and the house rules as a program.
 
+mod acme;
 mod audit;
 mod contention;
 mod crash;

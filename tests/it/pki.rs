@@ -406,3 +406,166 @@ fn head(s: &Server, method: &str, path: &str) -> String {
     c.read_to_string(&mut text).expect("an answer");
     text
 }
+
+/// Intermediates made, made again, found and verified over two mounts by the verbs for it.
+#[test]
+fn pki_verbs_of_the_command_line() {
+    let s = Server::ready("pki-verbs");
+    for path in ["root", "int"] {
+        mount(&s, path);
+    }
+    let run = |args: &[&str]| {
+        let (code, out, err) = s.cli(args);
+        assert_eq!(code, 0, "{args:?}: {out}{err}");
+        out
+    };
+    write(&s, "root/root/generate/internal", json!({"common_name": "Root", "key_type": "ec", "ttl": "87600h"}));
+    let made = run(&[
+        "pki",
+        "issue",
+        "-format=json",
+        "-issuer_name=first",
+        "root/issuer/default",
+        "int/",
+        "common_name=First",
+        "organization=O",
+        "key_type=ec",
+        "ttl=4380h",
+    ]);
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    assert_eq!(made["data"]["issuer_name"], "first");
+    let table = run(&["pki", "verify-sign", "root/issuer/default", "int/issuer/first"]);
+    let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(rows[..2], [["issuer:root/issuer/default"], ["issued:int/issuer/first"]], "{table}");
+    for name in ["subject_match", "path_match", "trust_match", "key_id_match", "signature_match"] {
+        assert!(rows.contains(&vec![name, "true"]), "{name}: {table}");
+    }
+    let table = run(&["pki", "verify-sign", "int/issuer/first", "root/issuer/default"]);
+    assert_eq!(table.matches("false").count(), 5, "{table}");
+    // again like the first: with another key, and with the same
+    run(&[
+        "pki",
+        "reissue",
+        "-issuer_name=second",
+        "root/issuer/default",
+        "int/issuer/first",
+        "int",
+        "common_name=Second",
+    ]);
+    run(&[
+        "pki",
+        "reissue",
+        "-type=existing",
+        "-issuer_name=third",
+        "root/issuer/default",
+        "int/issuer/first",
+        "int",
+    ]);
+    let issuer = |name: &str| s.get(&format!("int/issuer/{name}"), &s.root).json()["data"].clone();
+    let (first, second, third) = (issuer("first"), issuer("second"), issuer("third"));
+    assert!(first["key_id"] == third["key_id"] && first["key_id"] != second["key_id"]);
+    let subject = |data: &Value| {
+        let dir = Scratch::new("pki-verbs-files");
+        let path = file(&dir, "c.pem", text(&data["certificate"]).as_bytes());
+        openssl(&["x509", "-in", &path.display().to_string(), "-noout", "-subject"])
+    };
+    assert!(subject(&second).contains("O = O") && subject(&second).contains("CN = Second"), "{}", subject(&second));
+    assert_eq!(subject(&first), subject(&third));
+    let listed = run(&["pki", "list-intermediates", "-format=json", "root/issuer/default"]);
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    for data in [&first, &second, &third] {
+        assert_eq!(listed[format!("int/issuer/{}", text(&data["issuer_id"]))], true, "{listed}");
+    }
+    let (code, _, err) = s.cli(&["pki", "verify-sign", "root/issuer/none", "int/issuer/first"]);
+    assert!(code == 2 && err.contains("unable to read root/issuer/none"), "{code} {err}");
+    let (code, _, err) = s.cli(&["pki", "issue", "root/issuer/default", "int"]);
+    assert!(code == 1 && err.contains("Not enough arguments"), "{code} {err}");
+}
+
+/// A role's template is filled from the caller's entity, by the real identity store.
+#[test]
+fn templates_of_roles_are_the_callers() {
+    let s = Server::ready("pki-templates");
+    mount(&s, "pki");
+    write(&s, "pki/root/generate/internal", json!({"common_name": "Root", "key_type": "ec", "ttl": "87600h"}));
+    let role = json!({
+        "allowed_domains": "{{identity.entity.name}}.example.com,{{identity.entity.metadata.team}}.example.org",
+        "allowed_domains_template": true, "allow_bare_domains": true, "key_type": "ec", "ttl": "1h",
+    });
+    write(&s, "pki/roles/own", role);
+    write(&s, "sys/policies/acl/issue", json!({"policy": "path \"pki/issue/own\" { capabilities = [\"update\"] }"}));
+    write(&s, "sys/auth/userpass", json!({"type": "userpass"}));
+    write(&s, "auth/userpass/users/alice", json!({"password": "long enough", "token_policies": "issue"}));
+    let accessor = s.get("sys/auth", &s.root).json()["data"]["userpass/"]["accessor"].clone();
+    let made = write(&s, "identity/entity", json!({"name": "alice", "metadata": {"team": "blue"}}));
+    write(
+        &s,
+        "identity/entity-alias",
+        json!({"name": "alice", "canonical_id": made["id"], "mount_accessor": accessor}),
+    );
+    let login = s.put("auth/userpass/login/alice", "", &json!({"password": "long enough"})).json();
+    let token = text(&login["auth"]["client_token"]).to_owned();
+    for (name, status) in [
+        ("alice.example.com", 200),
+        ("blue.example.org", 200),
+        ("bob.example.com", 400),
+        ("{{identity.entity.name}}.example.com", 400),
+    ] {
+        let answer = s.put("pki/issue/own", &token, &json!({"common_name": name}));
+        assert_eq!(answer.status, status, "{name}: {}", answer.json());
+    }
+    // root has no entity
+    assert_eq!(s.put("pki/issue/own", &s.root, &json!({"common_name": "alice.example.com"})).status, 400);
+}
+
+/// The health check finds what is wrong, says it in both forms, and its exit code tells how bad it is.
+#[test]
+fn pki_health_is_checked_by_the_command_line() {
+    let s = Server::ready("pki-health");
+    mount(&s, "pki");
+    write(&s, "pki/root/generate/internal", json!({"common_name": "Root", "key_type": "ec", "ttl": "87600h"}));
+    write(
+        &s,
+        "pki/roles/web",
+        json!({"allow_any_name": true, "key_type": "ec", "allow_localhost": false, "ttl": "1h"}),
+    );
+    write(&s, "pki/issue/web", json!({"common_name": "a.example.com"}));
+    let checked = |args: &[&str]| {
+        let (code, out, err) = s.cli(&[&["pki", "health-check", "-format=json"], args].concat());
+        let found: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
+        (code, found)
+    };
+    let (code, found) = checked(&["pki"]);
+    assert_eq!(code, 3, "{found}");
+    let status = |found: &Value, check: &str| text(&found[check][0]["status"]).to_owned();
+    for (check, wanted) in [
+        ("ca_validity_period", "ok"),
+        ("crl_validity_period", "ok"),
+        ("root_issued_leaves", "warning"),
+        ("role_allows_localhost", "ok"),
+        ("role_no_store_false", "warning"),
+        ("tidy_last_run", "warning"),
+        ("enable_auto_tidy", "informational"),
+        ("too_many_certs", "ok"),
+        ("enable_acme_issuance", "informational"),
+        ("allow_acme_headers", "not_applicable"),
+    ] {
+        assert_eq!(status(&found, check), wanted, "{check}: {found}");
+    }
+    assert_eq!(checked(&["-return-indicator=critical", "pki"]).0, 0);
+    let dir = Scratch::new("pki-health-files");
+    let config = json!({"ca_validity_period": {"enabled": true, "root_expiry_critical": "36500d"}}).to_string();
+    let config = file(&dir, "health.json", config.as_bytes());
+    let config = format!("-health-config={}", config.display());
+    let (code, found) = checked(&["-default-disabled", &config, "pki"]);
+    assert_eq!((code, found.as_object().map(|m| m.len())), (4, Some(1)), "{found}");
+    assert_eq!(status(&found, "ca_validity_period"), "critical");
+    let (code, out, _) = s.cli(&["pki", "health-check", "pki"]);
+    assert!(code == 3 && out.starts_with("ca_validity_period\n------------------\nstatus"), "{out}");
+    let (code, out, _) = s.cli(&["pki", "health-check", "-list", "pki"]);
+    assert!(code == 0 && out.contains("\"certs_to_inspect\": 100"), "{out}");
+    write(&s, "sys/policies/acl/none", json!({"policy": "path \"nothing\" { capabilities = [\"read\"] }"}));
+    let token = s.put("auth/token/create", &s.root, &json!({"policies": "none"})).json();
+    let bare = s.cli_as(text(&token["auth"]["client_token"]), &["pki", "health-check", "-format=json", "pki"]);
+    assert_eq!(bare.0, 6, "{bare:?}");
+}

@@ -28,6 +28,8 @@ pub struct World {
     memo: Memo,
     pub mount: MountInfo,
     pub principal: Option<Principal>,
+    /// What templates name (`identity.entity.name`), and what stands for it.
+    pub identity: Vec<(String, String)>,
     pub remote: Option<IpAddr>,
     /// Moves one second a request, so that dates differ.
     pub now: Wall,
@@ -56,6 +58,7 @@ pub type Web = Box<dyn FnMut(&HttpAsk) -> Result<(u16, Value), String>>;
 struct FakeHost<'k> {
     keyring: &'k Keyring,
     memo: &'k Memo,
+    identity: &'k [(String, String)],
 }
 
 impl Host for FakeHost<'_> {
@@ -69,6 +72,12 @@ impl Host for FakeHost<'_> {
 
     fn memo(&self) -> Option<&Memo> {
         Some(self.memo)
+    }
+
+    /// Knows of an entity what [`World::identity`] says, and fills the whole text or nothing.
+    fn fill_template(&self, _: &mut Txn<'_>, _: &str, text: &str) -> Result<Option<String>, Error> {
+        let filled = self.identity.iter().fold(text.to_owned(), |t, (k, v)| t.replace(&format!("{{{{{k}}}}}"), v));
+        Ok((!filled.contains("{{")).then_some(filled))
     }
 }
 
@@ -119,6 +128,7 @@ impl World {
             memo: Memo::default(),
             mount,
             principal: Some(Principal { token_hash: [1; 16], ..Principal::default() }),
+            identity: Vec::new(),
             remote: "10.1.2.3".parse().ok(),
             now: Wall::from_seconds(1_700_000_000),
             writes: 0,
@@ -275,7 +285,7 @@ impl World {
             headers: Vec::new(),
             peer_certificates: Arc::new(self.peer_certificates.clone()),
         };
-        let host = FakeHost { keyring: &self.keyring, memo: &self.memo };
+        let host = FakeHost { keyring: &self.keyring, memo: &self.memo, identity: &self.identity };
         let mut cx = Cx {
             txn: &mut txn,
             mount: &self.mount,

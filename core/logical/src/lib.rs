@@ -12,6 +12,7 @@ pub mod error;
 pub mod field;
 pub mod memo;
 pub mod path;
+pub mod reach;
 pub mod request;
 pub mod response;
 pub mod side;
@@ -24,10 +25,11 @@ pub use error::Error;
 pub use field::{Field, Kind};
 pub use memo::Memo;
 pub use path::{Path, Table};
+pub use reach::Reach;
 pub use request::{MountInfo, Request, TokenType};
 pub use response::{Alias, Auth, Data, Issued, LeaseTerms, Leased, Raw, Response, nothing};
 pub use ringfence_policy::op::Operation;
-pub use side::{Compute, Computed, HttpAnswer, HttpAsk, OwnerOp, Resume, SideOp, SideResult, Step};
+pub use side::{Compute, Computed, HttpAnswer, HttpAsk, OwnerOp, Probe, ProbeKind, Resume, SideOp, SideResult, Step};
 pub use sql::{SqlAsk, SqlKind, SqlTarget, SqlTls};
 
 /// A JSON object; keys come out sorted, as Go prints maps.

@@ -7,6 +7,7 @@
 //! a scheduled job, the next request) finishes the effect or undoes it.
 
 use crate::cx::Cx;
+use crate::reach::Reach;
 use crate::sql::SqlAsk;
 use crate::{Error, Response};
 use ringfence_base::Secret;
@@ -62,6 +63,8 @@ pub enum SideOp {
     Compute(Compute),
     /// A request to an HTTP server.
     Http(Box<HttpAsk>),
+    /// A question that proves who controls a name, other than over HTTP.
+    Probe(Box<Probe>),
     /// Statements for an SQL server; the result is [`SideResult::Json`] or [`SideResult::Failed`] with the server's
     /// own words.
     Sql(Box<SqlAsk>),
@@ -107,8 +110,8 @@ pub struct HttpAsk {
     pub max_answer_bytes: usize,
     /// How many redirects to follow.
     pub redirects: u8,
-    /// Refuse to connect to loopback, private, link-local and other addresses that are not public.
-    pub public_addresses_only: bool,
+    /// Which addresses it may reach, the redirects' included.
+    pub reach: Reach,
     /// A file of the server's machine with PEM certificates to trust if `ca_pem` names none and the file is there.
     pub ca_file: Option<&'static str>,
     /// A file of the server's machine whose text is sent as a bearer token.
@@ -132,7 +135,7 @@ impl HttpAsk {
             timeout_ms: 10_000,
             max_answer_bytes: 1 << 20,
             redirects: 0,
-            public_addresses_only: false,
+            reach: Reach::default(),
             ca_file: None,
             bearer_file: None,
             fresh_s: 0,
@@ -163,6 +166,37 @@ impl std::fmt::Debug for HttpAsk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HttpAsk").field("method", &self.method).field("url", &self.url).finish_non_exhaustive()
     }
+}
+
+/// A question that proves who controls a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// The question.
+    pub what: ProbeKind,
+    /// Which addresses it may reach.
+    pub reach: Reach,
+    /// Whole time, looking the name up included.
+    pub timeout_ms: u32,
+}
+
+/// The kinds of questions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProbeKind {
+    /// The texts of a name's TXT records; the result is [`SideResult::Json`], a list, empty if the name has none.
+    Texts {
+        /// The name, whole.
+        name: String,
+    },
+    /// The certificate that a host shows on port 443 when it is offered one protocol only; the result is
+    /// [`SideResult::Bytes`], DER. Nobody vouches for it: the asker judges it.
+    Leaf {
+        /// DNS name or address to connect to.
+        host: String,
+        /// Server name of the handshake.
+        server_name: String,
+        /// The protocol (ALPN), which the peer must take.
+        protocol: &'static str,
+    },
 }
 
 /// What an HTTP server answered.
@@ -266,6 +300,7 @@ pub fn perform(op: &SideOp) -> SideResult {
         SideOp::Owner(op) => SideResult::Failed(format!("{op:?} belongs to the owner core")),
         SideOp::Compute(c) => (c.run)(),
         SideOp::Sql(ask) => SideResult::Failed(format!("{ask:?}: nothing here reaches out")),
+        SideOp::Probe(ask) => SideResult::Failed(format!("{ask:?}: nothing here reaches out")),
         SideOp::Http(ask) => SideResult::Failed(format!("{ask:?}: nothing here reaches out")),
         SideOp::BcryptVerify { password, hash } => {
             SideResult::Verdict(ringfence_crypto::password::verify(password.expose(), hash))

@@ -5,6 +5,7 @@ use crate::key::{Algorithm, Private};
 use crate::pem;
 use crate::store::{self, Bytes, IssuerRecord, Usage};
 use ringfence_logical::{Cx, Error};
+use std::sync::Arc;
 
 /// `config/cluster`.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -23,7 +24,7 @@ pub struct Authority {
     /// Its certificate.
     pub certificate: Certificate,
     /// Its key.
-    pub key: Private,
+    pub key: Arc<Private>,
     /// From itself up.
     pub chain: Vec<Bytes>,
     /// The URLs that go into what it signs.
@@ -48,9 +49,10 @@ impl Authority {
                 record.usage_text()
             )));
         }
-        let key = match store::key(cx, &record.key_id)? {
-            Some(k) if !record.key_id.is_empty() => store::private(&k)?,
-            _ => {
+        let known = if record.key_id.is_empty() { None } else { store::known_key(cx, &record.key_id)? };
+        let key = match known {
+            Some(k) => k,
+            None => {
                 return Err(Error::plain(&format!(
                     "unable to use issuer [id:{} name:{}] for signing: its private key is not in this mount",
                     record.id, record.name
@@ -58,7 +60,11 @@ impl Authority {
             }
         };
         let urls = urls_of(cx, &record)?;
-        Ok(Authority { certificate: record.parsed()?, chain: store::chain(cx, &record)?, key, urls, record })
+        let certificate = match store::known_issuer(cx, &record.id)? {
+            Some(i) if i.record.certificate == record.certificate => i.certificate.clone(),
+            _ => record.parsed()?,
+        };
+        Ok(Authority { certificate, chain: store::chain(cx, &record)?, key, urls, record })
     }
 
     /// End of its validity, epoch seconds.

@@ -4,6 +4,7 @@
 use crate::authority::Authority;
 use crate::cert::{self, Request, Signed, Subject, Template};
 use crate::key::{self, Kind, Private, Spec};
+use crate::metadata;
 use crate::names::{self, Asker};
 use crate::pem::{self, Format};
 use crate::role::{self, Role};
@@ -232,11 +233,7 @@ pub fn judge(cx: &Cx<'_, '_>, args: &Args, role: &Role, source: &Source<'_>) -> 
         }
     }
     for u in &wanted.uris {
-        let allowed = role.allowed_uri_sans.iter().any(|a| match role.allowed_uri_sans_template {
-            true => names::expand(a, &asker).is_some_and(|a| names::glob(&a, u)),
-            false => names::glob(a, u),
-        });
-        if !allowed {
+        if !role.allowed_uri_sans.iter().any(|a| names::glob(a, u)) {
             let via = if csr.is_some() && role.use_csr_sans { "the CSR" } else { "the API" };
             return Err(Error::invalid(format!(
                 "URI Subject Alternative Names were provided via {via} which are not valid for this role"
@@ -482,6 +479,7 @@ fn finish(
     if !role.no_store {
         store::save_certificate(cx, &signed.serial, &authority.record.id, &signed.der);
     }
+    metadata::save(cx, args, role_name, &authority.record.id, signed);
     let format = Format::parse(args.str("format"))?;
     let mut data = shown(format, authority, signed, args.bool("remove_roots_from_chain"))?;
     if let Some((text, kind)) = private {
@@ -529,6 +527,7 @@ pub fn issue(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         return Err(Error::invalid("role key type \"any\" not allowed for issuing certificates, only signing"));
     }
     Format::parse(args.str("format"))?;
+    metadata::check(args, &role)?;
     let spec = Spec::parse(&role.key_type, role.key_bits)?;
     if spec.kind == Kind::Rsa {
         // refused before a key is generated for it
@@ -605,6 +604,7 @@ pub fn sign(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let role_name = args.str("role").to_owned();
     let role = role::required(cx, &role_name)?;
     Format::parse(args.str("format"))?;
+    metadata::check(args, &role)?;
     let csr = request_of(args)?;
     check_key(&role, &csr)?;
     let authority = authority(cx, args, &role)?;
@@ -621,6 +621,7 @@ pub fn verbatim_role(args: &Args, named: Option<Role>) -> Role {
         role.max_ttl = n.max_ttl;
         role.generate_lease = n.generate_lease;
         role.no_store = n.no_store;
+        role.no_store_metadata = n.no_store_metadata;
         role.not_before_duration = n.not_before_duration;
         role.not_after = n.not_after;
         role.use_pss = n.use_pss;
@@ -652,6 +653,7 @@ pub fn sign_verbatim(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     };
     let role = verbatim_role(args, named);
     Format::parse(args.str("format"))?;
+    metadata::check(args, &role)?;
     let csr = request_of(args)?;
     check_key(&role, &csr)?;
     let authority = authority(cx, args, &role)?;

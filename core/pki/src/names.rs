@@ -88,10 +88,7 @@ pub fn allowed(role: &Role, asker: &Asker<'_>, name: &str) -> bool {
             }
         }
     }
-    role.allowed_domains.iter().any(|d| match role.allowed_domains_template {
-        true => expand(d, asker).is_some_and(|d| domain_allows(role, &d, name, reduced, domain_of_mail, is_wildcard)),
-        false => domain_allows(role, d, name, reduced, domain_of_mail, is_wildcard),
-    })
+    role.allowed_domains.iter().any(|d| domain_allows(role, d, name, reduced, domain_of_mail, is_wildcard))
 }
 
 fn domain_allows(
@@ -145,30 +142,6 @@ pub fn glob(pattern: &str, text: &str) -> bool {
         }
     }
     true
-}
-
-/// Fills `{{identity.entity.id}}`, the token's display name and metadata in. `None` if something is not known, or if
-/// a value holds what would widen the rule.
-pub fn expand(text: &str, asker: &Asker<'_>) -> Option<String> {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (selector, tail) = after.split_once("}}")?;
-        out.push_str(before);
-        let p = asker.principal?;
-        let value = match selector.trim() {
-            "identity.entity.id" => p.entity_id.clone(),
-            "token.display_name" => p.display_name.clone(),
-            other => p.metadata.get(other.strip_prefix("token.meta.")?)?.clone(),
-        };
-        if value.is_empty() || value.contains(['*', '{', '}', ',', '/', '+']) {
-            return None;
-        }
-        out.push_str(&value);
-        rest = tail;
-    }
-    out.push_str(rest);
-    Some(out)
 }
 
 /// Splits `oid;UTF8:value`.
@@ -268,19 +241,6 @@ mod tests {
         assert!(!may(&nothing, "localhost") && !may(&nothing, "a.example.com"));
         let shown = role(|r| r.allow_token_displayname = true);
         assert!(may(&shown, "web.internal") && !may(&shown, "a.web.internal"));
-    }
-
-    #[test]
-    fn templates_never_widen_a_rule() {
-        let r = role(|r| {
-            r.allowed_domains = vec!["{{identity.entity.id}}.example.com".into(), "{{unknown}}".into()];
-            r.allowed_domains_template = true;
-            r.allow_bare_domains = true;
-            r.allow_glob_domains = true;
-        });
-        assert!(may(&r, "e-1.example.com") && !may(&r, "e-2.example.com"));
-        let p = Principal { entity_id: "*".into(), ..Principal::default() };
-        assert!(!allowed(&r, &Asker { principal: Some(&p) }, "x.example.com"));
     }
 
     /// Random texts over an alphabet, the same in every run.

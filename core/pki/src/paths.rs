@@ -1,7 +1,7 @@
 //! The path table.
 
 use crate::store::{CERTS, REVOKED};
-use crate::{config, fetch, import, issue, issuers, keys, ocsp, revoke, role, root, tidy};
+use crate::{config, fetch, import, issue, issuers, keys, metadata, ocsp, revoke, role, root, tidy};
 use ringfence_logical::field::Preset;
 use ringfence_logical::{Args, Cx, Field, Kind, Outcome, Path};
 
@@ -34,7 +34,7 @@ const EXCLUDE_CN: Field = Field::bool("exclude_cn_from_sans", "Keep the common n
 const REMOVE_ROOTS: Field =
     Field::bool("remove_roots_from_chain", "Leave self-issued certificates out of the chain.");
 const CSR: Field = Field::str("csr", "The certificate request, PEM.");
-const METADATA: Field = Field::str("cert_metadata", "Accepted and not kept.");
+const METADATA: Field = Field::str("cert_metadata", "Base64 of what shall be remembered with the certificate.");
 const KEY_USAGE: Field = Field::list("key_usage", "Key usages by name.");
 const EXT_KEY_USAGE: Field = Field::list("ext_key_usage", "Extended key usages by name.");
 const EXT_KEY_USAGE_OIDS: Field = Field::list("ext_key_usage_oids", "Extended key usages by OID.");
@@ -211,7 +211,7 @@ macro_rules! tidy {
             Field::bool("tidy_invalid_certs", "Remove what cannot be parsed."),
             Field::bool("tidy_revocation_queue", "There is no such queue on one cluster; accepted."),
             Field::bool("tidy_cross_cluster_revoked_certs", "There are none on one cluster; accepted."),
-            Field::bool("tidy_cert_metadata", "No metadata is kept; accepted."),
+            Field::bool("tidy_cert_metadata", "Remove metadata of certificates that ended."),
             Field::seconds("safety_buffer", "How long after its end a certificate is kept."),
             Field::seconds("issuer_safety_buffer", "How long after its end an issuer is kept."),
             Field::seconds("revocation_queue_safety_buffer", "How long requests of other clusters are kept."),
@@ -278,7 +278,7 @@ const ROLE_FIELDS: &[Field] = &[
     Field::list("postal_code", "Postal codes of subjects."),
     Field::bool("generate_lease", "Tie certificates to leases."),
     Field::bool("no_store", "Do not store certificates."),
-    Field::bool("no_store_metadata", "Accepted; no metadata is kept."),
+    Field::bool("no_store_metadata", "Refuse metadata of certificates."),
     Field::bool("require_cn", "Refuse requests without a common name."),
     Field::list("cn_validations", "`email`, `hostname`, or `disabled`."),
     Field::new("policy_identifiers", Kind::Any, "OIDs, or objects of oid, cps and notice."),
@@ -459,6 +459,11 @@ pub static PATHS: &[Path] = &[
         .fields(REVOKE)
         .help("Revokes a certificate by its private key.", "")
         .write(revoke::revoke_with_key),
+    Path::new("cert-metadata/?").fields(LIST).help("Lists certificates with metadata.", "").list(metadata::list),
+    Path::new("cert-metadata/{serial:any}")
+        .fields(&[SERIAL])
+        .help("What was to be remembered with a certificate.", "")
+        .read(metadata::read),
     Path::new("certs/?").fields(LIST).help("Lists the stored certificates.", "").list(list_certs),
     Path::new("certs/revoked/?").fields(LIST).help("Lists the revoked certificates.", "").list(list_revoked),
     Path::new("certs/unified-revoked/?").fields(LIST).help("Lists the revoked certificates.", "").list(list_revoked),

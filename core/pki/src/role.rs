@@ -368,12 +368,42 @@ pub fn policies(texts: &[String]) -> Result<Option<CertificatePolicies>, Error> 
 
 /// A role by name.
 pub fn load(cx: &mut Cx<'_, '_>, name: &str) -> Result<Option<Role>, Error> {
-    cx.get_json(ROLES, name.as_bytes())
+    let known = cx.decoded(ROLES, name.as_bytes(), store::json_of::<Role>)?;
+    Ok(known.map(|r| (*r).clone()))
 }
 
-/// A role that a request relies on.
+/// A role that a request relies on, its templates filled for who asks.
 pub fn required(cx: &mut Cx<'_, '_>, name: &str) -> Result<Role, Error> {
-    load(cx, name)?.ok_or_else(|| Error::invalid(format!("unknown role: {name}")))
+    let mut role = load(cx, name)?.ok_or_else(|| Error::invalid(format!("unknown role: {name}")))?;
+    role.fill_templates(cx)?;
+    Ok(role)
+}
+
+impl Role {
+    /// Puts the caller's identity into the role's templates. What names something that he has not allows nothing.
+    pub fn fill_templates(&mut self, cx: &mut Cx<'_, '_>) -> Result<(), Error> {
+        if std::mem::take(&mut self.allowed_domains_template) {
+            self.allowed_domains = filled(cx, &self.allowed_domains)?;
+        }
+        if std::mem::take(&mut self.allowed_uri_sans_template) {
+            self.allowed_uri_sans = filled(cx, &self.allowed_uri_sans)?;
+        }
+        Ok(())
+    }
+}
+
+fn filled(cx: &mut Cx<'_, '_>, rules: &[String]) -> Result<Vec<String>, Error> {
+    let entity = cx.principal.map_or("", |p| p.entity_id.as_str());
+    let host = cx.host;
+    let mut out = Vec::with_capacity(rules.len());
+    for rule in rules {
+        match rule.contains("{{") {
+            // a value with a star, a comma or a slash in it is none: it would widen the rule
+            true => out.extend(host.fill_template(cx.txn, entity, rule)?),
+            false => out.push(rule.clone()),
+        }
+    }
+    Ok(out)
 }
 
 pub fn exists(cx: &mut Cx<'_, '_>, args: &Args) -> Result<bool, Error> {

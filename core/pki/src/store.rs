@@ -7,6 +7,7 @@
 //! area c   name                    a configuration, JSON
 //! area C   serial, aa:bb:...       a certificate: format byte, issuer id (36 bytes, or dashes), DER
 //! area R   serial                  a revoked certificate, JSON
+//! area m   serial                  what was to be remembered with a certificate, JSON
 //! area P   list id, page as be32   entries of a revocation list, see `crl`
 //! area S   list id                 the state of a revocation list, JSON
 //! area L   list id, kind, be32     a signed list in pieces
@@ -22,6 +23,7 @@ use ringfence_base::entropy::uuid4;
 use ringfence_base::path::is_name;
 use ringfence_logical::{Cx, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::Arc;
 
 /// Area of the issuers.
 pub const ISSUERS: u8 = b'i';
@@ -246,7 +248,33 @@ pub fn key(cx: &mut Cx<'_, '_>, id: &str) -> Result<Option<KeyRecord>, Error> {
 }
 
 fn required_issuer(cx: &mut Cx<'_, '_>, id: &str) -> Result<IssuerRecord, Error> {
-    cx.get_json(ISSUERS, id.as_bytes())?.ok_or_else(|| unresolved(id))
+    known_issuer(cx, id)?.map(|i| i.record.clone()).ok_or_else(|| unresolved(id))
+}
+
+/// An issuer as a core keeps it: its record, and its certificate read.
+pub struct Issuer {
+    /// The record.
+    pub record: IssuerRecord,
+    /// Its certificate.
+    pub certificate: Certificate,
+}
+
+/// An issuer by id.
+pub fn known_issuer(cx: &mut Cx<'_, '_>, id: &str) -> Result<Option<Arc<Issuer>>, Error> {
+    cx.decoded(ISSUERS, id.as_bytes(), |bytes| {
+        let record: IssuerRecord = json_of(bytes)?;
+        Ok(Issuer { certificate: record.parsed()?, record })
+    })
+}
+
+/// A private key by id, ready to sign: reading one costs more than a signature.
+pub fn known_key(cx: &mut Cx<'_, '_>, id: &str) -> Result<Option<Arc<Private>>, Error> {
+    cx.decoded(KEYS, id.as_bytes(), |bytes| private(&json_of(bytes)?))
+}
+
+/// A record that holds JSON.
+pub fn json_of<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|e| Error::internal(format!("a stored record: {e}")))
 }
 
 fn unresolved(reference: &str) -> Error {
@@ -263,8 +291,8 @@ pub fn issuer(cx: &mut Cx<'_, '_>, reference: &str) -> Result<IssuerRecord, Erro
         }
         return required_issuer(cx, &chosen.default);
     }
-    if let Some(found) = cx.get_json(ISSUERS, reference.as_bytes())? {
-        return Ok(found);
+    if let Some(found) = known_issuer(cx, reference)? {
+        return Ok(found.record.clone());
     }
     issuers(cx)?.into_iter().find(|i| !i.name.is_empty() && i.name == reference).ok_or_else(|| unresolved(reference))
 }

@@ -801,3 +801,69 @@ fn an_rsa_responder_signs_beside_the_core() {
     assert!(matches!(ocsp(&mut w, &issuer, "01:02"), CertStatus::Good(_)));
     assert_eq!(computed.get(), 1);
 }
+
+/// What is remembered with a certificate, and for how long.
+#[test]
+fn metadata_of_certificates() {
+    let mut w = World::new(Pki);
+    w.post("root/generate/internal", json!({"common_name": "Root", "key_type": "ec", "ttl": "8760h"}));
+    w.post("roles/web", json!({"allow_any_name": true, "key_type": "ec", "ttl": "1h"}));
+    let made = w.post("issue/web", json!({"common_name": "a.example.com", "cert_metadata": "b3duZXI="})).data;
+    w.post("issue/web", json!({"common_name": "b.example.com"}));
+    let serial = made["serial_number"].as_str().unwrap().to_owned();
+    assert_eq!(w.list("cert-metadata").data["keys"], json!([serial]));
+    for shape in [serial.clone(), serial.replace(':', "-"), serial.to_uppercase()] {
+        let read = w.get(&format!("cert-metadata/{shape}")).data;
+        assert_eq!((&read["cert_metadata"], &read["role"]), (&json!("b3duZXI="), &json!("web")));
+        assert_eq!(read["serial_number"], made["serial_number"]);
+        assert!(
+            read["issuer_id"].as_str().unwrap().len() == 36 && read["expiration"].as_str().unwrap().ends_with('Z')
+        );
+    }
+    assert_eq!(w.get("cert-metadata/aa:bb").code, Code::NotFound);
+    let body = json!({"common_name": "a.example.com", "cert_metadata": "no base64!"});
+    assert!(w.refused(Operation::Update, "issue/web", body).1.starts_with("cert_metadata is not base64"));
+    w.patch("roles/web", json!({"no_store_metadata": true}));
+    let body = json!({"common_name": "a.example.com", "cert_metadata": "b3duZXI="});
+    let (code, why) = w.refused(Operation::Update, "issue/web", body);
+    assert_eq!((code, why.contains("no_store_metadata")), (Code::Invalid, true));
+    w.now = w.now.plus_seconds(2 * 3600);
+    for (buffer, left) in [("3h", 1), ("10m", 0)] {
+        w.post("tidy", json!({"tidy_cert_metadata": true, "safety_buffer": buffer}));
+        while w.get("tidy-status").data["state"] == "Running" {
+            w.due("tidy").unwrap();
+        }
+        assert_eq!(w.get("tidy-status").data["cert_metadata_deleted_count"], json!(1 - left));
+        let kept = w.list("cert-metadata").data["keys"].as_array().map_or(0, Vec::len);
+        assert_eq!(kept, left, "{buffer}");
+    }
+}
+
+#[test]
+fn templates_of_roles() {
+    let mut w = World::new(Pki);
+    w.post("root/generate/internal", json!({"common_name": "Root", "key_type": "ec", "ttl": "8760h"}));
+    w.identity = vec![("identity.entity.name".into(), "alice".into())];
+    let role = json!({
+        "allowed_domains": ["{{identity.entity.name}}.example.com", "{{identity.entity.id}}.example.org", "fixed.example.net"],
+        "allowed_domains_template": true, "allow_bare_domains": true, "allow_localhost": false,
+        "allowed_uri_sans": ["spiffe://example.com/{{identity.entity.name}}"], "allowed_uri_sans_template": true,
+        "key_type": "ec", "require_cn": false, "ttl": "1h",
+    });
+    w.post("roles/own", role.clone());
+    assert_eq!(w.get("roles/own").data["allowed_domains"], role["allowed_domains"], "shown as written");
+    w.post("issue/own", json!({"common_name": "alice.example.com", "uri_sans": "spiffe://example.com/alice"}));
+    w.post("issue/own", json!({"common_name": "fixed.example.net"}));
+    for name in ["bob.example.com", "e-1.example.org", "{{identity.entity.id}}.example.org", "example.com"] {
+        let (code, why) = w.refused(Operation::Update, "issue/own", json!({"common_name": name}));
+        assert_eq!((code, why), (Code::Invalid, format!("common name {name} not allowed by this role")));
+    }
+    assert!(w.run(Operation::Update, "issue/own", json!({"uri_sans": "spiffe://example.com/bob"})).is_err());
+    w.identity.clear();
+    assert!(w.run(Operation::Update, "issue/own", json!({"common_name": "alice.example.com"})).is_err(), "nobody");
+    w.patch("roles/own", json!({"allowed_domains_template": false}));
+    assert!(
+        w.run(Operation::Update, "issue/own", json!({"common_name": "alice.example.com"})).is_err(),
+        "no template"
+    );
+}

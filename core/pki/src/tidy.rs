@@ -3,6 +3,7 @@
 
 use crate::cert;
 use crate::crl;
+use crate::metadata::{METADATA, Metadata};
 use crate::store::{self, CERTS, DefaultIssuer, REVOKED};
 use ringfence_base::Code;
 use ringfence_base::Wall;
@@ -124,6 +125,7 @@ enum Phase {
     Certificates,
     Revoked,
     Lists,
+    Metadata,
     Issuers,
 }
 
@@ -141,6 +143,7 @@ struct Run {
     cert_store_deleted: u64,
     revoked_deleted: u64,
     missing_issuer: u64,
+    metadata_deleted: u64,
 }
 
 /// `config/auto-tidy`.
@@ -240,6 +243,7 @@ fn work(cx: &mut Cx<'_, '_>) -> Outcome {
         Phase::Certificates => certificates(cx, &mut run)?,
         Phase::Revoked => revoked(cx, &mut run)?,
         Phase::Lists => lists(cx, &mut run)?,
+        Phase::Metadata => metadata(cx, &mut run)?,
         Phase::Issuers => issuers(cx, &mut run)?,
     };
     if !more {
@@ -247,7 +251,8 @@ fn work(cx: &mut Cx<'_, '_>) -> Outcome {
         run.phase = match run.phase {
             Phase::Certificates => Phase::Revoked,
             Phase::Revoked => Phase::Lists,
-            Phase::Lists => Phase::Issuers,
+            Phase::Lists => Phase::Metadata,
+            Phase::Metadata => Phase::Issuers,
             Phase::Issuers => {
                 run.state = "Finished".into();
                 run.finished_ns = cx.now.0;
@@ -349,6 +354,22 @@ fn lists(cx: &mut Cx<'_, '_>, run: &mut Run) -> Result<bool, Error> {
     Ok(more)
 }
 
+fn metadata(cx: &mut Cx<'_, '_>, run: &mut Run) -> Result<bool, Error> {
+    if !run.targets.tidy_cert_metadata {
+        return Ok(false);
+    }
+    let (serials, more) = piece(cx, METADATA, run)?;
+    let now = cx.now.seconds();
+    for serial in serials {
+        let Some(m) = cx.get_json::<Metadata>(METADATA, serial.as_bytes())? else { continue };
+        if m.expiration + run.targets.safety_buffer < now {
+            cx.delete(METADATA, serial.as_bytes());
+            run.metadata_deleted += 1;
+        }
+    }
+    Ok(more)
+}
+
 fn issuers(cx: &mut Cx<'_, '_>, run: &mut Run) -> Result<bool, Error> {
     if !run.targets.tidy_expired_issuers {
         return Ok(false);
@@ -394,6 +415,7 @@ pub fn status(cx: &mut Cx<'_, '_>, _args: &Args) -> Outcome {
     let message = match (run.state.as_str(), run.phase) {
         ("Running", Phase::Certificates) => json!("Tidying certificate store"),
         ("Running", Phase::Revoked | Phase::Lists) => json!("Tidying revoked certificates"),
+        ("Running", Phase::Metadata) => json!("Tidying certificate metadata"),
         ("Running", Phase::Issuers) => json!("Tidying issuers"),
         _ => Value::Null,
     };
@@ -401,6 +423,7 @@ pub fn status(cx: &mut Cx<'_, '_>, _args: &Args) -> Outcome {
     m.insert("cert_store_deleted_count".into(), when_ran(run.cert_store_deleted.into()));
     m.insert("revoked_cert_deleted_count".into(), when_ran(run.revoked_deleted.into()));
     m.insert("missing_issuer_cert_count".into(), when_ran(run.missing_issuer.into()));
+    m.insert("cert_metadata_deleted_count".into(), when_ran(run.metadata_deleted.into()));
     for name in [
         "current_cert_store_count",
         "current_revoked_cert_count",
@@ -410,7 +433,6 @@ pub fn status(cx: &mut Cx<'_, '_>, _args: &Args) -> Outcome {
         "acme_account_deleted_count",
         "acme_account_revoked_count",
         "acme_orders_deleted_count",
-        "cert_metadata_deleted_count",
     ] {
         let shown = if name.starts_with("current") { Value::Null } else { when_ran(0.into()) };
         m.insert(name.into(), shown);

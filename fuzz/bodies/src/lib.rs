@@ -15,6 +15,7 @@ pub mod database;
 pub mod edge;
 pub mod input;
 pub mod lone;
+pub mod mounts;
 pub mod mutate;
 pub mod node;
 pub mod policies;
@@ -52,8 +53,11 @@ const fn target(
 /// Every target.
 pub static TARGETS: &[Target] = &[
     target("acl_model", policies::acl_model, seeds::scripts, seeds::CHOICES, 4000),
+    target("acme_request", mounts::acme_request, seeds::acme_request, seeds::ACME, 400),
     target("batch", stored::batch, seeds::batch, seeds::NUMBERS, 8000),
     target("batch_token", stored::batch_token, seeds::scripts, seeds::NUMBERS, 2000),
+    target("certificate_bundle", mounts::certificate_bundle, seeds::none, seeds::PEM, 350),
+    target("certificate_request", mounts::certificate_request, seeds::none, seeds::DER, 400),
     target("checkpoint", stored::checkpoint, seeds::checkpoint, seeds::FORMATS, 400),
     #[cfg(feature = "shell")]
     target("cli_arguments", edge::cli_arguments, seeds::cli_arguments, seeds::CLI, 400),
@@ -68,15 +72,19 @@ pub static TARGETS: &[Target] = &[
     target("json_envelope", edge::json_envelope, seeds::json_envelope, seeds::JSON, 4000),
     target("log_recovery", stored::log_recovery, seeds::log_recovery, seeds::FORMATS, 400),
     target("node_step", node::node_step, seeds::node_step, seeds::CHOICES, 40),
+    target("ocsp_request", mounts::ocsp_request, seeds::none, seeds::DER, 700),
     target("password_policy", policies::password, seeds::password, seeds::HCL, 200),
     target("path", values::path, seeds::path, seeds::PATHS, 8000),
     target("peer_frames", lone::peer_frames, seeds::peer_frames, seeds::NUMBERS, 2000),
     target("policy", policies::policy, seeds::policy, seeds::HCL, 1500),
+    target("revocation_list", mounts::revocation_list, seeds::none, seeds::DER, 4000),
     target("sealed_record", stored::sealed_record, seeds::scripts, seeds::NUMBERS, 2000),
     target("shamir_combine", stored::shamir_combine, seeds::shamir, seeds::NUMBERS, 2000),
     target("snapshot_archive", stored::snapshot_archive, seeds::snapshot, seeds::FORMATS, 500),
     target("sql_statements", database::statements, seeds::sql, seeds::SQL, 4000),
+    target("ssh_key", mounts::ssh_key, seeds::none, seeds::SSH, 3000),
     target("template", policies::template, seeds::template, seeds::TEMPLATES, 4000),
+    target("totp_address", mounts::totp_address, seeds::totp_address, seeds::TOTP, 4000),
     target("username_template", database::username, seeds::username, seeds::TEMPLATES, 3000),
 ];
 

@@ -30,6 +30,73 @@ pub const FORMATS: &[&str] = &[
     "SHA256SUMS",
     "ustar",
 ];
+/// Tags, lengths and names of DER at their edges.
+pub const DER: &[&str] = &[
+    "\\x30\\x80",
+    "\\x30\\x82\\xff\\xff",
+    "\\x31\\x00",
+    "\\x02\\x01\\xff",
+    "\\x03\\x02\\x07\\x80",
+    "\\x05\\x00",
+    "\\x06\\x03\\x55\\x1d\\x11",
+    "\\x06\\x03\\x55\\x1d\\x13",
+    "\\x06\\x03\\x55\\x1d\\x1e",
+    "\\x17\\x0d",
+    "\\x18\\x0f99991231235959Z",
+    "\\x82\\x00",
+    "\\x87\\x04",
+    "\\xa0\\x03\\x02\\x01\\x02",
+];
+/// Armour of certificates and keys.
+pub const PEM: &[&str] = &[
+    "-----BEGIN CERTIFICATE-----",
+    "-----END CERTIFICATE-----",
+    "-----BEGIN EC PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN X509 CRL-----",
+    "Proc-Type: 4,ENCRYPTED",
+    "=",
+    "MII",
+];
+/// Keys of SSH.
+pub const SSH: &[&str] = &[
+    "ssh-ed25519 ",
+    "ssh-rsa ",
+    "ecdsa-sha2-nistp256 ",
+    "sk-ssh-ed25519@openssh.com ",
+    "AAAA",
+    "AAAAC3NzaC1lZDI1NTE5AAAAI",
+    "-----BEGIN OPENSSH PRIVATE KEY-----",
+    "openssh-key-v1",
+    "-cert-v01@openssh.com ",
+];
+/// Addresses of one-time password secrets.
+pub const TOTP: &[&str] = &[
+    "otpauth://totp/",
+    "otpauth://hotp/",
+    "?secret=",
+    "&issuer=",
+    "&period=",
+    "&digits=",
+    "&algorithm=SHA512",
+    "%3A",
+    "%00",
+    "=====",
+];
+/// Signed requests of ACME.
+pub const ACME: &[&str] = &[
+    "\\\"alg\\\":\\\"ES256\\\"",
+    "\\\"alg\\\":\\\"none\\\"",
+    "\\\"alg\\\":\\\"HS256\\\"",
+    "\\\"jwk\\\":",
+    "\\\"kid\\\":",
+    "\\\"kty\\\":\\\"RSA\\\"",
+    "\\\"crv\\\":\\\"P-521\\\"",
+    "\\\"nonce\\\":",
+    "\\\"url\\\":",
+    "\\\"crit\\\":[]",
+];
 /// JSON.
 pub const JSON: &[&str] = &[
     "{",
@@ -650,4 +717,41 @@ pub fn username() -> Seeds {
         "d\nr\n{{ \"a\\\"b\" | base64 | sha256 | lowercase }}{{ `raw` }}",
         "B\u{fc}ro\nr\n{{ .DisplayName | truncate 2 }}",
     ])
+}
+
+/// The corpus holds what other tools made, and nothing that is written from here.
+pub fn none() -> Seeds {
+    Vec::new()
+}
+
+/// Signed requests: whole ones with signatures of nobody, and what is not even one.
+pub fn acme_request() -> Seeds {
+    let url = "\"url\":\"https://v.example.com/v1/pki/acme/new-account\"";
+    let ec = "\"jwk\":{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AA\",\"y\":\"AA\"}";
+    let rsa = "\"jwk\":{\"kty\":\"RSA\",\"n\":\"AQAB\",\"e\":\"AQAB\"}";
+    let kid = "\"kid\":\"https://v.example.com/v1/pki/acme/account/x\"";
+    [
+        (
+            "ec",
+            format!(
+                "{{\"alg\":\"ES256\",\"nonce\":\"AA\",{url},{ec}}}\n{{\"termsOfServiceAgreed\":true}}\nsignature"
+            ),
+        ),
+        ("rsa", format!("{{\"alg\":\"RS256\",\"nonce\":\"AA\",{url},{rsa}}}\n{{}}\nsignature")),
+        ("kid", format!("{{\"alg\":\"ES256\",\"nonce\":\"AA\",{url},{kid}}}\n\nsignature")),
+        ("json", "{\"protected\":\"e30\",\"payload\":\"\",\"signature\":\"\"}".to_owned()),
+    ]
+    .map(|(name, text)| (name.to_owned(), text.into_bytes()))
+    .into()
+}
+
+/// Addresses as apps read them.
+pub fn totp_address() -> Seeds {
+    [
+        ("whole", "otpauth://totp/Vault:test%40test.com?secret=Y64VEVMBTSXCYIWRSHRNDZW62MPGVU2G&issuer=Vault+Inc&period=60&digits=8&algorithm=SHA256"),
+        ("short", "otpauth://totp/a?secret=GEZDGNBVGY3TQOJQ"),
+        ("counter", "otpauth://hotp/a?secret=GEZDGNBVGY3TQOJQ&counter=1"),
+    ]
+    .map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
+    .into()
 }

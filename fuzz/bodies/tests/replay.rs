@@ -57,8 +57,11 @@ macro_rules! replays {
 
 replays! {
     acl_model
+    acme_request
     batch
     batch_token
+    certificate_bundle
+    certificate_request
     checkpoint
     #[cfg(feature = "shell")]
     cli_arguments
@@ -73,15 +76,19 @@ replays! {
     json_envelope
     log_recovery
     node_step
+    ocsp_request
     password_policy
     path
     peer_frames
     policy
+    revocation_list
     sealed_record
     shamir_combine
     snapshot_archive
     sql_statements
+    ssh_key
     template
+    totp_address
     username_template
 }
 

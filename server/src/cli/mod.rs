@@ -6,8 +6,8 @@
 //!                                                         output (tables, JSON, YAML)
 //! ```
 //! Driven by the binary's `main` through [`run`]. Nothing here knows the server's insides: even on the server's own machine
-//! a command speaks HTTP. Three verbs are no clients: `server` is only read here and handed back, `policy fmt` borrows the
-//! policies' reader, and `operator diagnose` the configuration's.
+//! a command speaks HTTP. Some verbs are no mere clients: `server` is only read here and handed back, `policy fmt` borrows the
+//! policies' reader, `pki` the PKI engine's, and `operator diagnose` the configuration's.
 
 pub mod args;
 mod audit;
@@ -28,6 +28,8 @@ mod mounts;
 mod namespace;
 mod operator;
 pub mod output;
+mod pki;
+mod pki_health;
 mod policy;
 mod raft;
 mod rekey;
@@ -89,6 +91,7 @@ pub static VERBS: &[Verb] = &[
     group("namespace", "Work with namespaces", namespace::VERBS),
     group("operator", "Work with the server itself", operator::VERBS),
     logical::PATH_HELP,
+    group("pki", "Work with certificate authorities", pki::VERBS),
     group("policy", "Work with policies", policy::VERBS),
     group("print", "Print what this command line uses", version::PRINT_VERBS),
     group("secrets", "Work with secrets engines", mounts::SECRETS_VERBS),

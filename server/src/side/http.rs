@@ -1,10 +1,11 @@
 //! One HTTP question, carried out on a thread that may block. Connections are kept and used again by questions that
 //! trust the same certificates.
 
+use super::names;
 use crate::cli::tls::{parse_certificates, system_certificates};
-use ringfence_node::{HttpAnswer, HttpAsk, SideResult};
+use ringfence_node::{HttpAnswer, HttpAsk, Reach, SideResult};
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,8 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 const MAX_TIMEOUT_MS: u32 = 120_000;
 /// Most times that a question is asked again.
 const MAX_RETRIES: u8 = 10;
+/// Longest time that looking a name up may take.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest answer that any question may ask for.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
@@ -36,7 +39,7 @@ struct Kind {
     /// PEM; `None` is what the machine trusts.
     ca_pem: Option<String>,
     redirects: u8,
-    public_addresses_only: bool,
+    reach: Reach,
     /// Go through the proxy that the environment names.
     proxied: bool,
 }
@@ -67,9 +70,9 @@ impl Carrier {
         let kind = Kind {
             ca_pem: ask.ca_pem.clone().or(from_file),
             redirects: ask.redirects,
-            public_addresses_only: ask.public_addresses_only,
+            reach: ask.reach.clone(),
             // a proxy would look the name up where we cannot see the address
-            proxied: !ask.public_addresses_only && !is_loopback(host),
+            proxied: ask.reach == Reach::default() && !is_loopback(host),
         };
         let agent = self.agent(&kind)?;
         let mut builder = http::Request::builder().method(ask.method).uri(uri);
@@ -149,14 +152,14 @@ fn make(kind: &Kind) -> Result<ureq::Agent, String> {
         .user_agent(concat!("ringfence/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls)
         .build();
-    let names = Names { public_only: kind.public_addresses_only };
+    let names = Names { reach: kind.reach.clone() };
     Ok(ureq::Agent::with_parts(config, DefaultConnector::default(), names))
 }
 
 /// Looks names up. What it answers is what is connected to, so an address cannot change after it was judged.
 #[derive(Debug)]
 struct Names {
-    public_only: bool,
+    reach: Reach,
 }
 
 impl Resolver for Names {
@@ -164,60 +167,24 @@ impl Resolver for Names {
         &self,
         uri: &http::Uri,
         _: &ureq::config::Config,
-        _: NextTimeout,
+        timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?.trim_matches(['[', ']']);
         let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let patience = timeout.not_zero().map_or(LOOK_UP_TIMEOUT, |d| (*d).min(LOOK_UP_TIMEOUT));
+        let addresses = names::addresses(host, uri.port_u16().unwrap_or(default), &self.reach, patience)
+            .map_err(|why| ureq::Error::Io(std::io::Error::other(why)))?;
         let mut found = self.empty();
-        let addresses = (host, uri.port_u16().unwrap_or(default)).to_socket_addrs()?;
-        for address in addresses.filter(|a| !self.public_only || is_public(a.ip())).take(16) {
+        for address in addresses {
             found.push(address);
         }
-        if found.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(found) }
+        Ok(found)
     }
 }
 
 fn is_loopback(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// True if an address is one of the public internet. Source: the IANA registries of special-purpose addresses.
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_public_v4(v4),
-            None => is_public_v6(v6),
-        },
-    }
-}
-
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    let special = matches!(
-        (a, b, c),
-        (0 | 10 | 127 | 224..=255, _, _)
-            | (100, 64..=127, _)
-            | (169, 254, _)
-            | (172, 16..=31, _)
-            | (192, 0, 0 | 2)
-            | (192, 88, 99)
-            | (192, 168, _)
-            | (198, 18..=19, _)
-            | (198, 51, 100)
-            | (203, 0, 113)
-    );
-    !special
-}
-
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let s = ip.segments();
-    // 2000::/3 is what is given out; in it documentation, 6to4, Teredo and benchmarking are not hosts
-    let global = s[0] & 0xe000 == 0x2000;
-    let special =
-        (s[0] == 0x2001 && (s[1] == 0xdb8 || s[1] < 0x200)) || s[0] == 0x2002 || (s[0] == 0x3fff && s[1] < 0x1000);
-    global && !special
 }
 
 /// A small text file, if it is there.
@@ -245,32 +212,6 @@ fn shown(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn public_addresses() {
-        for (ip, public) in [
-            ("8.8.8.8", true),
-            ("172.32.0.1", true),
-            ("127.0.0.1", false),
-            ("10.0.0.1", false),
-            ("169.254.169.254", false),
-            ("100.64.0.1", false),
-            ("0.0.0.0", false),
-            ("224.0.0.1", false),
-            ("::1", false),
-            ("::", false),
-            ("fe80::1", false),
-            ("fd00::1", false),
-            ("::ffff:127.0.0.1", false),
-            ("::127.0.0.1", false),
-            ("2002:7f00:1::", false),
-            ("64:ff9b::7f00:1", false),
-            ("2001:db8::1", false),
-            ("2606:4700::1111", true),
-        ] {
-            assert_eq!(is_public(ip.parse().unwrap()), public, "{ip}");
-        }
-    }
 
     #[test]
     fn secrets_of_urls_are_not_shown() {

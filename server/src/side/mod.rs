@@ -1,4 +1,4 @@
-//! The outside world on behalf of handlers: HTTP questions. Driven by the cores, which hand in what a handler asks and
+//! The outside world on behalf of handlers: HTTP questions, and those that prove who controls a name. Driven by the cores, which hand in what a handler asks and
 //! go on with other calls until the answer is there.
 //!
 //! Peers may be slow or gone, so they have threads of their own: no question ever stands in front of a password
@@ -6,12 +6,15 @@
 //! line and then fails, and other targets do not notice. Questions that allow it are answered from memory, and the
 //! same question asked by many at once is asked once.
 
+mod dns;
 mod http;
+mod names;
+mod probe;
 
 use crate::rt::Pool;
 use crate::rt::channel::{self, Replier};
 use crate::sql;
-use ringfence_node::{HttpAsk, SideOp, SideResult, perform};
+use ringfence_node::{HttpAsk, Probe, ProbeKind, SideOp, SideResult, perform};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,11 +67,54 @@ impl Threads {
     /// Carries a side operation out, and waits for it without blocking.
     pub async fn perform(&self, op: SideOp) -> SideResult {
         match op {
-            SideOp::Http(ask) if ask.public_addresses_only => self.strangers.ask(*ask).await,
-            SideOp::Http(ask) => self.outside.ask(*ask).await,
+            SideOp::Http(ask) if ask.reach.public_addresses_only => self.strangers.ask(Question::Http(*ask)).await,
+            SideOp::Http(ask) => self.outside.ask(Question::Http(*ask)).await,
+            SideOp::Probe(probe) => self.strangers.ask(Question::Probe(*probe)).await,
             SideOp::Sql(ask) => sql::run(*ask).await,
             op => self.pool.run(move || perform(&op)).await,
         }
+    }
+}
+
+/// What is asked.
+#[derive(Debug, PartialEq)]
+pub enum Question {
+    /// An HTTP server.
+    Http(HttpAsk),
+    /// A name server, or a TLS server for its certificate.
+    Probe(Probe),
+}
+
+impl Question {
+    /// Whose connections it takes a share of.
+    fn target(&self) -> String {
+        match self {
+            Question::Http(ask) => target_of(&ask.url),
+            // one resolver answers for all names, so it is names that are told apart
+            Question::Probe(Probe { what: ProbeKind::Texts { name }, .. }) => format!("dns://{name}"),
+            Question::Probe(Probe { what: ProbeKind::Leaf { host, .. }, .. }) => format!("tls://{host}"),
+        }
+    }
+
+    fn timeout_ms(&self) -> u32 {
+        match self {
+            Question::Http(ask) => ask.timeout_ms,
+            Question::Probe(probe) => probe.timeout_ms,
+        }
+    }
+
+    /// How old a remembered answer may be; 0 = none is wanted.
+    fn fresh_s(&self) -> u32 {
+        match self {
+            Question::Http(ask) => ask.fresh_s,
+            Question::Probe(_) => 0,
+        }
+    }
+}
+
+impl From<HttpAsk> for Question {
+    fn from(ask: HttpAsk) -> Question {
+        Question::Http(ask)
     }
 }
 
@@ -100,14 +146,14 @@ struct Target {
 /// A question whose answer may serve others.
 struct Remembered {
     id: u64,
-    ask: Arc<HttpAsk>,
+    ask: Arc<Question>,
     /// The answer and when it came; `None` while it is under way.
     answer: Option<(Instant, SideResult)>,
     waiters: Vec<Replier<SideResult>>,
 }
 
 struct Job {
-    ask: Arc<HttpAsk>,
+    ask: Arc<Question>,
     /// Who waits for it: one, or those of a remembered question.
     whose: Whose,
     since: Instant,
@@ -134,9 +180,9 @@ impl Outside {
     }
 
     /// Asks, and waits for the answer without blocking.
-    pub async fn ask(self: &Arc<Self>, ask: HttpAsk) -> SideResult {
+    pub async fn ask(self: &Arc<Self>, ask: impl Into<Question>) -> SideResult {
         let (replier, reply) = channel::reply();
-        self.admit(Arc::new(ask), replier);
+        self.admit(Arc::new(ask.into()), replier);
         reply.await.unwrap_or_else(|_| SideResult::Failed("the question was dropped".into()))
     }
 
@@ -144,9 +190,9 @@ impl Outside {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(self: &Arc<Self>, ask: Arc<HttpAsk>, replier: Replier<SideResult>) {
+    fn admit(self: &Arc<Self>, ask: Arc<Question>, replier: Replier<SideResult>) {
         let mut state = self.lock();
-        let whose = match ask.fresh_s {
+        let whose = match ask.fresh_s() {
             0 => Whose::One(replier),
             seconds => match state.recall(&ask, Duration::from_secs(seconds.into())) {
                 Recalled::Answer(answer) => {
@@ -163,7 +209,7 @@ impl Outside {
         };
         let job = Job { whose, since: Instant::now(), ask };
         let has_room = state.all < self.bounds.all;
-        let target = state.targets.entry(target_of(&job.ask.url)).or_default();
+        let target = state.targets.entry(job.ask.target()).or_default();
         if has_room && target.running < self.bounds.running_per_target {
             target.running += 1;
             state.all += 1;
@@ -174,9 +220,9 @@ impl Outside {
             state.all += 1;
         } else {
             if target.running == 0 {
-                state.targets.remove(&target_of(&job.ask.url));
+                state.targets.remove(&job.ask.target());
             }
-            let why = format!("too many requests wait for {}", target_of(&job.ask.url));
+            let why = format!("too many requests wait for {}", job.ask.target());
             let waiters = state.settle(job.whose, &SideResult::Failed(why.clone()));
             drop(state);
             tell(waiters, &SideResult::Failed(why));
@@ -190,15 +236,18 @@ impl Outside {
 
     /// On a thread of the pool.
     fn carry_out(self: &Arc<Self>, job: Job) {
-        let patience = Duration::from_millis(job.ask.timeout_ms.into());
+        let patience = Duration::from_millis(job.ask.timeout_ms().into());
         let result = if job.since.elapsed() > patience {
-            SideResult::Failed(format!("{}: no connection became free in time", target_of(&job.ask.url)))
+            SideResult::Failed(format!("{}: no connection became free in time", job.ask.target()))
         } else {
             // a fault of a library costs its question, not the thread's place at the target
-            catch_unwind(AssertUnwindSafe(|| self.carrier.carry_out(&job.ask)))
-                .unwrap_or_else(|_| SideResult::Failed("the HTTP client failed".into()))
+            catch_unwind(AssertUnwindSafe(|| match &*job.ask {
+                Question::Http(ask) => self.carrier.carry_out(ask),
+                Question::Probe(probe) => probe::carry_out(probe),
+            }))
+            .unwrap_or_else(|_| SideResult::Failed("the client of the question failed".into()))
         };
-        let name = target_of(&job.ask.url);
+        let name = job.ask.target();
         let mut state = self.lock();
         state.all -= 1;
         let waiters = state.settle(job.whose, &result);
@@ -238,7 +287,7 @@ enum Recalled<'s> {
 }
 
 impl State {
-    fn recall(&mut self, ask: &HttpAsk, youth: Duration) -> Recalled<'_> {
+    fn recall(&mut self, ask: &Question, youth: Duration) -> Recalled<'_> {
         let Some(at) = self.remembered.iter().rposition(|r| *r.ask == *ask) else { return Recalled::Unknown };
         match &self.remembered[at].answer {
             None => Recalled::UnderWay(&mut self.remembered[at]),
@@ -250,7 +299,7 @@ impl State {
         }
     }
 
-    fn remember(&mut self, ask: Arc<HttpAsk>, replier: Replier<SideResult>) -> u64 {
+    fn remember(&mut self, ask: Arc<Question>, replier: Replier<SideResult>) -> u64 {
         self.next_id += 1;
         self.remembered.push_back(Remembered { id: self.next_id, ask, answer: None, waiters: vec![replier] });
         self.next_id

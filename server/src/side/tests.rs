@@ -1,6 +1,7 @@
 //! Questions to small servers on loopback.
 
 use super::*;
+use ringfence_node::Reach;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -45,6 +46,10 @@ fn serve(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> (Stri
 
 fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+}
+
+fn guarded() -> Reach {
+    Reach { public_addresses_only: true, ..Reach::default() }
 }
 
 /// Waits for a future that other threads finish.
@@ -111,8 +116,8 @@ fn answers_are_bounded() {
     let of = |n: usize| HttpAsk { max_answer_bytes: n, ..HttpAsk::get(&url) };
     assert!(answered(&o, of(1000)).is_ok());
     assert!(answered(&o, of(999)).unwrap_err().contains("longer than 999 bytes"));
-    let private = HttpAsk { public_addresses_only: true, ..HttpAsk::get(&url) };
-    assert!(answered(&o, private).unwrap_err().contains("host not found"));
+    let private = HttpAsk { reach: guarded(), ..HttpAsk::get(&url) };
+    assert!(answered(&o, private).unwrap_err().contains("is not to be connected to"));
     for bad in ["ftp://x/", "file:///etc/passwd", "nonsense", ""] {
         assert!(answered(&o, HttpAsk::get(bad)).is_err(), "{bad}");
     }

@@ -6,9 +6,9 @@ import unittest
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 from hvac import exceptions as errors
 
 from suite import ADDRESS, Case
@@ -69,6 +69,52 @@ class Pki(Case):
         answers = [ocsp.load_der_ocsp_response(r.content) for r in (posted, fetched)]
         self.assertEqual(answers[0].certificate_status, answers[1].certificate_status)
         return answers[0]
+
+    def test_post_quantum_keys(self):
+        for bits, kind in [(44, mldsa.MLDSA44PublicKey), (65, mldsa.MLDSA65PublicKey), (87, mldsa.MLDSA87PublicKey)]:
+            with self.subTest(bits=bits):
+                mount, root = self.authority("ml-dsa", bits)
+                root.public_key().verify(root.signature, root.tbs_certificate_bytes)
+                made = self.root.secrets.pki.generate_certificate("web", "a.example.com", mount_point=mount)["data"]
+                leaf = certificate(made["certificate"])
+                root.public_key().verify(leaf.signature, leaf.tbs_certificate_bytes)
+                self.assertIsInstance(leaf.public_key(), kind)
+                key = serialization.load_pem_private_key(made["private_key"].encode(), None)
+                leaf.public_key().verify(key.sign(b"message"), b"message")
+                self.root.secrets.pki.revoke_certificate(made["serial_number"], mount_point=mount)
+                crl = x509.load_pem_x509_crl(self.root.secrets.pki.read_crl(mount_point=mount).encode())
+                root.public_key().verify(crl.signature, crl.tbs_certlist_bytes)
+                self.assertIsNotNone(crl.get_revoked_certificate_by_serial_number(leaf.serial_number))
+
+    def test_pss(self):
+        mount, root = self.authority("rsa", 2048)
+        self.root.write_data(f"{mount}/roles/pss", data={"allow_any_name": True, "use_pss": True, "ttl": "1h"})
+        made = self.root.secrets.pki.generate_certificate("pss", "a.example.com", mount_point=mount)["data"]
+        leaf = certificate(made["certificate"])
+        self.assertEqual(leaf.signature_algorithm_oid, SignatureAlgorithmOID.RSASSA_PSS)
+        leaf.verify_directly_issued_by(root)
+
+    def test_delta_list(self):
+        mount, root = self.authority()
+        pki = self.root.secrets.pki
+        self.root.write_data(f"{mount}/config/crl", data={"auto_rebuild": True, "enable_delta": True})
+        first, second = [
+            pki.generate_certificate("web", f"{n}.example.com", mount_point=mount)["data"] for n in "ab"
+        ]
+        pki.revoke_certificate(first["serial_number"], mount_point=mount)
+        self.root.read(f"{mount}/crl/rotate")
+        pki.revoke_certificate(second["serial_number"], mount_point=mount)
+        self.root.read(f"{mount}/crl/rotate-delta")
+        fetched = [requests.get(f"{ADDRESS}/v1/{mount}/{p}", timeout=30).content for p in ("crl", "crl/delta")]
+        whole, delta = [x509.load_der_x509_crl(der) for der in fetched]
+        base = delta.extensions.get_extension_for_class(x509.DeltaCRLIndicator)
+        number = whole.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        self.assertEqual((base.critical, base.value.crl_number), (True, number))
+        self.assertGreater(delta.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number, number)
+        serials = [certificate(c["certificate"]).serial_number for c in (first, second)]
+        for crl, wanted in [(whole, serials[:1]), (delta, serials[1:])]:
+            self.assertTrue(crl.is_signature_valid(root.public_key()))
+            self.assertEqual([r.serial_number for r in crl], wanted)
 
     def test_a_request_made_elsewhere(self):
         mount, root = self.authority()

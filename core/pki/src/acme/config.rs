@@ -9,8 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringfence_base::entropy::uuid4;
 use ringfence_base::{Secret, Wall};
-use ringfence_logical::{Args, Cx, Error, Map, Outcome, Response, nothing};
+use ringfence_logical::cx::is_cidr;
+use ringfence_logical::{Args, Cx, Error, Map, Outcome, Reach, Response, nothing};
 use serde_json::json;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// `config/acme`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -22,7 +24,10 @@ pub struct Config {
     pub allowed_issuers: Vec<String>,
     pub allow_role_ext_key_usage: bool,
     pub eab_policy: String,
+    /// `address:port`, or empty.
     pub dns_resolver: String,
+    /// What validation may connect to beside public addresses.
+    pub permitted_address_ranges: Vec<String>,
     /// Seconds.
     pub max_ttl: u64,
 }
@@ -37,9 +42,37 @@ impl Default for Config {
             allow_role_ext_key_usage: false,
             eab_policy: "not-required".into(),
             dns_resolver: String::new(),
+            permitted_address_ranges: Vec::new(),
             max_ttl: 90 * 86_400,
         }
     }
+}
+
+impl Config {
+    /// How far the validation of challenges reaches.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            public_addresses_only: true,
+            permitted_ranges: self.permitted_address_ranges.clone(),
+            dns_resolver: self.dns_resolver.clone(),
+        }
+    }
+}
+
+/// Refuses what is neither empty nor the address and port of a name server.
+fn check_resolver(text: &str) -> Result<(), Error> {
+    let bad = |why: String| Error::invalid(format!("failed to parse DNS resolver address: {why}"));
+    if text.is_empty() || text.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    let Some((host, _)) = text.rsplit_once(':').filter(|_| text.parse::<IpAddr>().is_err()) else {
+        return Err(bad(format!("address {text}: missing port in address")));
+    };
+    Err(bad(match host {
+        "" => "got empty address".into(),
+        h if h.parse::<Ipv4Addr>().is_ok() => format!("address {text}: invalid port"),
+        _ => "expected IPv4/IPv6 address, likely got hostname".into(),
+    }))
 }
 
 /// `GET config/acme`.
@@ -75,10 +108,15 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     if let Some(p) = args.opt_str("default_directory_policy") {
         c.default_directory_policy = p.to_owned();
     }
-    if args.opt_str("dns_resolver").is_some_and(|r| !r.is_empty()) {
-        return Err(Error::invalid(
-            "dns_resolver has no effect here: names are validated over HTTP by the system's resolver",
-        ));
+    if let Some(r) = args.opt_str("dns_resolver") {
+        check_resolver(r)?;
+        c.dns_resolver = r.to_owned();
+    }
+    if let Some(l) = args.opt_list("permitted_address_ranges") {
+        if let Some(bad) = l.iter().find(|r| !is_cidr(r)) {
+            return Err(Error::invalid(format!("permitted_address_ranges: {bad:?} is not a range of addresses")));
+        }
+        c.permitted_address_ranges = l;
     }
     for r in c.allowed_roles.iter().filter(|r| *r != "*") {
         if role::load(cx, r)?.is_none() {

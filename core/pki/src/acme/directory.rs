@@ -149,8 +149,11 @@ impl Directory {
                         format!("specified role {role_name} not allowed by ACME policy"),
                     ));
                 }
-                role::load(cx, role_name)?
-                    .ok_or_else(|| Problem::malformed(format!("role {role_name} does not exist")))?
+                let mut found = role::load(cx, role_name)?
+                    .ok_or_else(|| Problem::malformed(format!("role {role_name} does not exist")))?;
+                // an account is nobody's entity, so what a template allows it allows to none
+                found.fill_templates(cx)?;
+                found
             }
         };
         if role.no_store {

@@ -1,4 +1,4 @@
-//! ACME (RFC 8555): accounts, orders, validation over HTTP, certificates, revocation.
+//! ACME (RFC 8555): accounts, orders, challenges, certificates, revocation.
 //!
 //! ```text
 //! area a   acct/<id>                  an account, JSON
@@ -15,6 +15,7 @@
 //! nothing and any node judges those of any other.
 
 mod account;
+mod challenge;
 mod config;
 mod directory;
 mod jws;

@@ -1,11 +1,9 @@
-//! Orders, authorizations, challenges, certificates.
-//!
-//! A challenge is validated over HTTP (RFC 8555 8.3) by a side operation while its request waits; who asked is checked
-//! again when the answer is in. Loopback, private and link-local addresses are never connected to.
+//! Orders, authorizations, certificates.
 
 use super::ACME;
-use super::account::{Account, Asked, check, signed, token};
-use super::directory::{Directory, Problem, Reply, absent, framed};
+use super::account::{Account, signed, token};
+use super::challenge::{self, Challenge};
+use super::directory::{Directory, Problem, Reply};
 use super::jws::is_key;
 use crate::authority::Authority;
 use crate::cert::{self, Request};
@@ -17,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringfence_base::Wall;
 use ringfence_base::entropy::uuid4;
-use ringfence_logical::{Args, Cx, HttpAsk, Outcome, SideOp, SideResult, Step};
+use ringfence_logical::{Args, Cx, Outcome};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -29,11 +27,11 @@ const MAX_IDENTIFIERS: usize = 100;
 
 /// What a certificate is wanted for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-struct Identifier {
+pub struct Identifier {
     /// `dns` or `ip`.
     #[serde(rename = "type")]
-    kind: String,
-    value: String,
+    pub kind: String,
+    pub value: String,
 }
 
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -50,23 +48,31 @@ struct Order {
 }
 
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-struct Authorization {
-    id: String,
-    status: String,
-    expires_ns: u64,
-    identifier: Identifier,
-    /// Of its one challenge.
-    token: String,
-    challenge_status: String,
-    validated_ns: u64,
-    error: Option<Value>,
+pub struct Authorization {
+    pub id: String,
+    pub status: String,
+    pub expires_ns: u64,
+    /// Without the star of a wildcard name.
+    pub identifier: Identifier,
+    /// The order names `*.` before the identifier.
+    #[serde(default)]
+    pub wildcard: bool,
+    /// Of all its challenges.
+    pub token: String,
+    /// The challenge that was tried, once its status is not `pending`.
+    #[serde(default)]
+    pub challenge: Challenge,
+    pub challenge_status: String,
+    pub validated_ns: u64,
+    pub error: Option<Value>,
 }
 
 fn order_suffix(account: &str, id: &str) -> Vec<u8> {
     format!("order/{account}/{id}").into_bytes()
 }
 
-fn authz_suffix(account: &str, id: &str) -> Vec<u8> {
+/// The record of an authorization.
+pub fn authz_suffix(account: &str, id: &str) -> Vec<u8> {
     format!("authz/{account}/{id}").into_bytes()
 }
 
@@ -89,7 +95,8 @@ fn load_order(cx: &mut Cx<'_, '_>, account: &Account, id: &str) -> Result<Order,
     Ok(o)
 }
 
-fn load_authz(cx: &mut Cx<'_, '_>, account: &Account, id: &str) -> Result<Authorization, Problem> {
+/// An authorization as it stands now.
+pub fn load_authz(cx: &mut Cx<'_, '_>, account: &Account, id: &str) -> Result<Authorization, Problem> {
     let missing = || Problem::malformed("there is no such authorization");
     let mut a: Authorization = cx.get_json(ACME, &authz_suffix(&account.id, id))?.ok_or_else(missing)?;
     if a.status == "pending" && a.expires_ns < cx.now.0 {
@@ -113,32 +120,17 @@ fn order_reply(d: &Directory, o: &Order, status: u16) -> Reply {
     Reply::json(status, &shown).at(d.url(&format!("order/{}", o.id)))
 }
 
-fn challenge_shown(d: &Directory, a: &Authorization) -> Value {
-    let mut shown = json!({
-        "type": "http-01",
-        "url": d.url(&format!("challenge/{}/http-01", a.id)),
-        "status": a.challenge_status,
-        "token": a.token,
-    });
-    if a.validated_ns > 0 {
-        shown["validated"] = Wall(a.validated_ns).rfc3339_seconds().into();
-    }
-    if let Some(e) = &a.error {
-        shown["error"] = e.clone();
-    }
-    shown
-}
-
 fn authz_reply(d: &Directory, a: &Authorization) -> Reply {
-    Reply::json(
-        200,
-        &json!({
-            "identifier": a.identifier,
-            "status": a.status,
-            "expires": Wall(a.expires_ns).rfc3339_seconds(),
-            "challenges": [challenge_shown(d, a)],
-        }),
-    )
+    let mut shown = json!({
+        "identifier": a.identifier,
+        "status": a.status,
+        "expires": Wall(a.expires_ns).rfc3339_seconds(),
+        "challenges": challenge::shown(d, a),
+    });
+    if a.wildcard {
+        shown["wildcard"] = true.into();
+    }
+    Reply::json(200, &shown)
 }
 
 fn identifiers(d: &Directory, body: &Value) -> Result<Vec<Identifier>, Problem> {
@@ -153,9 +145,6 @@ fn identifiers(d: &Directory, body: &Value) -> Result<Vec<Identifier>, Problem> 
         let value = match kind {
             "dns" => {
                 let name = value.trim().to_ascii_lowercase();
-                if name.contains('*') {
-                    return Err(rejected("wildcard names need a DNS challenge, which is not offered here"));
-                }
                 if !names::is_hostname(&name) || name.parse::<IpAddr>().is_ok() {
                     return Err(rejected("not a DNS name"));
                 }
@@ -202,11 +191,15 @@ pub fn new(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         let expires_ns = cx.now.plus_seconds(LIFE_SECONDS).0;
         let mut authorizations = Vec::new();
         for identifier in &wanted {
+            let bare = identifier.value.strip_prefix("*.");
+            let value = bare.unwrap_or(&identifier.value).to_owned();
             let a = Authorization {
                 id: uuid4(cx.rng),
                 status: "pending".into(),
                 expires_ns,
-                identifier: identifier.clone(),
+                identifier: Identifier { value, ..identifier.clone() },
+                wildcard: bare.is_some(),
+                challenge: Challenge::default(),
                 token: token(cx),
                 challenge_status: "pending".into(),
                 validated_ns: 0,
@@ -259,99 +252,6 @@ pub fn authorization(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         }
         Ok(authz_reply(d, &a))
     })
-}
-
-/// `challenge/:id/http-01`.
-pub fn challenge(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
-    let d = match Directory::of(cx, args)? {
-        None => return absent(),
-        Some(Err(p)) => return framed(cx, None, Err(p)),
-        Some(Ok(d)) => d,
-    };
-    match begin(cx, args, &d) {
-        // nothing to validate: the challenge as it stands
-        Ok(Err(reply)) => framed(cx, Some(&d), Ok(reply)),
-        Ok(Ok(url)) => {
-            let ask = HttpAsk {
-                timeout_ms: 10_000,
-                max_answer_bytes: 1024,
-                redirects: 5,
-                public_addresses_only: true,
-                ..HttpAsk::get(url)
-            };
-            let args = args.clone();
-            let resume = Box::new(move |cx: &mut Cx<'_, '_>, result: &SideResult| validated(cx, &args, result));
-            // the nonce is spent when the answer is in; what this transaction holds is dropped
-            cx.txn.discard_writes();
-            Ok(Step::Side { op: SideOp::Http(Box::new(ask)), resume })
-        }
-        Err(p) => framed(cx, Some(&d), Err(p)),
-    }
-}
-
-/// The URL to be asked, or the answer if nothing is to be asked.
-fn begin(cx: &mut Cx<'_, '_>, args: &Args, d: &Directory) -> Result<Result<String, Reply>, Problem> {
-    let asked = check(cx, args, d)?;
-    let a = load_authz(cx, asked.account()?, args.str("auth_id"))?;
-    if asked.jws.payload.is_empty() || a.status != "pending" || a.challenge_status != "pending" {
-        return Ok(Err(challenge_reply(d, &a)));
-    }
-    let host = match a.identifier.value.parse::<IpAddr>() {
-        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
-        _ => a.identifier.value.clone(),
-    };
-    Ok(Ok(format!("http://{host}/.well-known/acme-challenge/{}", a.token)))
-}
-
-fn challenge_reply(d: &Directory, a: &Authorization) -> Reply {
-    let link = format!("<{}>;rel=\"up\"", d.url(&format!("authorization/{}", a.id)));
-    Reply { link: Some(link), ..Reply::json(200, &challenge_shown(d, a)) }
-}
-
-fn validated(cx: &mut Cx<'_, '_>, args: &Args, result: &SideResult) -> Outcome {
-    let d = match Directory::of(cx, args)? {
-        None => return absent(),
-        Some(Err(p)) => return framed(cx, None, Err(p)),
-        Some(Ok(d)) => d,
-    };
-    let reply = judge(cx, args, &d, result);
-    framed(cx, Some(&d), reply)
-}
-
-fn judge(cx: &mut Cx<'_, '_>, args: &Args, d: &Directory, result: &SideResult) -> Result<Reply, Problem> {
-    let asked: Asked = check(cx, args, d)?;
-    let account = asked.account()?;
-    let mut a = load_authz(cx, account, args.str("auth_id"))?;
-    if a.status != "pending" {
-        return Ok(challenge_reply(d, &a));
-    }
-    let expected = format!("{}.{}", a.token, account.thumbprint);
-    let problem = match result {
-        SideResult::Http(answer) if answer.status == 200 => {
-            match String::from_utf8_lossy(&answer.body).trim_end() == expected {
-                true => None,
-                false => Some(Problem::new("unauthorized", "the answer is not the key authorization")),
-            }
-        }
-        SideResult::Http(answer) => {
-            Some(Problem::new("unauthorized", format!("the answer has status {}", answer.status)))
-        }
-        _ => Some(Problem::new("connection", "the identifier's host could not be asked")),
-    };
-    match problem {
-        None => {
-            a.status = "valid".into();
-            a.challenge_status = "valid".into();
-            a.validated_ns = cx.now.0;
-        }
-        Some(p) => {
-            a.status = "invalid".into();
-            a.challenge_status = "invalid".into();
-            a.error = Some(p.shown());
-        }
-    }
-    cx.put_json(ACME, &authz_suffix(&account.id, &a.id), &a);
-    Ok(challenge_reply(d, &a))
 }
 
 /// The identifiers of a request's DER.

@@ -1,6 +1,6 @@
 //! The paths of ACME: the operator's, and the protocol's below each of the four directories.
 
-use super::{account, config, directory, order, revocation};
+use super::{account, challenge, config, directory, order, revocation};
 use ringfence_logical::path::Handler;
 use ringfence_logical::{Field, Path};
 
@@ -10,6 +10,7 @@ const FIELDS: &[Field] = &[
     Field::str("kid", "The account."),
     Field::str("order_id", "The order."),
     Field::str("auth_id", "The authorization."),
+    Field::str("challenge_type", "`http-01`, `dns-01` or `tls-alpn-01`."),
     Field::str("protected", "Protected header of the signed request."),
     Field::str("payload", "Payload of the signed request."),
     Field::str("signature", "Signature of the request."),
@@ -21,7 +22,11 @@ const CONFIG: &[Field] = &[
     Field::list("allowed_issuers", "Issuers with a directory; `*` for all."),
     Field::bool("allow_role_ext_key_usage", "Let the role say the extended key usages."),
     Field::str("eab_policy", "`not-required`, `new-account-required` or `always-required`."),
-    Field::str("dns_resolver", "Has no effect here."),
+    Field::str("dns_resolver", "`address:port` of the name server that validation asks; empty for the machine's."),
+    Field::list(
+        "permitted_address_ranges",
+        "Ranges (`10.0.0.0/8`) that validation may connect to though they are not public.",
+    ),
     Field::seconds("max_ttl", "Longest validity of certificates."),
 ];
 const EAB: &[Field] = &[Field::str("key_id", "The binding.")];
@@ -53,7 +58,7 @@ macro_rules! directories {
                 post(concat!($prefix, "acme/order/{order_id}/finalize"), order::finalize),
                 post(concat!($prefix, "acme/order/{order_id}/cert"), order::certificate),
                 post(concat!($prefix, "acme/authorization/{auth_id}"), order::authorization),
-                post(concat!($prefix, "acme/challenge/{auth_id}/http-01"), order::challenge),
+                post(concat!($prefix, "acme/challenge/{auth_id}/{challenge_type}"), challenge::answer),
                 post(concat!($prefix, "acme/revoke-cert"), revocation::revoke),
             )*
         ]

@@ -9,11 +9,14 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use der::Encode;
 use ringfence_base::Code;
-use ringfence_logical::{HttpAnswer, Operation, SideOp, SideResult};
+use ringfence_logical::{HttpAnswer, Operation, ProbeKind, SideOp, SideResult};
 use rustls_pki_types::pem::SectionKind;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::name::GeneralName;
 
 const BASE: &str = "https://v.example.com/v1/pki";
 
@@ -121,8 +124,22 @@ fn outside(w: &mut World) -> Arc<Mutex<Vec<(String, String)>>> {
     let table: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
     let shared = table.clone();
     w.outside = Box::new(move |op| match op {
+        SideOp::Probe(probe) => {
+            assert!(probe.reach.public_addresses_only);
+            let rows = shared.lock().unwrap();
+            let at = match &probe.what {
+                ProbeKind::Texts { name } => format!("dns:{name}"),
+                ProbeKind::Leaf { host, server_name, protocol } => format!("{protocol}:{host}:{server_name}"),
+            };
+            let texts: Vec<&str> = rows.iter().filter(|(k, _)| *k == at).map(|(_, v)| v.as_str()).collect();
+            Some(match (&probe.what, texts.first()) {
+                (ProbeKind::Texts { .. }, _) => SideResult::Json(json!(texts)),
+                (_, Some(digits)) => SideResult::Bytes(Arc::new(hex::decode(digits).unwrap())),
+                (_, None) => SideResult::Failed("refused".into()),
+            })
+        }
         SideOp::Http(ask) => {
-            assert!(ask.public_addresses_only);
+            assert!(ask.reach.public_addresses_only);
             let rows = shared.lock().unwrap();
             Some(match rows.iter().find(|(url, _)| *url == ask.url) {
                 Some((_, body)) => SideResult::Http(Arc::new(HttpAnswer {
@@ -212,7 +229,9 @@ fn what_a_directory_refuses() {
     c.register(&mut w);
     for (name, wanted) in [
         ("evil.org", "rejectedIdentifier"),
-        ("*.example.com", "rejectedIdentifier"),
+        ("a.*.example.com", "rejectedIdentifier"),
+        ("*.evil.org", "rejectedIdentifier"),
+        ("*", "rejectedIdentifier"),
         ("10.0.0.1", "rejectedIdentifier"),
         ("", "rejectedIdentifier"),
     ] {
@@ -246,6 +265,190 @@ fn what_a_directory_refuses() {
     assert_eq!(w.get("acme/directory").code, Code::NotFound);
     let (_, why) = World::new(Pki).refused(Operation::Update, "config/acme", json!({"enabled": true}));
     assert_eq!(why, "ACME feature requires local cluster 'path' field configuration to be set");
+}
+
+/// The challenge of a kind that an authorization offers.
+fn challenge(authz: &Said, kind: &str) -> Option<Value> {
+    authz.body["challenges"].as_array().unwrap().iter().find(|c| c["type"] == kind).cloned()
+}
+
+fn kinds(authz: &Said) -> Vec<&str> {
+    authz.body["challenges"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_star_is_proven_by_dns_alone() {
+    for directory in ["acme", "roles/web/acme"] {
+        let mut w = world();
+        let table = outside(&mut w);
+        let mut c = Client::new(&mut w, directory);
+        c.register(&mut w);
+        let print = super::jws::thumbprint(&c.jwk()).unwrap();
+        let order = c.order(&mut w, &["*.a.example.com", "a.example.com"]);
+        assert_eq!(order.body["identifiers"][0]["value"], "*.a.example.com");
+        for (n, url) in order.body["authorizations"].as_array().unwrap().iter().enumerate() {
+            let url = url.as_str().unwrap();
+            let authz = c.post(&mut w, url, "");
+            assert_eq!(authz.body["identifier"]["value"], "a.example.com");
+            assert_eq!(
+                (authz.body["wildcard"] == true, kinds(&authz).len()),
+                if n == 0 { (true, 1) } else { (false, 3) }
+            );
+            let asked = challenge(&authz, "dns-01").unwrap();
+            let by_http = asked["url"].as_str().unwrap().replace("dns-01", "http-01");
+            if n == 0 {
+                assert_eq!(problem(&c.post(&mut w, &by_http, "{}")).1, "malformed", "not offered");
+            }
+            let proof = format!("{}.{print}", asked["token"].as_str().unwrap());
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, proof.as_bytes());
+            table.lock().unwrap().push(("dns:_acme-challenge.a.example.com".into(), B64.encode(digest)));
+            let said = c.post(&mut w, asked["url"].as_str().unwrap(), "{}");
+            assert_eq!(
+                (&said.body["status"], &said.body["type"]),
+                (&json!("valid"), &json!("dns-01")),
+                "{}",
+                said.text
+            );
+            assert_eq!(kinds(&c.post(&mut w, url, "")), ["dns-01"], "the one that was tried");
+        }
+        let (_, der) = csr("*.a.example.com,a.example.com");
+        let body = json!({"csr": B64.encode(&der)}).to_string();
+        let done = c.post(&mut w, order.body["finalize"].as_str().unwrap(), &body);
+        assert_eq!(done.body["status"], "valid", "{}", done.text);
+    }
+    let mut w = world();
+    w.post(
+        "roles/web",
+        json!({"allowed_domains": "example.com", "allow_subdomains": true, "allow_wildcard_certificates": false}),
+    );
+    let mut c = Client::new(&mut w, "roles/web/acme");
+    c.register(&mut w);
+    assert_eq!(problem(&c.order(&mut w, &["*.example.com"])).1, "rejectedIdentifier");
+}
+
+#[test]
+fn texts_that_prove_nothing() {
+    let mut w = world();
+    let table = outside(&mut w);
+    let mut c = Client::new(&mut w, "acme");
+    c.register(&mut w);
+    for text in [None, Some(""), Some("another digest")] {
+        let order = c.order(&mut w, &["a.example.com"]);
+        let authz = c.post(&mut w, order.body["authorizations"][0].as_str().unwrap(), "");
+        table.lock().unwrap().clear();
+        table.lock().unwrap().extend(text.map(|t| ("dns:_acme-challenge.a.example.com".to_owned(), t.to_owned())));
+        let said = c.post(&mut w, challenge(&authz, "dns-01").unwrap()["url"].as_str().unwrap(), "{}");
+        assert_eq!(said.body["error"]["type"], "urn:ietf:params:acme:error:unauthorized");
+        assert_eq!(c.post(&mut w, &order.location, "").body["status"], "invalid");
+    }
+}
+
+/// A certificate as a TLS-ALPN-01 responder shows it.
+fn marked(sans: Vec<GeneralName>, critical: bool, marks: &[Vec<u8>]) -> Vec<u8> {
+    let key = crate::key::Spec::parse("ec", 256).unwrap().generate().unwrap();
+    let further = marks.iter().map(|m| Extension {
+        extn_id: "1.3.6.1.5.5.7.1.31".parse().unwrap(),
+        critical,
+        extn_value: cert::octets(m).unwrap(),
+    });
+    let template = cert::Template {
+        subject: cert::Subject::default().name().unwrap(),
+        sans,
+        key_usage: vec![],
+        ext_key_usage: vec![],
+        policies: None,
+        basic: None,
+        name_constraints: None,
+        further: further.collect(),
+        public: key.public().unwrap(),
+        subject_key_id: vec![],
+        not_before: 1,
+        not_after: 2,
+        urls: Default::default(),
+    };
+    let signer = cert::Signer {
+        algorithm: key.algorithm(0, false),
+        key: &key,
+        name: template.subject.clone(),
+        key_id: vec![],
+    };
+    template.sign(&signer, &mut ringfence_base::entropy::SeededEntropy(1)).unwrap().der
+}
+
+#[test]
+fn certificates_that_prove_a_name_or_an_address() {
+    let mut w = world();
+    let table = outside(&mut w);
+    let mut c = Client::new(&mut w, "acme");
+    c.register(&mut w);
+    let print = super::jws::thumbprint(&c.jwk()).unwrap();
+    let a = || cert::dns("a.example.com").unwrap();
+    let address = || cert::ip("192.0.2.34".parse().unwrap());
+    type Shape = (&'static str, Vec<GeneralName>, bool, usize, bool, bool);
+    let shapes: Vec<Shape> = vec![
+        ("a.example.com", vec![a()], true, 1, true, true),
+        ("192.0.2.34", vec![address()], true, 1, true, true),
+        ("a.example.com", vec![a()], true, 1, false, false),
+        ("a.example.com", vec![a()], false, 1, true, false),
+        ("a.example.com", vec![a()], true, 0, true, false),
+        ("a.example.com", vec![a(), cert::dns("b.example.com").unwrap()], true, 1, true, false),
+        ("a.example.com", vec![cert::dns("*.example.com").unwrap()], true, 1, true, false),
+        ("a.example.com", vec![address()], true, 1, true, false),
+        ("a.example.com", vec![], true, 1, true, false),
+    ];
+    for (n, (name, sans, critical, marks, ours, good)) in shapes.into_iter().enumerate() {
+        let kind = if name.starts_with('a') { "dns" } else { "ip" };
+        let body = json!({"identifiers": [{"type": kind, "value": name}]}).to_string();
+        let url = c.url("new-order");
+        let order = c.post(&mut w, &url, &body);
+        let authz = c.post(&mut w, order.body["authorizations"][0].as_str().unwrap(), "");
+        assert_eq!(challenge(&authz, "dns-01").is_some(), kind == "dns");
+        let asked = challenge(&authz, "tls-alpn-01").unwrap();
+        let proof = format!("{}.{}", asked["token"].as_str().unwrap(), if ours { &print } else { "other" });
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, proof.as_bytes());
+        let mark = cert::octets(digest.as_ref()).unwrap().to_der().unwrap();
+        let shown = marked(sans, critical, &vec![mark; marks]);
+        let server_name = if kind == "dns" { name } else { "34.2.0.192.in-addr.arpa" };
+        table.lock().unwrap().clear();
+        table.lock().unwrap().push((format!("acme-tls/1:{name}:{server_name}"), hex::encode(shown)));
+        let said = c.post(&mut w, asked["url"].as_str().unwrap(), "{}");
+        assert_eq!(said.body["status"], if good { "valid" } else { "invalid" }, "{n}: {}", said.text);
+    }
+}
+
+#[test]
+fn what_validation_may_reach() {
+    let mut w = world();
+    let set = json!({"dns_resolver": "127.0.0.1:53", "permitted_address_ranges": ["127.0.0.0/8", "fd00::/8"]});
+    let shown = w.post("config/acme", set).data;
+    assert_eq!(shown["permitted_address_ranges"], json!(["127.0.0.0/8", "fd00::/8"]));
+    for (field, value, why) in [
+        ("dns_resolver", "ns.example.com:53", "expected IPv4/IPv6 address, likely got hostname"),
+        ("dns_resolver", ":53", "got empty address"),
+        ("dns_resolver", "127.0.0.1", "address 127.0.0.1: missing port in address"),
+        ("dns_resolver", "127.0.0.1:x", "address 127.0.0.1:x: invalid port"),
+        ("permitted_address_ranges", "10.0.0.0/40", "\"10.0.0.0/40\" is not a range of addresses"),
+    ] {
+        let (code, text) = w.refused(Operation::Update, "config/acme", json!({field: value}));
+        assert!(code == Code::Invalid && text.ends_with(why), "{text}");
+    }
+    let seen = Arc::new(Mutex::new(None));
+    let kept = seen.clone();
+    w.outside = Box::new(move |op| match op {
+        SideOp::Http(ask) => {
+            *kept.lock().unwrap() = Some(ask.reach.clone());
+            Some(SideResult::Failed("no".into()))
+        }
+        _ => None,
+    });
+    let mut c = Client::new(&mut w, "acme");
+    c.register(&mut w);
+    let order = c.order(&mut w, &["a.example.com"]);
+    let authz = c.post(&mut w, order.body["authorizations"][0].as_str().unwrap(), "");
+    c.post(&mut w, challenge(&authz, "http-01").unwrap()["url"].as_str().unwrap(), "{}");
+    let reach = seen.lock().unwrap().clone().unwrap();
+    assert!(reach.public_addresses_only && reach.dns_resolver == "127.0.0.1:53");
+    assert!(reach.allows("127.0.0.1".parse().unwrap()) && !reach.allows("10.0.0.1".parse().unwrap()));
 }
 
 #[test]
