@@ -10,8 +10,9 @@
 //!   5 installed    num checkpoint index; bool well
 //!   6 forward      num id; a call (see `forward`)
 //!   7 forwarded    num id; a reply (see `forward`)
+//!   8 not done     num id
 //! ```
-//! Two lanes: what is [`Lane::Control`] never waits behind what is [`Lane::Bulk`]. Who `from` is, is the transport's to
+//! Three lanes: what is [`Lane::Control`] never waits behind what is [`Lane::Bulk`], nor do calls. Who `from` is, is the transport's to
 //! prove; nothing else in a message is trusted, and any bytes are safe.
 
 use crate::forward;
@@ -49,6 +50,8 @@ pub enum Lane {
     Control,
     /// Everything that may be long.
     Bulk,
+    /// Calls and, on the way back, their answers.
+    Calls,
 }
 
 /// What a node says about itself.
@@ -81,6 +84,8 @@ pub enum PeerMessage {
     Forward(u64, Box<Call>),
     /// Its answer.
     Forwarded(u64, Box<Reply>),
+    /// Instead of an answer: the node is not active, and nothing was done.
+    NotDone(u64),
 }
 
 impl PeerMessage {
@@ -91,7 +96,8 @@ impl PeerMessage {
             PeerMessage::Raft(_) | PeerMessage::Echo(_) | PeerMessage::Fetch(..) | PeerMessage::Installed(..) => {
                 Lane::Control
             }
-            PeerMessage::Chunk(..) | PeerMessage::Forward(..) | PeerMessage::Forwarded(..) => Lane::Bulk,
+            PeerMessage::Chunk(..) => Lane::Bulk,
+            PeerMessage::Forward(..) | PeerMessage::Forwarded(..) | PeerMessage::NotDone(_) => Lane::Calls,
         }
     }
 
@@ -124,8 +130,18 @@ impl PeerMessage {
                 w.u8(7).num(*id);
                 forward::write_reply(&mut w, reply);
             }
+            PeerMessage::NotDone(id) => {
+                w.u8(8).num(*id);
+            }
         }
         w.finish()
+    }
+
+    /// The number of a call, without reading the call.
+    pub fn call_number(bytes: &[u8]) -> Option<u64> {
+        let mut r = Reader::new(bytes);
+        r.u8().ok().filter(|kind| *kind == 6)?;
+        r.num().ok()
     }
 
     /// Reads [`PeerMessage::encode`]; any bytes are safe.
@@ -156,6 +172,7 @@ impl PeerMessage {
             5 => PeerMessage::Installed(Index(r.num()?), r.bool()?),
             6 => PeerMessage::Forward(r.num()?, Box::new(forward::read_call(&mut r)?)),
             7 => PeerMessage::Forwarded(r.num()?, Box::new(forward::read_reply(&mut r)?)),
+            8 => PeerMessage::NotDone(r.num()?),
             t => return Err(CodecError::BadTag(t)),
         };
         r.end()?;
@@ -239,7 +256,7 @@ impl Owner {
     pub(crate) fn peer_tick(&mut self, out: &mut Vec<OwnerOut>) {
         let now = self.now.mono;
         let lone = self.is_lone_voter();
-        let electable = lone || (self.seal.unsealed.is_some() && now >= self.peers.not_before);
+        let electable = lone || (self.seal.unsealed.is_some() && now >= self.peers.not_before && !self.removed);
         let Some(member) = &mut self.member else { return };
         member.set_electable(electable);
         let conf = member.conf();
@@ -333,6 +350,33 @@ impl Owner {
         }
     }
 
+    /// The connection to a peer broke, or there was no room for what it was sent.
+    pub(crate) fn unreachable(&mut self, to: u64) {
+        if let Some(m) = &mut self.member {
+            m.unreachable(to);
+        }
+    }
+
+    /// The table has no record of this node any more: it was taken out while it could still hear of it.
+    pub(crate) fn check_removed(&mut self, out: &mut Vec<OwnerOut>) {
+        let records = members::all(&self.version);
+        let removed = !self.joining && !records.is_empty() && !records.contains_key(&self.raft_id);
+        if removed && !self.removed {
+            out.push(OwnerOut::Log(
+                Level::Error,
+                "this node was removed from the cluster; to let it join again, stop it and empty its data directory"
+                    .into(),
+            ));
+            if self.seal.unsealed.is_some() {
+                self.seal_now(None, out);
+            }
+        }
+        if removed != self.removed {
+            self.removed = removed;
+            self.mark_dirty();
+        }
+    }
+
     /// Takes a message of the authenticated peer `from`.
     pub(crate) fn peer(&mut self, from: u64, message: PeerMessage, out: &mut Vec<OwnerOut>) {
         match message {
@@ -381,7 +425,7 @@ impl Owner {
                 }
             }
             // calls do not come this way: the transport hands them to a core
-            PeerMessage::Forward(..) | PeerMessage::Forwarded(..) => {}
+            PeerMessage::Forward(..) | PeerMessage::Forwarded(..) | PeerMessage::NotDone(_) => {}
         }
     }
 
@@ -419,6 +463,7 @@ mod tests {
                 PeerMessage::Fetch(Index(index), chunk),
                 PeerMessage::Chunk(Index(index), chunk, bytes.clone()),
                 PeerMessage::Installed(Index(index), well),
+                PeerMessage::NotDone(chunk),
             ] {
                 let bytes = m.encode();
                 let back = PeerMessage::decode(&bytes).expect("reads");

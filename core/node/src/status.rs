@@ -14,7 +14,11 @@ impl Owner {
     /// `sys/seal-status`.
     pub(crate) fn seal_status(&self) -> Value {
         let settings = &self.vault.settings;
-        let config = if self.has_member() { SealConfig::load(&self.version).ok().flatten() } else { None };
+        let config = match self.join_seal_config() {
+            Some(c) => Some(c.clone()),
+            None if self.has_member() => SealConfig::load(&self.version).ok().flatten(),
+            None => None,
+        };
         let sealed = self.is_sealed();
         let mut v = json!({
             "type": config.as_ref().map_or("shamir", |c| c.kind.name()),
@@ -30,7 +34,7 @@ impl Owner {
             "migration": false,
             "recovery_seal": false,
             "storage_type": settings.storage_type,
-            "removed_from_cluster": false,
+            "removed_from_cluster": self.removed,
         });
         if !sealed {
             v["cluster_name"] = self.facts.cluster_name.clone().into();
@@ -52,11 +56,13 @@ impl Owner {
         };
         let chosen = (|| -> Result<u16, ()> {
             let codes = (number("activecode", 200)?, number("standbycode", 429)?, number("sealedcode", 503)?);
-            let uninit = number("uninitcode", 501)?;
+            let (uninit, removed) = (number("uninitcode", 501)?, number("removedcode", 530)?);
             let standby_ok = flag("standbyok")?;
             flag("perfstandbyok")?;
             Ok(if !self.facts_initialized() {
                 uninit
+            } else if self.removed {
+                removed
             } else if self.is_sealed() {
                 codes.2
             } else if self.facts.active || standby_ok {
@@ -82,7 +88,7 @@ impl Owner {
             "echo_duration_ms": 0,
             "clock_skew_ms": 0,
             "replication_primary_canary_age_ms": 0,
-            "removed_from_cluster": false,
+            "removed_from_cluster": self.removed,
         });
         if !sealed {
             v["cluster_name"] = self.facts.cluster_name.clone().into();
@@ -192,6 +198,6 @@ impl Owner {
     }
 }
 
-fn strip_scheme(url: &str) -> &str {
+pub(crate) fn strip_scheme(url: &str) -> &str {
     url.split_once("://").map_or(url, |(_, rest)| rest)
 }
