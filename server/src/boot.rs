@@ -295,9 +295,11 @@ fn join_target(join: &config::RetryJoin) -> Result<JoinTarget, String> {
             .map_err(|e| format!("Error reading retry_join: {}: {e}", path.display())),
     };
     let config::JoinTarget::Address(api_addr) = &join.leader else {
-        return Err("Error parsing retry_join: auto_join is not served yet; name nodes by leader_api_addr (a name that \
+        return Err(
+            "Error parsing retry_join: auto_join is not served yet; name nodes by leader_api_addr (a name that \
                     resolves to several addresses is tried at each)"
-            .into());
+                .into(),
+        );
     };
     Ok(JoinTarget {
         api_addr: api_addr.clone(),

@@ -612,8 +612,9 @@ impl Owner {
             return Err("the joining node shows no certificate".into());
         }
         if records.get(&raft_id).is_some_and(|r| r.name != record.name) || raft_id == self.raft_id {
-            return Err("the joining node's data directory is a copy of another member's: start it with an empty one"
-                .into());
+            return Err(
+                "the joining node's data directory is a copy of another member's: start it with an empty one".into(),
+            );
         }
         if record.cluster_addr == self.config.cluster_addr {
             return Err(format!(

@@ -49,7 +49,7 @@ const RECONCILE_NS: u64 = 500_000_000;
 /// After the lead was lost, what was proposed is waited for so long: the new leader's log tells what became of it, ns.
 const ORPHAN_NS: u64 = 3_000_000_000;
 /// Raft ticks, ns. Elections count in these.
-pub const TICK_NS: u64 = 100_000_000;
+pub const TICK_NS: u64 = 60_000_000;
 
 /// Which core asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -279,6 +279,8 @@ pub struct Owner {
     pub(crate) removed: bool,
     /// Change of the table of members that was last told.
     told_at: Option<Index>,
+    /// Since when it leads.
+    pub(crate) leading_since: Mono,
     role: Role,
     effects: Effects,
     image: Image,
@@ -416,6 +418,7 @@ impl Owner {
             join: Join::default(),
             removed: false,
             told_at: None,
+            leading_since: Mono(0),
             role: Role::default(),
             effects: Effects::default(),
             image,
@@ -741,6 +744,7 @@ impl Owner {
             }
             self.clock.start(image_time, self.now);
             self.peers.drop_lease();
+            self.leading_since = self.now.mono;
             self.follow_keyring(out);
         }
         if was_ready && !role.ready {

@@ -6,7 +6,7 @@ use crate::owner::Owner;
 use crate::seal::json_reply;
 use ringfence_barrier::SealConfig;
 use ringfence_base::{Code, Wall};
-use ringfence_logical::{Args, Error, Map, Operation};
+use ringfence_logical::{Args, Error, Operation};
 use ringfence_vault::call::{Body, Reply};
 use serde_json::{Value, json};
 
@@ -177,24 +177,6 @@ impl Owner {
             servers.push(row(&self.own_record(true), self.is_active(), true));
         }
         json!({"config": {"index": 0, "servers": servers}})
-    }
-
-    pub(crate) fn autopilot_state(&self) -> Value {
-        let (node, status) = (&self.config.node_id, self.raft_status());
-        let server = json!({
-            "id": node, "name": node, "address": strip_scheme(&self.config.cluster_addr), "node_status": "alive",
-            "last_contact": "0s",
-            "last_term": status.as_ref().map_or(0, |s| s.role.term.0),
-            "last_index": status.as_ref().map_or(0, |s| s.last.0),
-            "healthy": true, "stable_since": self.seal.active_since.unwrap_or(self.now.wall).rfc3339(),
-            "status": "leader", "version": self.vault.settings.api_version, "node_type": "voter", "meta": Value::Null,
-        });
-        let mut servers = Map::new();
-        servers.insert(node.clone(), server);
-        json!({
-            "healthy": true, "failure_tolerance": 0, "servers": servers, "leader": node, "voters": [node],
-            "non_voters": Value::Null, "optimistic_failure_tolerance": 0,
-        })
     }
 }
 

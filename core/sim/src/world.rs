@@ -570,7 +570,9 @@ impl World {
                 ShardOut::Side(t, op) => self.to_shard[shard].push_back(ShardIn::SideDone(t, perform(&op))),
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
-                ShardOut::Forward(..) | ShardOut::NotDone(..) => self.halted = Some("a node alone passes nothing on".into()),
+                ShardOut::Forward(..) | ShardOut::NotDone(..) => {
+                    self.halted = Some("a node alone passes nothing on".into())
+                }
                 ShardOut::Fault(_, cause) => self.halted = Some(format!("internal error: {cause}")),
             }
         }

@@ -285,7 +285,9 @@ impl Node {
                 ShardOut::Side(t, op) => self.to_shard[shard].push_back(ShardIn::SideDone(t, perform(&op))),
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
-                ShardOut::Forward(..) | ShardOut::NotDone(..) => self.stopped = Some("a lone node passed a call on".to_owned()),
+                ShardOut::Forward(..) | ShardOut::NotDone(..) => {
+                    self.stopped = Some("a lone node passed a call on".to_owned())
+                }
                 // what only a machine could answer is no fault of the node's
                 ShardOut::Fault(_, cause) if cause.contains("there is no machine here") => {}
                 ShardOut::Fault(_, cause) if cause.contains("nothing here reaches out") => {}

@@ -86,7 +86,10 @@ impl Hello {
             ));
         }
         if self.version != VERSION {
-            return Err(format!("it speaks version {} of the peer protocol, this node version {VERSION}", self.version));
+            return Err(format!(
+                "it speaks version {} of the peer protocol, this node version {VERSION}",
+                self.version
+            ));
         }
         Ok(())
     }

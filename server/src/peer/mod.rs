@@ -56,6 +56,10 @@ const MAX_STRANGERS: usize = 32;
 const MAX_LINKS: usize = 256;
 /// Calls of one peer under way here; further ones are not done.
 const MAX_CALLS: usize = 8192;
+/// Who is no member any more is spoken to for so long, to hear of it.
+const PARTING: Duration = Duration::from_secs(3);
+/// The same refusal is told again after so long, ns.
+const QUIET_NS: u64 = 30_000_000_000;
 /// The port is tried again after so long if it is taken.
 const BIND_PAUSE: Duration = Duration::from_secs(2);
 
@@ -98,6 +102,8 @@ pub struct Peers {
     dialled: RefCell<BTreeMap<u64, Dialled>>,
     inbound: RefCell<BTreeMap<u64, Inbound>>,
     strangers: Cell<usize>,
+    /// Refusals that were told lately, and when.
+    told: RefCell<BTreeMap<String, u64>>,
     next_link: Cell<u64>,
     next_shard: Cell<usize>,
     owner: Sender<ToOwner>,
@@ -117,7 +123,11 @@ impl Peers {
     ///
     /// # Errors
     /// The identity is of no use.
-    pub fn new(identity: Identity, owner: Sender<ToOwner>, shards: Vec<Sender<ToShard>>) -> Result<Rc<Peers>, String> {
+    pub fn new(
+        identity: Identity,
+        owner: Sender<ToOwner>,
+        shards: Vec<Sender<ToShard>>,
+    ) -> Result<Rc<Peers>, String> {
         let server = tls::server(&identity).map_err(|e| format!("the cluster port's certificate: {e}"))?;
         Ok(Rc::new(Peers {
             identity,
@@ -126,6 +136,7 @@ impl Peers {
             dialled: RefCell::default(),
             inbound: RefCell::default(),
             strangers: Cell::new(0),
+            told: RefCell::default(),
             next_link: Cell::new(1),
             next_shard: Cell::new(0),
             owner,
@@ -224,17 +235,17 @@ impl Peers {
         *self.own.borrow_mut() = membership.clone();
         let others: BTreeMap<&u64, &MemberRecord> =
             membership.members.iter().filter(|(id, _)| **id != membership.raft_id).collect();
-        for i in self.inbound.borrow().values() {
-            if !others.get(&i.from).is_some_and(|r| r.pins.contains(&i.pin)) {
-                i.outbox.end("it is not a member any more");
-            }
+        let gone = |i: &Inbound| !others.get(&i.from).is_some_and(|r| r.pins.contains(&i.pin));
+        if self.inbound.borrow().values().any(gone) || self.dialled.borrow().keys().any(|id| !others.contains_key(id))
+        {
+            self.clone().part_later();
         }
         let mut dialled = self.dialled.borrow_mut();
         dialled.retain(|id, d| {
             let same = |r: &&MemberRecord| r.cluster_addr == d.record.cluster_addr && r.pins == d.record.pins;
-            let stays = others.get(id).is_some_and(same);
+            let stays = others.get(id).is_none_or(same);
             if !stays {
-                d.outboxes.iter().for_each(|o| o.end("it moved, or is not a member any more"));
+                d.outboxes.iter().for_each(|o| o.end("it moved"));
             }
             stays
         });
@@ -246,6 +257,37 @@ impl Peers {
                 }
                 dialled.insert(*id, Dialled { record: record.clone(), outboxes });
             }
+        }
+    }
+
+    /// Ends the connections with those that are no members any more, after they had time to hear of it.
+    fn part_later(self: Rc<Self>) {
+        rt::spawn_local(async move {
+            rt::sleep(PARTING).await;
+            let own = self.own.borrow();
+            for i in self.inbound.borrow().values() {
+                if !own.members.get(&i.from).is_some_and(|r| r.pins.contains(&i.pin)) {
+                    i.outbox.end("it is not a member any more");
+                }
+            }
+            self.dialled.borrow_mut().retain(|id, d| {
+                let stays = own.members.contains_key(id);
+                if !stays {
+                    d.outboxes.iter().for_each(|o| o.end("it is not a member any more"));
+                }
+                stays
+            });
+        });
+    }
+
+    /// Says why somebody was refused, each reason now and then only: whoever is refused comes again.
+    fn tell_refusal(&self, from: SocketAddr, why: &str) {
+        let (key, now) = (format!("{} {why}", from.ip()), rt::mono().0);
+        let mut told = self.told.borrow_mut();
+        told.retain(|_, at| now.saturating_sub(*at) < QUIET_NS);
+        if told.len() < MAX_STRANGERS && !told.contains_key(&key) {
+            told.insert(key, now);
+            telemetry::log(Level::Warn, &format!("a connection from {from} is refused: {why}"));
         }
     }
 
@@ -343,7 +385,7 @@ impl Peers {
                 link.allow(max_frame(hello.lane));
                 self.attend(link, hello, pin).await;
             }
-            Err(why) => telemetry::log(Level::Warn, &format!("a connection from {from} is refused: {why}")),
+            Err(why) => self.tell_refusal(from, &why),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Core 0's second machine: the owner, its mailbox, its disk, its clock.
 
 use super::{AbortOnPanic, Published, ToOwner, ToShard};
-use crate::peer::Peers;
 use crate::disk::{DirExecutor, Directory, Done, Executor, MemoryExecutor};
+use crate::peer::Peers;
 use crate::rt::channel::{Inlet, Sender};
 use crate::rt::{self, OsEntropy};
 use crate::side::Threads;
@@ -16,8 +16,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two ticks of the owner: half a raft tick, so that none is missed.
-const TICK: Duration = Duration::from_millis(50);
+/// Between two ticks of the owner: a third of a raft tick, so that none is missed.
+const TICK: Duration = Duration::from_millis(20);
 
 /// Where the log lives.
 pub enum Storage {
