@@ -25,6 +25,9 @@ use std::time::Duration;
 /// After the signal to stop, calls under way may take this long.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// The lead is given away within this, or the process ends with it.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
 /// The least log between two checkpoints; below it a node would do little else.
 const MIN_CHECKPOINT_LOG_BYTES: u64 = 1 << 20;
 
@@ -474,6 +477,7 @@ fn start(
             owner.join_by(c.targets, c.non_voter);
         }
         let published = Arc::new(Published::new(owner.cell()));
+        let seen = published.clone();
         let owner_core = OwnerCore::new(
             owner,
             storage,
@@ -508,7 +512,7 @@ fn start(
             return 1;
         }
         println!("==> Vault server started! Log data will stream in below:\n");
-        core0.until_stopped(signals, &core, &gate).await
+        core0.until_stopped(signals, &core, &gate, &seen).await
     })
     .map_err(|e| format!("Error starting core 0: {e}"))?;
 
@@ -607,7 +611,13 @@ impl Shared {
     }
 
     /// Waits for signals; answers the exit code.
-    async fn until_stopped(&self, mut signals: rt::Signals, core: &Rc<Core>, gate: &Rc<Gate>) -> i32 {
+    async fn until_stopped(
+        &self,
+        mut signals: rt::Signals,
+        core: &Rc<Core>,
+        gate: &Rc<Gate>,
+        published: &Published,
+    ) -> i32 {
         loop {
             match signals.next().await {
                 rt::Signal::Reload => {
@@ -617,6 +627,7 @@ impl Shared {
                 }
                 rt::Signal::Terminate | rt::Signal::Interrupt => {
                     println!("==> Vault shutdown triggered");
+                    self.give_the_lead(published).await;
                     self.stopping.store(true, Ordering::SeqCst);
                     telemetry::close_monitors();
                     self.drain(core, gate).await;
@@ -624,6 +635,23 @@ impl Shared {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The active node of several hands over before it ends: what is under way here is then done there.
+    async fn give_the_lead(&self, published: &Published) {
+        let leads_others = || {
+            let cell = published.cell();
+            cell.facts.active && !cell.is_alone()
+        };
+        if !leads_others() || self.to_owner.try_send(ToOwner::StepDown).is_err() {
+            return;
+        }
+        let mut left = HAND_OVER;
+        let step = Duration::from_millis(10);
+        while leads_others() && !left.is_zero() {
+            rt::sleep(step).await;
+            left = left.saturating_sub(step);
         }
     }
 

@@ -519,3 +519,94 @@ fn who_does_not_belong_is_refused() {
     stranger.wait_for("unsealed", |n| n.health() == 429);
     assert_eq!(stranger.get("secret/data/still", &cluster.root).json()["data"]["data"]["n"], 1);
 }
+
+/// Believes any certificate: the stranger's side of a handshake.
+#[derive(Debug)]
+struct Gullible(rustls::crypto::WebPkiSupportedAlgorithms);
+
+impl rustls::client::danger::ServerCertVerifier for Gullible {
+    fn verify_server_cert(
+        &self,
+        _: &rustls_pki_types::CertificateDer<'_>,
+        _: &[rustls_pki_types::CertificateDer<'_>],
+        _: &rustls_pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls_pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls_pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.3 only".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &rustls_pki_types::CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+/// What the cluster port answers to a stranger with a certificate of its own who sends these bytes.
+fn as_stranger(port: u16, bytes: &[u8]) -> Vec<u8> {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["x".to_owned()]).expect("parameters");
+    let certificate = params.self_signed(&key).expect("a certificate").der().clone();
+    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Gullible(algorithms)))
+        .with_client_auth_cert(vec![certificate], key)
+        .expect("a client");
+    config.alpn_protocols = vec![b"ringfence-peer/1".to_vec()];
+    let name = rustls_pki_types::ServerName::try_from("ringfence-node").expect("a name");
+    let tls = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
+    let tcp = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
+    tcp.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let mut stream = rustls::StreamOwned::new(tls, tcp);
+    stream.write_all(bytes).expect("sent");
+    stream.flush().expect("sent");
+    let mut heard = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n) = stream.read(&mut buffer) {
+        if n == 0 {
+            break;
+        }
+        heard.extend_from_slice(&buffer[..n]);
+    }
+    heard
+}
+
+#[test]
+fn forged_and_truncated_frames_get_nowhere() {
+    let cluster = Cluster::of_one("forged");
+    let node = &cluster.nodes[0];
+    let framed = |frame: &[u8]| [&(frame.len() as u32).to_le_bytes()[..], frame].concat();
+    // the cluster's id stands in the directory's identity, behind its magic: somebody may have got hold of it
+    let identity = std::fs::read(node.scratch.0.join("data/identity")).expect("an identity");
+    let hello = |cluster: &[u8], version: u8| [&[0xf0, version][..], cluster, &[7, 8, 0]].concat();
+    let heard = as_stranger(node.cluster_port, &framed(&hello(&identity[8..24], 1)));
+    assert!(String::from_utf8_lossy(&heard).contains("not a member"), "{heard:?}");
+    let heard = as_stranger(node.cluster_port, &framed(&hello(&[9; 16], 1)));
+    assert!(String::from_utf8_lossy(&heard).contains("another cluster"), "{heard:?}");
+    for bytes in [framed(b""), framed(&[0xf0]), framed(&[1; 100]), vec![0xff; 8], vec![0xff, 0xff, 0, 0, 1]] {
+        assert_eq!(as_stranger(node.cluster_port, &bytes), b"", "{bytes:?}");
+    }
+    assert_eq!(cluster.write(0, "still", 1).map(|a| a.status), Some(200));
+}

@@ -137,6 +137,8 @@ pub enum OwnerIn {
     ChunkRead(u64, Option<Vec<u8>>),
     /// A leader's checkpoint was loaded.
     Loaded(u64, Box<Loaded>),
+    /// The process is to end: another node takes the lead, if there is one.
+    StepDown,
     /// The connection to this peer broke.
     Unreachable(u64),
     /// What another node's API answered to a joiner.
@@ -521,6 +523,7 @@ impl Owner {
             OwnerIn::Peer(from, message) => self.peer(from, message, out),
             OwnerIn::ChunkRead(id, bytes) => self.chunk_read(id, bytes, out),
             OwnerIn::Loaded(number, loaded) => self.install_loaded(number, *loaded, out),
+            OwnerIn::StepDown => self.step_down(out),
             OwnerIn::Unreachable(to) => self.unreachable(to),
             OwnerIn::LeaderSaid(number, said) => self.leader_said(number, said, rng, out),
             OwnerIn::Join(cluster) => self.join_cluster(cluster, rng, out),

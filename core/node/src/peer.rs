@@ -4,7 +4,7 @@
 //! ```text
 //! u8 kind, then
 //!   1 raft         an encoded message of `ringfence_raft::wire`
-//!   2 echo         the sender's record; bool unsealed; num applied index, term
+//!   2 echo         the sender's record; bool willing; num applied index, term
 //!   3 fetch        num checkpoint index, chunk
 //!   4 chunk        num checkpoint index, chunk; bool there; the chunk file's bytes
 //!   5 installed    num checkpoint index; bool well
@@ -59,8 +59,8 @@ pub enum Lane {
 pub struct Echo {
     /// As it would be written into the table now; the vote wished is not its to say.
     pub record: MemberRecord,
-    /// Has keys.
-    pub unsealed: bool,
+    /// Has keys, and would lead.
+    pub willing: bool,
     /// Last applied index.
     pub applied: Index,
     /// Its term.
@@ -111,7 +111,7 @@ impl PeerMessage {
             PeerMessage::Echo(e) => {
                 w.u8(2);
                 e.record.write(&mut w);
-                w.bool(e.unsealed).num(e.applied.0).num(e.term.0);
+                w.bool(e.willing).num(e.applied.0).num(e.term.0);
             }
             PeerMessage::Fetch(index, chunk) => {
                 w.u8(3).num(index.0).num(*chunk);
@@ -157,7 +157,7 @@ impl PeerMessage {
             1 => return Ok(PeerMessage::Raft(r.rest().to_vec())),
             2 => PeerMessage::Echo(Box::new(Echo {
                 record: MemberRecord::read(&mut r)?,
-                unsealed: r.bool()?,
+                willing: r.bool()?,
                 applied: Index(r.num()?),
                 term: Term(r.num()?),
             })),
@@ -280,8 +280,8 @@ impl Owner {
                 self.peers.offers.remove(&id);
                 member.snapshot_sent(id, false);
             }
-            if self.seal.unsealed.is_none() && !lone {
-                // whoever has keys is to lead
+            if !electable && !lone {
+                // whoever has keys is to lead, and an attempt to give the lead away may have come to nothing
                 self.hand_over(out);
             }
         }
@@ -289,7 +289,7 @@ impl Owner {
             self.peers.echoed = now;
             let echo = Echo {
                 record: self.own_record(false),
-                unsealed: self.seal.unsealed.is_some(),
+                willing: electable && self.seal.unsealed.is_some(),
                 applied: self.version.index(),
                 term: role.term,
             };
@@ -307,7 +307,7 @@ impl Owner {
     /// Gives the lead to the unsealed voter that has most of the log. False if there is none.
     pub(crate) fn hand_over(&mut self, out: &mut Vec<OwnerOut>) -> bool {
         let Some(status) = self.raft_status().filter(|s| s.role.ready) else { return false };
-        let fresh = |id: &u64| self.is_fresh(*id) && self.peers.heard.get(id).is_some_and(|(_, e)| e.unsealed);
+        let fresh = |id: &u64| self.is_fresh(*id) && self.peers.heard.get(id).is_some_and(|(_, e)| e.willing);
         let best = status
             .peers
             .iter()
@@ -332,6 +332,8 @@ impl Owner {
     pub(crate) fn step_down(&mut self, out: &mut Vec<OwnerOut>) {
         if !self.is_lone_voter() && self.hand_over(out) {
             self.peers.not_before = self.now.mono.plus_ns(STEP_DOWN_NS);
+            // the others hear of it with the next tick
+            self.peers.echoed = Mono(0);
         }
     }
 
@@ -455,7 +457,7 @@ mod tests {
         fn messages_survive(index: u64, chunk: u64, bytes: Option<Vec<u8>>, well: bool, name in ".{0,20}") {
             let echo = Echo {
                 record: MemberRecord { name, pins: vec![[3; 32]], ..MemberRecord::default() },
-                unsealed: well, applied: Index(index), term: Term(chunk),
+                willing: well, applied: Index(index), term: Term(chunk),
             };
             for m in [
                 PeerMessage::Raft(bytes.clone().unwrap_or_default()),

@@ -359,7 +359,7 @@ impl Shard {
 
     /// No other node can ever be active.
     fn is_alone(&self) -> bool {
-        self.cell.lease_until == Mono(u64::MAX)
+        self.cell.is_alone()
     }
 
     /// Calls wait for an active node.

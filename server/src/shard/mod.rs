@@ -55,6 +55,8 @@ pub enum ToOwner {
     Packed(u64, Box<ringfence_node::Packed>),
     /// A message of the member with this raft id.
     Peer(u64, PeerMessage),
+    /// The process is to end: another node takes the lead, if there is one.
+    StepDown,
     /// The connection to a member broke.
     Unreachable(u64),
     /// A chunk file was read for a follower, or is not there.

@@ -145,6 +145,7 @@ impl OwnerCore {
                     ToOwner::Unpacked(shard, ticket, u) => self.give_at(now, OwnerIn::Unpacked(shard, ticket, u)),
                     ToOwner::Packed(id, packed) => self.give_at(now, OwnerIn::Packed(id, packed)),
                     ToOwner::Peer(from, m) => self.give_at(now, OwnerIn::Peer(from, m)),
+                    ToOwner::StepDown => self.give_at(now, OwnerIn::StepDown),
                     ToOwner::Unreachable(to) => self.give_at(now, OwnerIn::Unreachable(to)),
                     ToOwner::ChunkRead(id, bytes) => self.give_at(now, OwnerIn::ChunkRead(id, bytes)),
                     ToOwner::Loaded(number, loaded) => self.give_at(now, OwnerIn::Loaded(number, loaded)),
