@@ -2,6 +2,7 @@
 
 mod acme;
 mod audit;
+mod cluster;
 mod contention;
 mod crash;
 mod database;

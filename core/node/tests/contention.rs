@@ -267,7 +267,9 @@ impl Node {
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
                 ShardOut::Fault(_, cause) => panic!("internal error: {cause}"),
-                ShardOut::Forward(..) => panic!("the one node of this test is always the leader"),
+                ShardOut::Forward(..) | ShardOut::NotDone(_) => {
+                    panic!("the one node of this test is always the leader")
+                }
             }
         }
     }
