@@ -605,3 +605,66 @@ fn a_mount_is_found_without_its_slash() {
     let lost = s.get("b", &s.root);
     assert_eq!((lost.status, lost.errors()), (404, json!(["no handler for route \"b\". route entry not found."])));
 }
+
+#[test]
+fn snapshots_by_schedule() {
+    let mut s = Server::ready("auto");
+    let base = "sys/storage/raft/snapshot-auto";
+    let directory = s.scratch.0.join("snapshots");
+    let config = |more: Value| {
+        let mut all = json!({
+            "interval": "1s", "retain": 2, "path_prefix": directory, "storage_type": "local",
+            "local_max_space": 100_000_000,
+        });
+        for (k, v) in more.as_object().expect("an object") {
+            all[k] = v.clone();
+        }
+        all
+    };
+    for (bad, why) in [
+        (json!({"storage_type": "aws-s3"}), "storage_type aws-s3 is not served: local is"),
+        (json!({"interval": 0}), "interval must be specified"),
+        (json!({"retain": 0}), "retain must be at least 1"),
+        (json!({"path_prefix": "x"}), "path_prefix must be an absolute path"),
+        (json!({"path_prefix": "/a/../b"}), "path_prefix must not lead upwards"),
+        (json!({"file_prefix": "a/b"}), "file_prefix must be letters, digits, '-', '_' and '.'"),
+        (json!({"local_max_space": 0}), "local_max_space must be specified"),
+    ] {
+        let a = s.put(&format!("{base}/config/hourly"), &s.root, &config(bad));
+        assert_eq!((a.status, a.errors()), (400, json!([why])));
+    }
+    assert_eq!(s.list(&format!("{base}/config"), &s.root).status, 404);
+    assert_eq!(s.put(&format!("{base}/config/hourly"), &s.root, &config(json!({}))).status, 204);
+    assert_eq!(s.list(&format!("{base}/config"), &s.root).json()["data"]["keys"], json!(["hourly"]));
+    let told = s.get(&format!("{base}/config/hourly"), &s.root).json()["data"].clone();
+    assert_eq!((&told["interval"], &told["retain"]), (&json!(1), &json!(2)));
+    let files = || {
+        let mut all: Vec<_> = std::fs::read_dir(&directory)
+            .map(|d| d.filter_map(|e| Some(e.ok()?.path())).collect())
+            .unwrap_or_default();
+        all.sort();
+        all
+    };
+    let status = |s: &Server| s.get(&format!("{base}/status/hourly"), &s.root).json()["data"].clone();
+    let newest = |s: &Server| status(s)["last_snapshot_url"].as_str().unwrap_or("").to_owned();
+    until("the first", || (!newest(&s).is_empty()).then_some(()));
+    // they are kept to their number, also over a restart
+    s.kill();
+    s.start();
+    s.unseal();
+    let first = newest(&s);
+    until("another", || (newest(&s) != first).then_some(()));
+    until("the third", || {
+        (files().len() == 2 && !files().contains(&first.trim_start_matches("file://").into())).then_some(())
+    });
+    // what was kept can be loaded
+    let archive = newest(&s).trim_start_matches("file://").to_owned();
+    let (code, out, err) = s.cli(&["operator", "raft", "snapshot", "inspect", &archive]);
+    assert_eq!(code, 0, "{out}{err}");
+    // a fault is told of, and does not end the schedule
+    assert_eq!(s.put(&format!("{base}/config/hourly"), &s.root, &json!({"local_max_space": 10})).status, 204);
+    until("a fault", || status(&s)["last_snapshot_error"].as_str()?.contains("not enough space").then_some(()));
+    until("and another", || (status(&s)["consecutive_errors"].as_u64()? > 1).then_some(()));
+    assert_eq!(s.request("DELETE", &format!("{base}/config/hourly"), &s.root, None).status, 204);
+    assert_eq!(s.get(&format!("{base}/status/hourly"), &s.root).status, 404);
+}

@@ -29,7 +29,9 @@ pub use reach::Reach;
 pub use request::{MountInfo, Request, TokenType};
 pub use response::{Alias, Auth, Data, Issued, LeaseTerms, Leased, Raw, Response, nothing};
 pub use ringfence_policy::op::Operation;
-pub use side::{Compute, Computed, HttpAnswer, HttpAsk, OwnerOp, Probe, ProbeKind, Resume, SideOp, SideResult, Step};
+pub use side::{
+    Compute, Computed, HttpAnswer, HttpAsk, KeepSnapshot, OwnerOp, Probe, ProbeKind, Resume, SideOp, SideResult, Step,
+};
 pub use sql::{SqlAsk, SqlKind, SqlTarget, SqlTls};
 
 /// A JSON object; keys come out sorted, as Go prints maps.

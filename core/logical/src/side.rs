@@ -234,6 +234,8 @@ pub enum OwnerOp {
     RaftConfiguration,
     /// Write a snapshot; the result is the archive.
     SnapshotSave,
+    /// Write a snapshot into a directory of this machine; the result is JSON with its `url` and `bytes`.
+    SnapshotKeep(Box<KeepSnapshot>),
     /// Load a snapshot archive.
     SnapshotRestore {
         /// The archive, gzip of tar.
@@ -243,6 +245,19 @@ pub enum OwnerOp {
     },
     /// Anything else by name; arguments and result are JSON.
     Named(&'static str, serde_json::Value),
+}
+
+/// Where a snapshot is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepSnapshot {
+    /// An absolute path.
+    pub directory: String,
+    /// Files are `<file_prefix>-<nanoseconds since 1970>.snap`.
+    pub file_prefix: String,
+    /// How many are kept, at least one.
+    pub retain: u64,
+    /// Most bytes that all of them may take.
+    pub max_bytes: u64,
 }
 
 /// What came of a side operation.

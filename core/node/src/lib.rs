@@ -39,8 +39,8 @@ pub use ringfence_crypto::Provider;
 pub use ringfence_logical::args::parse_bool;
 pub use ringfence_logical::side::perform;
 pub use ringfence_logical::{
-    Error, HttpAnswer, HttpAsk, Map, Operation, OwnerOp, Probe, ProbeKind, Raw, Reach, SideOp, SideResult, SqlAsk,
-    SqlKind, SqlTarget, SqlTls,
+    Error, HttpAnswer, HttpAsk, KeepSnapshot, Map, Operation, OwnerOp, Probe, ProbeKind, Raw, Reach, SideOp,
+    SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
 };
 pub use ringfence_pki::relation;
 pub use ringfence_policy::hcl;

@@ -178,6 +178,8 @@ pub enum OwnerOut {
     Serve(ShardId, Ticket, &'static str, serde_json::Value),
     /// Write a snapshot archive of this version outside; answered to the shard.
     Snapshot(ShardId, Ticket, Box<crate::snapshot::Job>),
+    /// Build a snapshot archive outside and keep it in a directory; answered as the worker's side operation.
+    KeepSnapshot(u64, Box<crate::snapshot::Job>, Box<ringfence_logical::KeepSnapshot>),
     /// Take a snapshot archive apart outside; `true`: whoever sealed it.
     Unpack(ShardId, Ticket, Arc<Vec<u8>>, bool),
     /// Send to the peer with this raft id; it may be lost.

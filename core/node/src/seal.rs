@@ -619,7 +619,7 @@ impl Owner {
             }
             OwnerOp::KeyStatus => self.key_status(),
             OwnerOp::RaftConfiguration => SideResult::Json(self.raft_configuration()),
-            OwnerOp::SnapshotSave | OwnerOp::SnapshotRestore { .. } => {
+            OwnerOp::SnapshotSave | OwnerOp::SnapshotRestore { .. } | OwnerOp::SnapshotKeep(_) => {
                 self.snapshot(shard, ticket, op, rng, out);
                 return;
             }

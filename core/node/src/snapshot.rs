@@ -255,26 +255,30 @@ impl Owner {
         rng: &mut dyn Entropy,
         out: &mut Vec<OwnerOut>,
     ) {
-        let Some(unsealed) = self.unsealed().cloned() else {
-            let e = Error::new(Code::Unavailable, "Vault is sealed");
-            out.push(OwnerOut::OperateDone(shard, ticket, SideResult::Refused(e)));
-            return;
+        let refused = |e| OwnerOut::OperateDone(shard, ticket, SideResult::Refused(e));
+        let Some(job) = self.snapshot_job(rng) else {
+            return out.push(refused(Error::new(Code::Unavailable, "Vault is sealed")));
         };
-        if let OwnerOp::SnapshotRestore { archive, force } = op {
-            out.push(OwnerOut::Unpack(shard, ticket, archive, force));
-            return;
-        }
+        out.push(match op {
+            OwnerOp::SnapshotRestore { archive, force } => OwnerOut::Unpack(shard, ticket, archive, force),
+            OwnerOp::SnapshotKeep(_) => refused(Error::invalid("snapshots are kept by schedule only")),
+            _ => OwnerOut::Snapshot(shard, ticket, Box::new(job)),
+        });
+    }
+
+    /// A snapshot of the image as it is now; `None` while the node is sealed.
+    pub(crate) fn snapshot_job(&mut self, rng: &mut dyn Entropy) -> Option<Job> {
+        let unsealed = self.unsealed().cloned()?;
         let mut noise = [0; 64];
         rng.fill(&mut noise);
-        let job = Job {
+        Some(Job {
             version: self.version.clone(),
             node_id: self.config.node_id.clone(),
             address: self.config.cluster_addr.clone(),
             term: self.raft_status().map_or(0, |s| s.role.term.0),
             unsealed,
             noise,
-        };
-        out.push(OwnerOut::Snapshot(shard, ticket, Box::new(job)));
+        })
     }
 
     /// The archive was taken apart: if our seal made it (or the operator insists), it becomes the image as soon as

@@ -4,7 +4,7 @@
 use crate::owner::{Level, Owner, OwnerOut, Purpose};
 use ringfence_barrier::Txn;
 use ringfence_base::{Entropy, Index, Wall};
-use ringfence_logical::{SideOp, SideResult};
+use ringfence_logical::{OwnerOp, SideOp, SideResult};
 use ringfence_vault::host::ClusterFacts;
 use ringfence_vault::lease::work::{WorkStep, Worker};
 use ringfence_vault::pipeline::Pass;
@@ -94,7 +94,7 @@ impl Owner {
                 self.lease_work.idle = true;
                 self.lease_work.wake_at = wake_at;
             }
-            Ok(WorkStep::Side { job, op }) => out.push(OwnerOut::Side(job, op)),
+            Ok(WorkStep::Side { job, op }) => self.lease_outside(job, op, rng, out),
             Ok(step @ (WorkStep::Commit { .. } | WorkStep::Intent { .. })) => {
                 if let WorkStep::Intent { job, op } = step {
                     self.lease_work.intent = Some((job, op));
@@ -145,10 +145,22 @@ impl Owner {
         }
         self.lease_work.worker.settled(&mut self.index, true);
         if let Some((job, op)) = self.lease_work.intent.take() {
-            out.push(OwnerOut::Side(job, op));
+            self.lease_outside(job, op, rng, out);
         }
         // the next step follows at once; the foreground's writes came in between
         self.lease_tick(rng, out);
+    }
+
+    /// Has a side operation carried out; what needs this core begins here.
+    fn lease_outside(&mut self, job: u64, op: SideOp, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+        out.push(match op {
+            SideOp::Owner(OwnerOp::SnapshotKeep(place)) => match self.snapshot_job(rng) {
+                Some(snapshot) => OwnerOut::KeepSnapshot(job, Box::new(snapshot), place),
+                // the keys are gone: so is this worker's hour
+                None => return self.lease_work.worker.side_done(job, SideResult::Failed("Vault is sealed".into())),
+            },
+            op => OwnerOut::Side(job, op),
+        });
     }
 
     pub(crate) fn lease_side_done(

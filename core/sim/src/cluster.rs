@@ -786,6 +786,9 @@ impl Cluster {
                 OwnerOut::Snapshot(_, t, job) => {
                     m.to_shard.push_back(ShardIn::SideDone(t, ringfence_node::snapshot::build(&job)));
                 }
+                OwnerOut::KeepSnapshot(number, job, _) => {
+                    m.to_owner.push_back(OwnerIn::SideDone(number, crate::kept(&job)));
+                }
                 OwnerOut::Unpack(s, t, archive, force) => {
                     let unpacked = ringfence_node::snapshot::unpack(&archive, force);
                     m.to_owner.push_back(OwnerIn::Unpacked(s, t, unpacked));

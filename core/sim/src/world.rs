@@ -532,6 +532,9 @@ impl World {
                     let result = SideResult::Failed("the simulated world knows no machine".into());
                     self.to_shard[s.0 as usize].push_back(ShardIn::SideDone(t, result));
                 }
+                OwnerOut::KeepSnapshot(number, job, _) => {
+                    self.to_owner.push_back(OwnerIn::SideDone(number, crate::kept(&job)));
+                }
                 OwnerOut::Snapshot(s, t, job) => {
                     let result = ringfence_node::snapshot::build(&job);
                     self.to_shard[s.0 as usize].push_back(ShardIn::SideDone(t, result));

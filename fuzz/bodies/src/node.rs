@@ -253,6 +253,9 @@ impl Node {
                     self.tell(s, ShardIn::SideDone(t, SideResult::Failed("there is no machine here".into())));
                 }
                 OwnerOut::Snapshot(s, t, job) => self.tell(s, ShardIn::SideDone(t, snapshot::build(&job))),
+                OwnerOut::KeepSnapshot(number, job, _) => {
+                    self.to_owner.push_back(OwnerIn::SideDone(number, snapshot::build(&job)));
+                }
                 OwnerOut::Unpack(s, t, archive, force) => {
                     self.to_owner.push_back(OwnerIn::Unpacked(s, t, snapshot::unpack(&archive, force)));
                 }

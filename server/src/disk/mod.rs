@@ -10,6 +10,7 @@
 
 mod directory;
 mod executor;
+pub mod snapshots;
 
 pub use directory::{Directory, OpenError};
 pub use executor::{DirExecutor, Done, Executor, MemoryExecutor};

@@ -291,6 +291,16 @@ impl OwnerCore {
                     let _ = to.try_send(ToShard::Event(ShardIn::SideDone(ticket, result)));
                 });
             }
+            OwnerOut::KeepSnapshot(number, job, place) => {
+                let (pool, itself, now) = (self.threads.pool.clone(), self.itself.clone(), rt::now().wall);
+                rt::spawn_local(async move {
+                    let kept = pool.run(move || match snapshot::build(&job) {
+                        SideResult::Bytes(archive) => crate::disk::snapshots::keep(&place, &archive, now),
+                        other => other,
+                    });
+                    let _ = itself.try_send(ToOwner::LeaseSideDone(number, kept.await));
+                });
+            }
             OwnerOut::Unpack(shard, ticket, archive, force) => {
                 let (pool, itself) = (self.threads.pool.clone(), self.itself.clone());
                 rt::spawn_local(async move {

@@ -19,6 +19,7 @@ pub mod raft;
 pub mod raw;
 pub mod remount;
 pub mod settings;
+pub mod snapshot_auto;
 pub mod status;
 pub mod tools;
 pub mod ui;
@@ -42,7 +43,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Topics in the order in which their paths are tried.
-const TOPICS: [&[Path]; 19] = [
+const TOPICS: [&[Path]; 20] = [
     mounts::PATHS,
     remount::PATHS,
     policies::PATHS,
@@ -54,6 +55,7 @@ const TOPICS: [&[Path]; 19] = [
     tools::PATHS,
     status::PATHS,
     raft::PATHS,
+    snapshot_auto::PATHS,
     ui::PATHS,
     plugins::PATHS,
     lockouts::PATHS,
@@ -103,6 +105,13 @@ pub struct SystemBackend;
 impl Engine for SystemBackend {
     fn table(&self) -> &'static Table {
         &TABLE
+    }
+
+    fn due(&self, cx: &mut Cx<'_, '_>, job: &str) -> Outcome {
+        match job.strip_prefix(snapshot_auto::JOB) {
+            Some(name) => snapshot_auto::due(cx, name),
+            None => ringfence_logical::nothing(),
+        }
     }
 }
 
