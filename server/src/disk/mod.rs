@@ -11,5 +11,5 @@
 mod directory;
 mod executor;
 
-pub use directory::{Directory, OpenError};
+pub use directory::{Directory, OpenError, identity_bytes};
 pub use executor::{DirExecutor, Done, Executor, MemoryExecutor};
