@@ -505,13 +505,15 @@ fn read_until(
     }
 }
 
+type Bytes = Box<[u8]>;
+
 /// What no restart can do without: the checkpoint's files read one after another, and their records put in order into a
 /// map that is built from sorted entries.
 fn raw_read_and_build(dir: &Path) -> (Duration, Duration) {
     let manifest = std::fs::read(dir.join("checkpoint/manifest")).expect("a checkpoint was made");
     let manifest = Manifest::decode(&manifest).expect("ours");
     let (from, cpu) = (Instant::now(), thread_cpu());
-    let mut records: Vec<(Box<[u8]>, Box<[u8]>)> = Vec::new();
+    let mut records: Vec<(Bytes, Bytes)> = Vec::new();
     for meta in &manifest.chunks {
         let bytes = std::fs::read(dir.join(format!("checkpoint/{}.chunk", meta.id))).expect("a chunk that is listed");
         let mut reader = ChunkReader::open(&bytes, meta).expect("whole");
@@ -519,7 +521,7 @@ fn raw_read_and_build(dir: &Path) -> (Duration, Duration) {
             records.push((key.into(), value.into()));
         }
     }
-    let map: BTreeMap<Box<[u8]>, Box<[u8]>> = records.into_iter().collect();
+    let map: BTreeMap<Bytes, Bytes> = records.into_iter().collect();
     let took = (from.elapsed(), thread_cpu() - cpu);
     assert!(!map.is_empty());
     took
