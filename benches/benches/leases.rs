@@ -535,8 +535,13 @@ fn force_checkpoint(node: &mut Node, root: &str) {
     // the one under way does not count: it began before
     while node.checkpoints() < from + 2 {
         assert!(began.elapsed() < PATIENCE, "a checkpoint is made");
-        node.must(Operation::Update, "kv/filler", root, json!({"value": value}));
+        // refused while the log waits for room: then it is tried again
+        let reply = node.ask(Operation::Update, "kv/filler", root, json!({"value": value}));
+        if !node::is_good(&reply) {
+            node.run_for(Duration::from_millis(20));
+        }
     }
+    node.until(PATIENCE, |n| n.gauges().pending == 0);
     node.must(Operation::Update, "kv/filler", root, json!({"value": "x"}));
 }
 

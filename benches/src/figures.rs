@@ -147,7 +147,7 @@ pub fn to_text(figures: &[Figure]) -> String {
         let ratios = f.ratios();
         let budget = match f.budget {
             Budget::Ns(ns) => format!("{} at most", span(ns)),
-            Budget::Ratio(r) => format!("{r} x at most"),
+            Budget::Ratio(r) => format!("{r:.2} x at most"),
             Budget::None => String::new(),
         };
         let kept = match (f.budget, f.is_kept()) {

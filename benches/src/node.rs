@@ -265,6 +265,8 @@ impl Node {
     /// # Panics
     /// If the node is sealed, or what is written is over a limit.
     pub fn write(&mut self, fill: impl FnOnce(&mut Txn<'_>, &Keyring, &mut SeededEntropy, Wall)) {
+        // nobody would hear that it was refused because too much is under way
+        self.until(PATIENCE, |node| node.gauges().pending <= 8);
         let cell = self.cell();
         let keys = cell.keys.as_ref().expect("an unsealed node");
         if self.bulk.as_ref().is_none_or(|(generation, _)| *generation != keys.licences.generation) {
