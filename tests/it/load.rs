@@ -35,6 +35,8 @@ fn every_operation_is_answered() {
     for (name, mix, seen) in [
         ("kv", "kv1-read,kv1-write,kv1-list,kv2-read,kv2-write,kv2-list,acl-read,health", 8),
         ("login", "approle-login,userpass-login", 2),
+        ("jwt", "jwt-login", 1),
+        ("namespaces", "namespace-read", 1),
         ("tokens", "token-create,token-renew,token-revoke,token-lookup,cubbyhole-read,cubbyhole-write", 6),
         ("wrap", "wrap,unwrap", 2),
         ("leases", "lease-create,lease-renew,lease-lookup,lease-list", 4),

@@ -140,6 +140,38 @@ mod tests {
         assert_eq!(one.open_batch_token(&c), Err(OpenError::UnknownTerm(2)));
     }
 
+    /// A hundred million tokens bring neither the storage key nor the tokens' own a step nearer to its end.
+    ///
+    /// Tokens are sealed under keys of a family apart, one a salt, so they are not among the seals that rotation counts
+    /// (NIST SP 800-38D 8.3 bounds the invocations of a key only where nonces are drawn; here they are counted up).
+    /// What wears such a key is the blocks it encrypts: b of them are told from noise with probability below
+    /// b^2 / 2^129.
+    #[test]
+    fn a_hundred_million_tokens_wear_no_key() {
+        let rng = &mut SeededEntropy(1);
+        let keyring = Keyring::generate(Provider::AwsLc, Wall(0), rng);
+        let empty = ringfence_store::Image::new().publish();
+        let mut issuer = Issuer::register(&mut crate::Txn::new(&empty, None), "test", Wall(1), rng);
+        let mut sealer = issuer.sealer(&keyring);
+        let first = sealer.seal_batch_token(b"token");
+        for _ in 0..100_000 {
+            sealer.seal_batch_token(b"token");
+        }
+        assert_eq!(sealer.take_count(), 0, "no token is counted as a seal of the storage key");
+        sealer.seal(b"key", b"", b"record");
+        assert_eq!(sealer.take_count(), 1);
+        let last = sealer.seal_batch_token(b"token");
+        let counter =
+            |blob: &[u8]| u64::from_be_bytes([0, 0, blob[23], blob[24], blob[25], blob[26], blob[27], blob[28]]);
+        assert_eq!((counter(&first), counter(&last)), (1, 100_002), "one nonce a token, none of them drawn");
+
+        const MINTED: u64 = 100_000_000;
+        // 300 characters are 225 bytes; one more block is the tag's
+        const BLOCKS: u64 = MINTED * (225_u64.div_ceil(16) + 1);
+        const { assert!(MINTED < MAX_COUNTER / 1_000_000) };
+        const { assert!(2 * BLOCKS.ilog2() + 2 < 129 - 64, "distinguished with less than 2^-64") };
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -21,6 +21,7 @@ pub mod snapshot;
 pub mod status;
 pub mod tip;
 pub mod work;
+mod writing_reads;
 
 pub use cell::{Cell, Facts};
 pub use checkpoint::{FileFault, FileOp, Packed};

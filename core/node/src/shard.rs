@@ -17,6 +17,7 @@ use crate::cell::{Cell, Keys};
 use crate::control;
 use crate::forward;
 use crate::tip::{TipCall, TipDone, TipLine};
+use crate::writing_reads::WritingReads;
 use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
 use ringfence_base::{Code, Entropy, Index, Mono, Now, Wall};
 use ringfence_logical::{Error, Map, Operation, OwnerOp, Response, Resume, SideOp, SideResult};
@@ -222,6 +223,7 @@ pub struct Shard {
     live: BTreeMap<Ticket, Box<Live>>,
     next_ticket: u64,
     parked: Vec<Ticket>,
+    writing_reads: WritingReads,
 }
 
 impl Shard {
@@ -237,6 +239,7 @@ impl Shard {
             live: BTreeMap::new(),
             next_ticket: 1,
             parked: Vec::new(),
+            writing_reads: WritingReads::default(),
         };
         s.take_keys(&cell);
         s
@@ -610,12 +613,17 @@ impl Shard {
             resume: live.resume.as_ref().map(|(f, r)| (f, r)),
         };
         // what a read relies on is asked by nobody, unless it turns out to write
-        let reads_only = live.attempts == 1 && matches!(live.call.op, Operation::Read | Operation::List);
+        let is_read = live.attempts == 1 && matches!(live.call.op, Operation::Read | Operation::List);
+        let reads_only = is_read && !self.writing_reads.contains(&live.call.path);
         let view = &self.cell.version;
         let mut txn =
             if reads_only { Txn::reading(view, Some(&keys.keyring)) } else { Txn::new(view, Some(&keys.keyring)) };
         let mut ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
+        if is_read && !reads_only && txn.is_read_only() {
+            self.writing_reads.forget(&live.call.path);
+        }
         if reads_only && !txn.is_read_only() {
+            self.writing_reads.note(&live.call.path);
             txn = Txn::new(view, Some(&keys.keyring));
             ran = pipeline::run(&mut pass, &mut txn, &live.call, &Stage { again: true, ..stage });
         }

@@ -12,5 +12,5 @@ mod directory;
 mod executor;
 pub mod snapshots;
 
-pub use directory::{Directory, OpenError};
+pub use directory::{Directory, OpenError, identity_bytes};
 pub use executor::{DirExecutor, Done, Executor, MemoryExecutor};

@@ -36,16 +36,11 @@ struct Row {
 const FREE: Row =
     Row { group: NONE, tail_len: 0, tail: [0; TAIL], owner: EMPTY_OWNER, due: 0, next: NONE, previous: NONE };
 
-/// The shared beginning of keys. Tokens of each mount are a group of their own, though the mount is not in their key:
-/// so the tokens of a mount can be found.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct GroupName {
+/// Rows whose keys begin alike. Tokens of each mount are a group of their own, though the mount is not in their key: so
+/// the tokens of a mount can be found.
+struct Group {
     mount: MountId,
     head: Box<[u8]>,
-}
-
-struct Group {
-    name: GroupName,
     rows: usize,
 }
 
@@ -57,7 +52,8 @@ pub struct Rows {
     /// Free places below `top`, chained by `next`.
     free: u32,
     groups: Vec<Group>,
-    group_ids: BTreeMap<GroupName, u32>,
+    /// By mount and head; two levels, so that a lookup makes no key of its own.
+    group_ids: BTreeMap<MountId, BTreeMap<Box<[u8]>, u32>>,
     free_groups: Vec<u32>,
     owners: BTreeMap<Hash, Chain>,
     shards: Vec<Shard>,
@@ -94,6 +90,16 @@ impl Default for Rows {
 }
 
 impl Rows {
+    /// Makes room in the hash tables for so many rows at once: for who is about to put all of them.
+    pub fn reserve(&mut self, rows: usize) {
+        // hashes fall evenly: a shard gets its part and a few standard deviations
+        let part = rows / SHARDS;
+        let places = ((part + 8 * part.isqrt()) * 4 / 3).next_power_of_two();
+        for shard in self.shards.iter_mut().filter(|s| s.used == 0 && s.places.len() < places) {
+            shard.places = vec![NONE; places];
+        }
+    }
+
     /// Puts a row, or replaces it. Answers its number.
     pub fn put(&mut self, key: &[u8], header: &Header) -> u32 {
         if let Some(row) = self.find(key) {
@@ -102,7 +108,7 @@ impl Rows {
                 self.chain(row, header.owner);
             }
             let group = self.row(row).group;
-            if self.groups[group as usize].name.mount != header.mount && key.first() == Some(&tables::TOKEN) {
+            if self.groups[group as usize].mount != header.mount && key.first() == Some(&tables::TOKEN) {
                 self.leave_group(group);
                 let group = self.group(key, header.mount);
                 self.row_mut(row).group = group;
@@ -153,7 +159,7 @@ impl Rows {
     /// The key of a row.
     pub fn key(&self, row: u32) -> Vec<u8> {
         let r = self.row(row);
-        let head = &self.groups[r.group as usize].name.head;
+        let head = &self.groups[r.group as usize].head;
         let mut key = Vec::with_capacity(head.len() + TAIL);
         key.extend_from_slice(head);
         key.extend_from_slice(&r.tail[..usize::from(r.tail_len)]);
@@ -195,8 +201,8 @@ impl Rows {
     /// Looks at `places` numbers from `from` on and answers the tokens of a mount among them, and where to go on
     /// (`None` at the end).
     pub fn tokens_of(&self, mount: MountId, from: u32, places: u32) -> (Vec<u32>, Option<u32>) {
-        let name = GroupName { mount, head: Box::from(&[tables::TOKEN][..]) };
-        let Some(&group) = self.group_ids.get(&name) else { return (Vec::new(), None) };
+        let of_mount = self.group_ids.get(&mount);
+        let Some(&group) = of_mount.and_then(|g| g.get(&[tables::TOKEN][..])) else { return (Vec::new(), None) };
         let end = from.saturating_add(places).min(self.top);
         let found = (from..end).filter(|row| self.row(*row).group == group).collect();
         (found, (end < self.top).then_some(end))
@@ -214,7 +220,7 @@ impl Rows {
 
     fn is(&self, row: u32, key: &[u8]) -> bool {
         let r = self.row(row);
-        let head = &self.groups[r.group as usize].name.head;
+        let head = &self.groups[r.group as usize].head;
         key.len() == head.len() + usize::from(r.tail_len)
             && key[head.len()..] == r.tail[..usize::from(r.tail_len)]
             && key.starts_with(head)
@@ -237,12 +243,13 @@ impl Rows {
     }
 
     fn group(&mut self, key: &[u8], mount: MountId) -> u32 {
-        let name = GroupName { mount, head: Box::from(&key[..split(key)]) };
-        if let Some(&id) = self.group_ids.get(&name) {
+        let head = &key[..split(key)];
+        let of_mount = self.group_ids.entry(mount).or_default();
+        if let Some(&id) = of_mount.get(head) {
             self.groups[id as usize].rows += 1;
             return id;
         }
-        let group = Group { name: name.clone(), rows: 1 };
+        let group = Group { mount, head: Box::from(head), rows: 1 };
         let id = match self.free_groups.pop() {
             Some(id) => {
                 self.groups[id as usize] = group;
@@ -253,17 +260,23 @@ impl Rows {
                 (self.groups.len() - 1) as u32
             }
         };
-        self.group_ids.insert(name, id);
+        of_mount.insert(Box::from(head), id);
         id
     }
 
     fn leave_group(&mut self, id: u32) {
         let group = &mut self.groups[id as usize];
         group.rows -= 1;
-        if group.rows == 0 {
-            self.group_ids.remove(&group.name);
-            self.free_groups.push(id);
+        if group.rows > 0 {
+            return;
         }
+        if let Some(of_mount) = self.group_ids.get_mut(&group.mount) {
+            of_mount.remove(&group.head);
+            if of_mount.is_empty() {
+                self.group_ids.remove(&group.mount);
+            }
+        }
+        self.free_groups.push(id);
     }
 
     fn chain(&mut self, row: u32, owner: Hash) {
@@ -311,7 +324,7 @@ impl Rows {
             let wider = vec![NONE; (shard.places.len() * 2).max(16)];
             let old = std::mem::replace(&mut shard.places, wider);
             for other in old.into_iter().filter(|r| *r != NONE) {
-                let h = hash(&self.key(other));
+                let h = self.hash_of(other);
                 seat(&mut self.shards[shard_of(h)].places, other, h);
             }
         }
@@ -336,7 +349,7 @@ impl Rows {
                 break;
             }
             // may `other` stand in the gap: is its home not between gap and here?
-            let home = place_of(hash(&self.key(other))) & mask;
+            let home = place_of(self.hash_of(other)) & mask;
             let between = if gap <= at { gap < home && home <= at } else { gap < home || home <= at };
             if !between {
                 self.shards[s].places[gap] = other;
@@ -345,6 +358,13 @@ impl Rows {
         }
         self.shards[s].places[gap] = NONE;
         self.shards[s].used -= 1;
+    }
+
+    /// [`hash`] of a row's key, without putting the key together.
+    fn hash_of(&self, row: u32) -> u64 {
+        let r = self.row(row);
+        let head = &self.groups[r.group as usize].head;
+        hash_backwards(r.tail[..usize::from(r.tail_len)].iter().rev().chain(head.iter().rev()))
     }
 
     fn row(&self, row: u32) -> &Row {
@@ -376,7 +396,11 @@ fn split(key: &[u8]) -> usize {
 
 /// Of the end of a key, which is random or a keyed hash. Fixed for all processes.
 fn hash(key: &[u8]) -> u64 {
-    key.iter().rev().take(TAIL).fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+    hash_backwards(key.iter().rev())
+}
+
+fn hash_backwards<'k>(bytes: impl Iterator<Item = &'k u8>) -> u64 {
+    bytes.take(TAIL).fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn shard_of(h: u64) -> usize {
@@ -454,6 +478,21 @@ mod tests {
                 prop_assert_eq!(got, want);
             }
         }
+    }
+
+    #[test]
+    fn room_made_at_once_changes_nothing() {
+        let (mut rows, mut plain) = (Rows::default(), Rows::default());
+        rows.reserve(50_000);
+        let places = |r: &Rows| r.shards.iter().map(|s| s.places.len()).sum::<usize>();
+        let reserved = places(&rows);
+        for n in 0..50_000u32 {
+            let key = tables::lease(MountId(n % 3), &format!("creds/{}/{n:024}", n % 7));
+            let header = header_of((n % 5) as u8, u64::from(n), 1);
+            assert_eq!(rows.put(&key, &header), plain.put(&key, &header));
+        }
+        assert_eq!(places(&rows), reserved, "no table grew");
+        assert_eq!((rows.len(), rows.owned_count(&[2; 16])), (plain.len(), plain.owned_count(&[2; 16])));
     }
 
     #[test]
