@@ -238,6 +238,7 @@ impl Node {
                 }
                 OwnerOut::Side(job, op) => self.to_owner.push_back(OwnerIn::SideDone(job, perform(&op))),
                 OwnerOut::File(FileOp::WriteIdentity { .. }) | OwnerOut::Log(..) => {}
+                OwnerOut::Members(_) => {}
                 other => panic!("not expected here: {other:?}"),
             }
         }
