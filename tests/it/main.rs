@@ -15,6 +15,7 @@ mod lists;
 mod load;
 mod mfa;
 mod namespaces;
+mod oidc;
 mod pki;
 mod quotas;
 mod seen;

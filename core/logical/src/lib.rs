@@ -12,6 +12,7 @@ pub mod error;
 pub mod field;
 pub mod memo;
 pub mod path;
+pub mod redirect;
 pub mod request;
 pub mod response;
 pub mod side;
