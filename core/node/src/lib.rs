@@ -22,6 +22,7 @@ pub mod work;
 
 pub use cell::{Cell, Facts};
 pub use checkpoint::{FileFault, FileOp, Packed};
+pub use control::ControlCall;
 pub use install::{Loaded, Loading};
 pub use members::MemberRecord;
 pub use owner::{Found, Gauges, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
