@@ -21,6 +21,7 @@ mod quotas;
 mod seen;
 mod server;
 mod signin;
+mod soak;
 mod ssh;
 mod start;
 mod surface;

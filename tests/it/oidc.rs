@@ -35,13 +35,15 @@ fn client(s: &Server, prefix: &str) -> (String, String) {
 }
 
 fn login(s: &Server, prefix: &str) -> (String, String) {
-    let auth = s.put(&format!("{prefix}auth/userpass/login/ann"), "", &json!({"password": "pw"})).json()["auth"].clone();
+    let auth =
+        s.put(&format!("{prefix}auth/userpass/login/ann"), "", &json!({"password": "pw"})).json()["auth"].clone();
     let text = |name: &str| auth[name].as_str().expect("a text").to_owned();
     (text("client_token"), text("entity_id"))
 }
 
 fn authorize(s: &Server, prefix: &str, token: &str, client_id: &str) -> Answer {
-    let query = format!("scope=openid&response_type=code&client_id={client_id}&redirect_uri={REDIRECT}&state=s&nonce=n");
+    let query =
+        format!("scope=openid&response_type=code&client_id={client_id}&redirect_uri={REDIRECT}&state=s&nonce=n");
     s.get(&format!("{prefix}identity/oidc/provider/default/authorize?{query}"), token)
 }
 
@@ -79,13 +81,8 @@ fn what_was_handed_out_holds_after_a_restart() {
     assert_eq!(exchange(&s, "", &app, &first).json()["error"], "invalid_grant");
     for answer in [early, tokens.json()] {
         let bearer = format!("Bearer {}", answer["access_token"].as_str().expect("a token"));
-        let told = request(
-            s.port,
-            "GET",
-            "identity/oidc/provider/default/userinfo",
-            &[("Authorization", &bearer)],
-            None,
-        );
+        let told =
+            request(s.port, "GET", "identity/oidc/provider/default/userinfo", &[("Authorization", &bearer)], None);
         assert_eq!(told.expect("an answer").json(), json!({"sub": ann}));
     }
     let document = s.get("identity/oidc/provider/default/.well-known/openid-configuration", "");
@@ -118,7 +115,8 @@ fn what_is_in_use_stays() {
     }
     assert_eq!(s.get(&at("client", "app"), &s.root).status, 404);
     write(&s, &at("client", "app"), json!({"key": "k", "assignments": "a", "id_token_ttl": "1h"}));
-    let warned = write(&s, &at("provider", "p"), json!({"scopes_supported": "mail,post", "issuer": "https://id.test"}));
+    let warned =
+        write(&s, &at("provider", "p"), json!({"scopes_supported": "mail,post", "issuer": "https://id.test"}));
     assert_eq!(warned["warnings"].as_array().expect("warnings").len(), 2, "{warned}");
     assert_eq!(data(&s, &at("provider", "p"))["issuer"], "https://id.test/v1/identity/oidc/provider/p");
     assert_eq!(data(&s, &at("assignment", "a")), json!({"entity_ids": ["e1"], "group_ids": []}));
@@ -163,7 +161,8 @@ fn what_is_in_use_stays() {
     assert_eq!((&listed["keys"], &shown["id_token_ttl"]), (&json!(["app"]), &json!(3600)));
     assert!(shown["client_secret"].is_null(), "a list shows no secret");
     let id = shown["client_id"].as_str().expect("an id");
-    let serving = |id: &str| s.get(&format!("identity/oidc/provider?list=true&allowed_client_id={id}"), &s.root).json();
+    let serving =
+        |id: &str| s.get(&format!("identity/oidc/provider?list=true&allowed_client_id={id}"), &s.root).json();
     assert_eq!(serving(id)["data"]["keys"], json!(["default"]));
     write(&s, &at("provider", "p"), json!({"allowed_client_ids": [id]}));
     assert_eq!(serving(id)["data"]["keys"], json!(["default", "p"]));
@@ -196,7 +195,8 @@ fn namespaces_have_providers_of_their_own() {
     // a code of one is nothing to the other
     let code = code(&authorize(&s, "team/", &theirs, &there.0));
     assert_eq!(exchange(&s, "", &here, &code).json()["error"], "invalid_grant");
-    let issuer = s.get("team/identity/oidc/provider/default/.well-known/openid-configuration", "").json()["issuer"].clone();
+    let issuer =
+        s.get("team/identity/oidc/provider/default/.well-known/openid-configuration", "").json()["issuer"].clone();
     assert_eq!(issuer, format!("http://127.0.0.1:{}/v1/team/identity/oidc/provider/default", s.port));
     // with the namespace goes what it had
     let a = s.request("DELETE", "sys/namespaces/team", &s.root, None);

@@ -87,9 +87,9 @@ pub fn authenticate(
         None if state.is_empty() => Err(remote(format!("{FAILED}: no state returned in direct callback mode"))),
         None => {
             let interval = text("poll_interval");
-            let seconds = interval.parse().map_err(|_| {
-                remote(format!("{FAILED}: cannot convert poll_interval {interval:?} to integer"))
-            })?;
+            let seconds = interval
+                .parse()
+                .map_err(|_| remote(format!("{FAILED}: cannot convert poll_interval {interval:?} to integer")))?;
             show(session, &terms, &url)?;
             poll(session, mount, &state, &nonce, Duration::from_secs(seconds))
         }
@@ -97,16 +97,13 @@ pub fn authenticate(
 }
 
 impl Terms {
-    fn read(
-        session: &mut Session<'_, '_>,
-        mount: &str,
-        config: &BTreeMap<String, String>,
-    ) -> Result<Terms, Fail> {
+    fn read(session: &mut Session<'_, '_>, mount: &str, config: &BTreeMap<String, String>) -> Result<Terms, Fail> {
         let given = |name: &str| config.get(name).cloned();
         let yes = |name: &str| match config.get(name) {
             None => Ok(false),
-            Some(text) => go_bool(text)
-                .ok_or_else(|| remote(format!("{FAILED}: failed to parse value for {name:?}: {text:?} is no boolean"))),
+            Some(text) => go_bool(text).ok_or_else(|| {
+                remote(format!("{FAILED}: failed to parse value for {name:?}: {text:?} is no boolean"))
+            }),
         };
         let direct = match config.get("callbackmode").map(String::as_str) {
             None | Some("" | "client") => false,

@@ -2,8 +2,8 @@
 //! published before it is used, so that whoever keeps our key set for a while knows it in time. A pair that no longer
 //! signs stays published until the last token it signed has ended.
 
-use super::signing::{self, Algorithm, Pair};
 use super::provider::clients;
+use super::signing::{self, Algorithm, Pair};
 use super::{KEY, discovery, load, names, roles, save};
 use ringfence_base::{NsId, Wall, entropy};
 use ringfence_logical::field::Preset;

@@ -138,11 +138,8 @@ fn redeem(
         Ok(claims) => claims,
         Err(why) => return Ok(wrong("invalid_request", why)),
     };
-    let access = Access {
-        entity_id: subject.clone(),
-        client_id: client.client_id.clone(),
-        scopes: grant.scopes.clone(),
-    };
+    let access =
+        Access { entity_id: subject.clone(), client_id: client.client_id.clone(), scopes: grant.scopes.clone() };
     let access_token = access::give(cx, &grant.provider, &access, client.access_token_ttl)?;
     let now = cx.now.seconds();
     // never beyond the time for which the key is published
@@ -185,7 +182,10 @@ fn fits(args: &Args, grant: &Grant, client: &Client) -> Result<(), Wrong> {
         return wrong("invalid_grant", "authorization code was not issued by the provider");
     }
     if grant.redirect_uri != redirect_uri {
-        return wrong("invalid_grant", "redirect_uri does not match the redirect_uri used in the authorization request");
+        return wrong(
+            "invalid_grant",
+            "redirect_uri does not match the redirect_uri used in the authorization request",
+        );
     }
     Ok(())
 }

@@ -51,8 +51,7 @@ fn judge(cx: &mut Cx<'_, '_>, name: &str) -> Result<Result<Map, Wrong>, Error> {
     if !provider.allows(&access.client_id) {
         return Ok(wrong("access_denied", "client is not authorized to use the provider"));
     }
-    let told: Vec<String> =
-        access.scopes.into_iter().filter(|s| provider.scopes_supported.contains(s)).collect();
+    let told: Vec<String> = access.scopes.into_iter().filter(|s| provider.scopes_supported.contains(s)).collect();
     let subject = entity.id.clone();
     Ok(match scopes::claims(cx, &told, entity)? {
         Ok(mut claims) => {
