@@ -2,9 +2,12 @@
 //! use is not deleted, and namespaces have providers of their own. The protocol itself is judged by a certified relying
 //! party in `tests/clients/oidc`.
 
-use super::harness::{Answer, Server, request};
+use super::harness::{Answer, Server, binary, free_port, read_answer, request};
 use super::identity::people;
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
 
 const REDIRECT: &str = "https://app.test/callback";
 
@@ -202,4 +205,91 @@ fn namespaces_have_providers_of_their_own() {
     let a = s.request("DELETE", "sys/namespaces/team", &s.root, None);
     assert!(matches!(a.status, 200 | 202 | 204), "{:?}", a.errors());
     assert_ne!(told("team/").status, 200);
+}
+
+/// The command line in a login through the browser; it ends with the test.
+struct Login(Child);
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Login {
+    /// Starts it and answers the URL that it shows.
+    fn begin(s: &Server, args: &[&str]) -> (Login, String) {
+        let child = Command::new(binary())
+            .args(["login", "-method=oidc", "-token-only"])
+            .args(args)
+            .env("VAULT_ADDR", format!("http://127.0.0.1:{}", s.port))
+            .env_remove("VAULT_TOKEN")
+            .env("HOME", &s.scratch.0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.expect("the command line runs");
+        let mut shown = BufReader::new(child.stderr.take().expect("piped"));
+        let (mut url, mut line) = (String::new(), String::new());
+        while !line.contains("Waiting for OIDC authentication") {
+            line.clear();
+            assert!(shown.read_line(&mut line).expect("a pipe") > 0, "it gave up: {url}");
+            if let Some(found) = line.trim().strip_prefix("http") {
+                url = format!("http{found}");
+            }
+        }
+        std::thread::spawn(move || std::io::copy(&mut shown, &mut std::io::sink()));
+        (Login(child), url)
+    }
+
+    /// What it printed, once it has ended well.
+    fn token(mut self) -> String {
+        let mut out = String::new();
+        self.0.stdout.take().expect("piped").read_to_string(&mut out).expect("text");
+        assert!(self.0.wait().expect("a child").success(), "{out}");
+        out.trim().to_owned()
+    }
+}
+
+/// Both ends are ours: the command line logs in at a mount that trusts the provider of the same server.
+#[test]
+fn the_command_line_logs_in_by_our_own_provider() {
+    let s = Server::ready("oidc-cli");
+    people(&s, &["ann"]);
+    let (user, ann) = login(&s, "");
+    let port = free_port();
+    let redirect = format!("http://localhost:{port}/oidc/callback");
+    write(&s, "identity/oidc/client/app", json!({"redirect_uris": redirect, "assignments": "allow_all"}));
+    let app = data(&s, "identity/oidc/client/app");
+    write(&s, "sys/auth/oidc", json!({"type": "oidc"}));
+    let provider = format!("http://127.0.0.1:{}/v1/identity/oidc/provider/default", s.port);
+    let config = json!({"oidc_discovery_url": provider, "oidc_client_id": app["client_id"],
+        "oidc_client_secret": app["client_secret"], "default_role": "person"});
+    write(&s, "auth/oidc/config", config);
+    let role = json!({"user_claim": "sub", "allowed_redirect_uris": redirect, "token_policies": "person"});
+    write(&s, "auth/oidc/role/person", role);
+    let at = format!("port={port}");
+    let (login, url) = Login::begin(&s, &[&at, "skip_browser=true"]);
+    // the part of the user interface: the user's own call to where the URL leads
+    let (page, query) = url.split_once('?').expect("a query");
+    assert!(page.ends_with("/ui/vault/identity/oidc/provider/default/authorize"), "{url}");
+    let back = s.get(&format!("identity/oidc/provider/default/authorize?{query}"), &user);
+    let (code, state) = (code(&back), back.json()["state"].as_str().expect("a state").to_owned());
+    let visit = |target: &str| {
+        let mut stream = TcpStream::connect(("localhost", port)).expect("it listens");
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("connected");
+        read_answer(&mut BufReader::new(stream)).expect("an answer")
+    };
+    // a browser's idle connection, a stray page and another login do not disturb it
+    let _idle = TcpStream::connect(("localhost", port)).expect("it listens");
+    assert_eq!(visit("/favicon.ico").status, 404);
+    assert_eq!(visit(&format!("/oidc/callback?code={code}&state=st_other")).status, 400);
+    let page = visit(&format!("/oidc/callback?code={code}&state={state}"));
+    assert_eq!(page.status, 200, "{}", String::from_utf8_lossy(&page.body));
+    let token = login.token();
+    let looked = s.get("auth/token/lookup-self", &token).json()["data"].clone();
+    assert_eq!(looked["display_name"], format!("oidc-{ann}"));
+    assert_eq!(looked["policies"], json!(["default", "person"]));
 }

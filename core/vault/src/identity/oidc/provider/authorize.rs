@@ -1,7 +1,7 @@
 //! `identity/oidc/provider/:name/authorize`: a user, known by his Vault token, lets a client know who he is. What the
 //! client gets by his browser is a code (OpenID Connect Core 3.1.2).
 
-use super::super::{load, names, save};
+use super::super::{load, save};
 use super::{CODE, OPENID, Wrong, answer, assignments, clients, providers, wrong};
 use crate::host::host;
 use crate::identity;
@@ -16,6 +16,8 @@ use serde_json::json;
 const LIFE_SECONDS: u64 = 300;
 /// Random characters of a code: 190 bits.
 const CODE_CHARACTERS: usize = 32;
+/// Characters at the end of a code that tell when it ends: seconds since 1970, hexadecimal.
+const ENDS_CHARACTERS: usize = 10;
 /// Codes that nobody came for and that are cleared away at one authorisation.
 const MAX_CLEARED: usize = 32;
 
@@ -196,24 +198,30 @@ fn auth_time(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Result<Option<u64>, Wro
 
 /// Makes a code. Its last characters tell when it ends, so that it is found again under a key that sorts by that.
 fn give(cx: &mut Cx<'_, '_>, grant: &Grant) -> String {
-    let now = cx.now.seconds();
-    for name in names_of_ended(cx, now) {
-        cx.txn.delete(&tables::oidc(cx.mount.ns, CODE, &name));
-    }
-    let code = format!("{}{:010x}", entropy::base62(cx.rng, CODE_CHARACTERS), grant.ends);
+    clear(cx);
+    let code = format!("{}{:0ENDS_CHARACTERS$x}", entropy::base62(cx.rng, CODE_CHARACTERS), grant.ends);
     let name = name_of(cx, &code).expect("made as it is read");
     save(cx.txn, cx.mount.ns, CODE, &name, grant);
     code
 }
 
-fn names_of_ended(cx: &mut Cx<'_, '_>, now: u64) -> Vec<String> {
-    let ended = |name: &String| name.get(..10).and_then(|h| u64::from_str_radix(h, 16).ok()).is_none_or(|e| e <= now);
-    names(cx.txn, cx.mount.ns, CODE).into_iter().take(MAX_CLEARED).take_while(ended).collect()
+/// Clears away some codes that have ended: they stand first.
+fn clear(cx: &mut Cx<'_, '_>) {
+    let prefix = tables::oidc(cx.mount.ns, CODE, "");
+    for key in cx.txn.list(&prefix, None, MAX_CLEARED) {
+        let ends = key.get(prefix.len()..prefix.len() + ENDS_CHARACTERS).and_then(|b| std::str::from_utf8(b).ok());
+        match ends.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
+            Some(ends) if ends > cx.now.seconds() => break,
+            _ => cx.txn.delete(&key),
+        }
+    }
 }
 
 /// `[end, 10 hex][keyed hash, 32 hex]`; `None` for what is no code of ours.
 fn name_of(cx: &Cx<'_, '_>, code: &str) -> Option<String> {
-    let ends = code.get(CODE_CHARACTERS..).filter(|e| e.len() == 10 && e.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let ends = code
+        .get(CODE_CHARACTERS..)
+        .filter(|e| e.len() == ENDS_CHARACTERS && e.bytes().all(|b| b.is_ascii_hexdigit()))?;
     Some(format!("{}{}", ends.to_lowercase(), hex::encode(cx.host.keyed_hash("oidc code", code.as_bytes()))))
 }
 

@@ -10,7 +10,7 @@
 //! Whoever holds a Vault token with an entity is logged in already; our authorisation endpoint is an API call of his,
 //! which yields a code. A code is good for one exchange, right or wrong. Records beside those of identity tokens:
 //! `[0x21][ns u32] s [scope]`, `a [assignment]`, `l [client]`, `i [client id]` (its client's name), `p [provider]`,
-//! `d [end of life, 16 hex][keyed hash of the code, 32 hex]` (what the code was given for).
+//! `d [end of life, 10 hex][keyed hash of the code, 32 hex]` (what the code was given for).
 
 pub mod access;
 pub mod assignments;
@@ -20,6 +20,9 @@ pub mod exchange;
 pub mod providers;
 pub mod scopes;
 pub mod userinfo;
+
+#[cfg(test)]
+mod tests;
 
 use ringfence_base::Code;
 use ringfence_logical::{Outcome, Raw, Response};
