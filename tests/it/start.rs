@@ -149,11 +149,6 @@ fn bad_configurations() {
     let place = text.split("config.hcl:").nth(1).expect("a place");
     assert!(place.split(':').take(2).all(|n| n.trim().parse::<u32>().is_ok()), "{text}");
     holds(&refused(&["server", &configured(&scratch, &tcp(1, ""))]), &["A storage backend must be specified"]);
-    let chroot = format!("storage \"inmem\" {{}}\n{}", tcp(1, "chroot_namespace = \"a\""));
-    holds(
-        &refused(&["server", &configured(&scratch, &chroot)]),
-        &["chroot_namespace is not served yet", "remove it"],
-    );
     let driver = configured(&scratch, &format!("storage \"inmem\" {{}}\n{}", tcp(free_port(), "")));
     let text = refused_by(Command::new(binary()).args(["server", &driver]).env("RINGFENCE_DRIVER", "kqueue"));
     holds(&text, &["RINGFENCE_DRIVER", "auto, io_uring or epoll"]);
