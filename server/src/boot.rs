@@ -209,6 +209,7 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
         },
         dev: args.dev.is_some(),
         sanitized: sanitized(&config),
+        api_addr: api_addr.clone(),
         ..Settings::default()
     };
     let dev = args.dev.is_some();

@@ -13,6 +13,7 @@ pub mod field;
 pub mod memo;
 pub mod path;
 pub mod reach;
+pub mod redirect;
 pub mod request;
 pub mod response;
 pub mod side;

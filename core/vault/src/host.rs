@@ -38,6 +38,9 @@ pub struct Settings {
     pub unauthenticated_key_endpoints: bool,
     /// The effective configuration without secrets, for `sys/config/state/sanitized`.
     pub sanitized: serde_json::Value,
+    /// Where clients reach us, unless the configuration says otherwise our first listener's address: for documents that
+    /// name us to outsiders.
+    pub api_addr: String,
     /// Development mode.
     pub dev: bool,
 }
@@ -55,6 +58,7 @@ impl Default for Settings {
             introspection_endpoint: false,
             unauthenticated_key_endpoints: true,
             sanitized: serde_json::Value::Null,
+            api_addr: String::new(),
             dev: false,
         }
     }

@@ -1,7 +1,7 @@
 //! `login`: get a token from an auth method and keep it.
 //!
-//! The token method checks a token that the person has; userpass and its like post a password to `login/<user>`; every other
-//! method posts its `key=value` arguments to `login`.
+//! The token method checks a token that the person has; userpass and its like post a password to `login/<user>`; oidc goes
+//! through a browser ([`super::login_oidc`]); every other method posts its `key=value` arguments to `login`.
 
 use super::client::{CallError, Client, Request};
 use super::kvargs;
@@ -169,6 +169,10 @@ fn authenticate(
             None => format!("{method}/"),
         };
     config.remove("mount");
+    // whoever has a token of the provider already needs no browser
+    if method == "oidc" && !config.contains_key("jwt") {
+        return super::login_oidc::authenticate(session, &mount, &config);
+    }
     let request = if PASSWORD_METHODS.contains(&method) {
         let user = match config.remove("username") {
             Some(user) => user,
@@ -204,7 +208,7 @@ fn texts(config: BTreeMap<String, String>) -> Map<String, Value> {
 }
 
 /// The client with no token at all: logging in does not read the token file, which may be broken.
-fn tokenless<'a>(session: &'a mut Session<'_, '_>) -> Result<&'a mut Client, Fail> {
+pub fn tokenless<'a>(session: &'a mut Session<'_, '_>) -> Result<&'a mut Client, Fail> {
     let client = session.client()?;
     client.settings.token = String::new();
     Ok(client)
@@ -317,7 +321,7 @@ pub fn help(method: &str, program: &str) -> Option<String> {
         "userpass" | "ldap" | "okta" | "radius" => "username=<name> [password=<password>]",
         "approle" => "role_id=<id> secret_id=<id>",
         "jwt" | "kubernetes" => "role=<role> jwt=<token>",
-        "oidc" => "role=<role> jwt=<token>",
+        "oidc" => super::login_oidc::ARGUMENTS,
         "cert" => "[name=<role>]",
         "github" => "[token=<personal access token>]",
         _ => return None,

@@ -24,6 +24,7 @@ pub mod kvargs;
 mod lease;
 mod logical;
 mod login;
+mod login_oidc;
 mod mounts;
 mod namespace;
 mod operator;

@@ -4,13 +4,22 @@ package clients
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base32"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -457,4 +466,95 @@ func TestNamespaces(t *testing.T) {
 	must[*api.Secret](t)(r.Logical().Delete("sys/namespaces/" + ns))
 	_, err = tenant.Sys().CapabilitiesSelf("x")
 	refused(t, err, http.StatusNotFound, "namespace not found")
+}
+
+func TestIdentity(t *testing.T) {
+	mount, c, who := method(t, "userpass"), root(t), name("who")
+	accessor := must[map[string]*api.AuthMount](t)(c.Sys().ListAuth())[mount+"/"].Accessor
+	write := func(path string, d data) *api.Secret { return must[*api.Secret](t)(c.Logical().Write(path, d)) }
+	entity := write("identity/entity", data{"name": who, "policies": "a"}).Data["id"].(string)
+	write("identity/entity-alias", data{"name": "ann", "canonical_id": entity, "mount_accessor": accessor})
+	group := write("identity/group", data{"name": who, "member_entity_ids": []string{entity}, "policies": "b"})
+	write("auth/"+mount+"/users/ann", data{"password": "pw"})
+	auth, err := userpass.NewUserpassAuth("ann", &userpass.Password{FromString: "pw"}, userpass.WithMountPath(mount))
+	ok(t, err)
+	secret := must[*api.Secret](t)(client(t, "").Auth().Login(context.Background(), auth))
+	same(t, secret.Auth.EntityID, entity)
+	same(t, secret.Auth.IdentityPolicies, []string{"a", "b"})
+	same(t, secret.Auth.Policies, []string{"a", "b", "default"})
+	read := must[*api.Secret](t)(c.Logical().Read("identity/entity/name/" + who))
+	same(t, read.Data["group_ids"], []any{group.Data["id"]})
+	_, err = c.Logical().Write("identity/group", data{"name": who, "type": "external"})
+	refused(t, err, http.StatusBadRequest, "group type cannot be changed")
+}
+
+func TestJWT(t *testing.T) {
+	mount, c := method(t, "jwt"), root(t)
+	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must[[]byte](t)(x509.MarshalPKIXPublicKey(&key.PublicKey))})
+	write := func(path string, d data) { must[*api.Secret](t)(c.Logical().Write("auth/"+mount+"/"+path, d)) }
+	write("config", data{"jwt_validation_pubkeys": string(public), "default_role": "ci"})
+	write("role/ci", data{"role_type": "jwt", "user_claim": "sub", "bound_audiences": "us", "token_policies": "a",
+		"token_type": "batch"})
+	part := func(v any) string { return base64.RawURLEncoding.EncodeToString(must[[]byte](t)(json.Marshal(v))) }
+	token := func(audience string) string {
+		text := part(data{"alg": "ES256"}) + "." + part(data{"sub": "job", "aud": audience, "exp": time.Now().Unix() + 60})
+		sum := sha256.Sum256([]byte(text))
+		r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
+		ok(t, err)
+		signature := append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+		return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+	}
+	login := func(jwt string) (*api.Secret, error) {
+		return client(t, "").Logical().Write("auth/"+mount+"/login", data{"jwt": jwt})
+	}
+	secret := must[*api.Secret](t)(login(token("us")))
+	same(t, secret.Auth.Metadata, map[string]string{"role": "ci"})
+	if !strings.HasPrefix(secret.Auth.ClientToken, "hvb.") {
+		t.Fatalf("no batch token: %q", secret.Auth.ClientToken)
+	}
+	_, err := login(token("them"))
+	refused(t, err, http.StatusBadRequest, "audience claim does not match any bound audience")
+}
+
+// A cluster's TokenReview endpoint, as far as a login needs it.
+func TestKubernetes(t *testing.T) {
+	mount, c := method(t, "kubernetes"), root(t)
+	cluster := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		good := r.Header.Get("Authorization") == "Bearer reviewer"
+		w.WriteHeader(http.StatusCreated)
+		_ = json.NewEncoder(w).Encode(data{"status": data{"authenticated": good,
+			"user": data{"username": "system:serviceaccount:prod:web", "uid": "u1"}}})
+	}))
+	t.Cleanup(cluster.Close)
+	write := func(path string, d data) { must[*api.Secret](t)(c.Logical().Write("auth/"+mount+"/"+path, d)) }
+	write("config", data{"kubernetes_host": cluster.URL, "token_reviewer_jwt": "reviewer"})
+	write("role/web", data{"bound_service_account_names": "web", "bound_service_account_namespaces": "prod", "token_policies": "a"})
+	part := func(v any) string { return base64.RawURLEncoding.EncodeToString(must[[]byte](t)(json.Marshal(v))) }
+	login := func(account string) (*api.Secret, error) {
+		claims := data{"kubernetes.io": data{"namespace": "prod", "serviceaccount": data{"name": account, "uid": "u1"}}}
+		jwt := part(data{"alg": "RS256"}) + "." + part(claims) + "." + part("the cluster's")
+		return client(t, "").Logical().Write("auth/"+mount+"/login", data{"role": "web", "jwt": jwt})
+	}
+	secret := must[*api.Secret](t)(login("web"))
+	same(t, secret.Auth.Metadata["service_account_namespace"], "prod")
+	_, err := login("db")
+	refused(t, err, http.StatusForbidden, "service account name not authorized")
+}
+
+func TestQuotasAndPasswordPolicies(t *testing.T) {
+	mount, c, quota := engine(t, "1"), root(t), "sys/quotas/rate-limit/"+name("quota")
+	must[*api.Secret](t)(c.Logical().Write(quota, data{"rate": 2, "path": mount, "interval": "1h"}))
+	t.Cleanup(func() { _, _ = c.Logical().Delete(quota) })
+	var err error
+	for i := 0; i < 5 && err == nil; i++ {
+		_, err = c.Logical().Write(mount+"/a", data{"b": "c"})
+	}
+	refused(t, err, http.StatusTooManyRequests, "rate limit quota exceeded")
+	policy := "sys/policies/password/" + name("pw")
+	must[*api.Secret](t)(c.Logical().Write(policy, data{"policy": "length = 12\nrule \"charset\" { charset = \"xyz\" }"}))
+	made := must[*api.Secret](t)(c.Logical().Read(policy + "/generate")).Data["password"].(string)
+	if len(made) != 12 || strings.Trim(made, "xyz") != "" {
+		t.Fatalf("not by the policy: %q", made)
+	}
 }

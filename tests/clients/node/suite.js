@@ -179,3 +179,103 @@ test('a cubbyhole and the help of a path', async () => {
   await refused(root.read('cubbyhole/a'), 404);
   assert.equal(typeof (await root.help('sys/mounts')).help, 'string');
 });
+
+test('identity', async () => {
+  const accessor = (await root.auths()).data['token/'].accessor;
+  const who = name('who');
+  const entity = (await root.write('identity/entity', { name: who, policies: 'a', metadata: { team: 'x' } })).data;
+  await root.write('identity/entity-alias', { name: who, canonical_id: entity.id, mount_accessor: accessor });
+  const group = (await root.write('identity/group', { name: who, member_entity_ids: [entity.id], policies: 'b' })).data;
+  const read = (await root.read(`identity/entity/id/${entity.id}`)).data;
+  assert.deepEqual([read.name, read.metadata, read.direct_group_ids], [who, { team: 'x' }, [group.id]]);
+  assert.equal(read.aliases[0].mount_type, 'token');
+  const found = await root.write('identity/lookup/entity', { alias_name: who, alias_mount_accessor: accessor });
+  assert.equal(found.data.id, entity.id);
+  assert.ok((await root.list('identity/group/name')).data.keys.includes(who));
+  await refused(root.write('identity/entity', { name: who, policies: 'root' }), 400, 'policies cannot contain root');
+  await root.delete(`identity/entity/id/${entity.id}`);
+  await refused(root.read(`identity/entity/id/${entity.id}`), 404);
+});
+
+test('jwt', async () => {
+  const { generateKeyPairSync, sign } = require('node:crypto');
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const mount = await method('jwt');
+  await root.write(`auth/${mount}/config`, {
+    jwt_validation_pubkeys: [publicKey.export({ type: 'spki', format: 'pem' })],
+    default_role: 'ci',
+  });
+  await root.write(`auth/${mount}/role/ci`, { role_type: 'jwt', user_claim: 'sub', bound_audiences: ['us'], token_policies: 'a' });
+  const part = (v) => Buffer.from(JSON.stringify(v)).toString('base64url');
+  const token = (aud) => {
+    const text = `${part({ alg: 'RS256' })}.${part({ sub: 'job', aud, exp: Math.floor(Date.now() / 1000) + 60 })}`;
+    return `${text}.${sign('sha256', Buffer.from(text), privateKey).toString('base64url')}`;
+  };
+  const login = await client().write(`auth/${mount}/login`, { jwt: token('us') });
+  assert.deepEqual([login.auth.policies, login.auth.metadata], [['a', 'default'], { role: 'ci' }]);
+  await refused(client().write(`auth/${mount}/login`, { jwt: token('them') }), 400, 'audience claim does not match');
+  await refused(client().write(`auth/${mount}/login`, { jwt: `${token('us')}x` }), 400, 'error validating token');
+});
+
+test('a second factor', async () => {
+  const { createHmac } = require('node:crypto');
+  const mount_point = await method('userpass');
+  await root.write(`auth/${mount_point}/users/ann`, { password: 'pw' });
+  const login = () => client().userpassLogin({ mount_point, username: 'ann', password: 'pw' });
+  const { entity_id } = (await login()).auth;
+  const accessor = (await root.auths()).data[`${mount_point}/`].accessor;
+  const { method_id } = (await root.write('identity/mfa/method/totp', { issuer: 'node', period: 3600 })).data;
+  const made = await root.write('identity/mfa/method/totp/admin-generate', { method_id, entity_id });
+  const rule = `identity/mfa/login-enforcement/${mount_point}`;
+  await root.write(rule, { mfa_method_ids: [method_id], auth_method_accessors: [accessor] });
+  const owed = (await login()).auth;
+  assert.equal(owed.client_token, '');
+  const { mfa_request_id } = owed.mfa_requirement;
+  const bits = [...new URL(made.data.url).searchParams.get('secret')]
+    .map((c) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(c).toString(2).padStart(5, '0'))
+    .join('');
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 3600_000)));
+  const tag = createHmac('sha1', Buffer.from(bits.match(/.{8}/g).map((b) => parseInt(b, 2)))).update(counter).digest();
+  const code = String((tag.readUInt32BE(tag[19] & 15) & 0x7fffffff) % 1_000_000).padStart(6, '0');
+  const pay = (offer) => client().write('sys/mfa/validate', { mfa_request_id, mfa_payload: { [method_id]: [offer] } });
+  await refused(pay(code === '000000' ? '000001' : '000000'), 403, 'failed to satisfy enforcement');
+  assert.equal((await pay(code)).auth.entity_id, entity_id);
+  await refused(pay(code), 400, 'invalid request ID');
+  await root.delete(rule);
+});
+
+test('namespaces', async () => {
+  const namespace = name('tenant');
+  await root.write(`sys/namespaces/${namespace}`, {});
+  const inside = vault({ endpoint, token: rootToken, namespace });
+  await inside.mount({ mount_point: 'kept', type: 'kv', options: { version: '1' } });
+  await inside.write('kept/a', { b: 'c' });
+  assert.deepEqual((await root.read(`${namespace}/kept/a`)).data, { b: 'c' });
+  await refused(root.read('kept/a'), 404);
+  await inside.addPolicy({ name: 'p', rules: 'path "kept/*" { capabilities = ["read"] }' });
+  // of this client's own making would be a token taken on
+  const { auth } = await vault({ endpoint, token: rootToken, namespace }).tokenCreate({ policies: ['p'] });
+  const tenant = vault({ endpoint, token: auth.client_token, namespace });
+  assert.deepEqual((await tenant.read('kept/a')).data, { b: 'c' });
+  await refused(client(auth.client_token).read('sys/mounts'), 403, 'permission denied');
+  await root.delete(`sys/namespaces/${namespace}`);
+});
+
+test('quotas and password policies', async () => {
+  const mount = await engine({ version: '1' });
+  const quota = `sys/quotas/rate-limit/${name('quota')}`;
+  await root.write(quota, { rate: 2, path: mount, interval: '1h' });
+  assert.equal((await root.read(quota)).data.rate, 2);
+  const many = async () => {
+    for (let i = 0; i < 5; i++) await root.write(`${mount}/a`, { b: 'c' });
+  };
+  await refused(many(), 429, 'rate limit quota exceeded');
+  await root.delete(quota);
+  await root.write(`${mount}/a`, { b: 'c' });
+  const policy = `sys/policies/password/${name('pw')}`;
+  await root.write(policy, { policy: 'length = 12\nrule "charset" { charset = "xyz" min-chars = 1 }' });
+  assert.match((await root.read(`${policy}/generate`)).data.password, /^[xyz]{12}$/);
+  await refused(root.write(policy, { policy: 'length = 2' }), 400);
+  await root.delete(policy);
+});

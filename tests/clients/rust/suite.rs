@@ -209,3 +209,55 @@ async fn wrapping() {
     assert!(matches!(wrapped.lookup(&c).await, Err(ClientError::WrapInvalidError)));
     refused(wrapped.unwrap(&c).await, 400, "wrapping token is not valid or does not exist");
 }
+
+#[tokio::test]
+async fn identities() {
+    use vaultrs::identity::{entity, entity_alias, group};
+    let (c, who) = (root(), name("who"));
+    let mut fields = api::identity::entity::requests::CreateEntityRequest::builder();
+    fields.name(who.clone()).policies(vec!["a".to_owned()]);
+    let id = entity::create(&c, Some(&mut fields)).await.expect("an entity").id;
+    let accessor = sys::auth::list(&c).await.expect("methods")["token/"].accessor.clone();
+    let alias = entity_alias::create(&c, &who, &id, &accessor, None).await.expect("an alias");
+    assert_eq!(alias.canonical_id, id);
+    let mut fields = api::identity::group::requests::CreateGroupRequest::builder();
+    fields.member_entity_ids(vec![id.clone()]);
+    let of = group::create(&c, Some(&mut fields)).await.expect("a group").id;
+    let read = entity::read_by_name(&c, &who).await.expect("the entity");
+    assert_eq!((read.id, read.policies, read.group_ids), (id.clone(), vec!["a".to_owned()], vec![of]));
+    assert_eq!(read.aliases[0].mount_path, "auth/token/");
+    assert!(entity::list_by_name(&c).await.expect("names").keys.contains(&who));
+    entity::delete_by_id(&c, &id).await.expect("deleted");
+    refused(entity::read_by_id(&c, &id).await, 404, "");
+}
+
+/// The key signed this token once, for a long time, and was thrown away.
+#[tokio::test]
+async fn jwt() {
+    use auth::oidc::{config, login, role};
+    const KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAExc/5+P47zbZu7tlHonDMvyYoohmz\n\
+        E9JD9YWm9ozDOxyoc+UbSWSPPwFzXoPBmjTU0KhgxyHNWErtd+h0N46b+A==\n\
+        -----END PUBLIC KEY-----\n";
+    const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJqb2IiLCJhdWQiOiJ1cyIsImV4cCI6NDEwMjQ0NDgwMH0.\
+        gF8dYGK3gF3h9RmfUdh-kfBgb0X6twVY-Nr1H1c1itEoLKLI0xAhPXu2TU-YXiELfW_F0dz0UPhQjKX147si4Q";
+    let (c, mount) = (root(), name("jwt"));
+    sys::auth::enable(&c, &mount, "jwt", None).await.expect("a method");
+    let mut fields = api::auth::oidc::requests::SetConfigurationRequest::builder();
+    fields.jwt_validation_pubkeys(vec![KEY.to_owned()]).default_role("ci");
+    config::set(&c, &mount, Some(&mut fields)).await.expect("configured");
+    for (role, audience) in [("ci", "us"), ("other", "them")] {
+        let mut fields = api::auth::oidc::requests::SetRoleRequest::builder();
+        fields.role_type("jwt").bound_audiences(vec![audience.to_owned()]).token_policies(vec!["a".to_owned()]);
+        role::set(&c, &mount, role, "sub", Vec::new(), Some(&mut fields)).await.expect("a role");
+    }
+    assert_eq!(role::list(&c, &mount).await.expect("roles").keys, ["ci", "other"]);
+    let made = login(&client(""), &mount, TOKEN, None).await.expect("a login");
+    assert_eq!(
+        (made.policies, made.metadata.expect("metadata")["role"].as_str()),
+        (vec!["a".into(), "default".into()], "ci")
+    );
+    let other = login(&client(""), &mount, TOKEN, Some("other".to_owned())).await;
+    refused(other, 400, "audience claim does not match any bound audience");
+    refused(login(&client(""), &mount, &TOKEN[..TOKEN.len() - 4], None).await, 400, "error validating token");
+}

@@ -4,7 +4,7 @@
 //! ```text
 //! model     records and the rows that lead to them        resolve   entity -> policies, groups, template values
 //! login     what a login proves -> entity, memberships    entities, merge, aliases, groups, group_aliases, lookup: API
-//! oidc      identity tokens: keys, roles, discovery
+//! oidc      identity tokens: keys, roles, discovery; the OpenID provider
 //! ```
 //!
 //! A login proves an alias (a name at a mount); the alias leads to an entity. Tokens carry the entity's id only, so what
@@ -32,7 +32,7 @@ pub use resolve::{Identity, Template, stamp};
 use ringfence_logical::path::Table;
 use ringfence_logical::{Class, Cx, Engine, Outcome, Path, nothing};
 
-const TOPICS: [&[Path]; 11] = [
+const TOPICS: [&[Path]; 18] = [
     entities::PATHS,
     aliases::PATHS,
     groups::PATHS,
@@ -42,6 +42,13 @@ const TOPICS: [&[Path]; 11] = [
     oidc::roles::PATHS,
     oidc::tokens::PATHS,
     oidc::discovery::PATHS,
+    oidc::provider::scopes::PATHS,
+    oidc::provider::assignments::PATHS,
+    oidc::provider::clients::PATHS,
+    oidc::provider::providers::PATHS,
+    oidc::provider::authorize::PATHS,
+    oidc::provider::exchange::PATHS,
+    oidc::provider::userinfo::PATHS,
     crate::mfa::methods::PATHS,
     crate::mfa::enforcement::PATHS,
 ];

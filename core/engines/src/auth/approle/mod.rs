@@ -26,7 +26,7 @@ mod tidy;
 mod tests;
 
 use ringfence_logical::path::Table;
-use ringfence_logical::{Class, Cx, Engine, Error, Map, Renewal};
+use ringfence_logical::{Class, Cx, Engine, Error, Map, Outcome, Renewal, nothing};
 
 /// The auth method.
 pub struct Approle;
@@ -41,6 +41,10 @@ static TABLE: Table = Table {
 impl Engine for Approle {
     fn table(&self) -> &'static Table {
         &TABLE
+    }
+
+    fn due(&self, cx: &mut Cx<'_, '_>, job: &str) -> Outcome {
+        if job == tidy::JOB { tidy::due(cx) } else { nothing() }
     }
 
     fn renew_token(&self, cx: &mut Cx<'_, '_>, _policies: &[String], internal: &Map) -> Result<Renewal, Error> {

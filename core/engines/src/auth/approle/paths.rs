@@ -118,7 +118,7 @@ pub static PATHS: &[Path] = &[
     Path::new("tidy/secret-id")
         .help(
             "Clears away secret-ids that are expired or whose role is gone.",
-            "Each call goes through a bounded number of entries and goes on where the one before stopped.",
+            "A call goes through a bounded number of entries; the rest follows by itself. The same is done every hour.",
         )
         .write(tidy::tidy),
 ];

@@ -2,6 +2,7 @@
 
 use super::hash;
 use super::role::Role;
+use super::tidy;
 use ringfence_base::Wall;
 use ringfence_logical::{Cx, Error, Map};
 use serde_json::{Value, json};
@@ -95,6 +96,9 @@ pub fn register(cx: &mut Cx<'_, '_>, place: &Place, entry: &SecretId) {
     let index = hash(cx, "approle accessor", &[entry.accessor.as_bytes()]);
     cx.put(ACCESSORS, &index, place);
     cx.put_json(SECRET_IDS, place, entry);
+    if entry.expires.is_some() {
+        tidy::expect(cx);
+    }
 }
 
 /// Counts one use of a limited secret-id; the last one ends it.
@@ -126,7 +130,11 @@ pub fn places(cx: &mut Cx<'_, '_>, role: &Role, limit: usize) -> Vec<Place> {
 
 /// Clears secret-ids of a role that is being deleted.
 pub fn clear_role(cx: &mut Cx<'_, '_>, role: &Role) -> Result<(), Error> {
-    for place in places(cx, role, MAX_CLEARED) {
+    let places = places(cx, role, MAX_CLEARED);
+    if places.len() == MAX_CLEARED {
+        tidy::expect(cx);
+    }
+    for place in places {
         if let Some(entry) = cx.get_json::<SecretId>(SECRET_IDS, &place)? {
             remove(cx, &place, &entry);
         }

@@ -43,6 +43,20 @@ impl Config {
         !self.oidc_discovery_url.is_empty() && !self.oidc_client_id.is_empty()
     }
 
+    /// `response_type` of authentication requests.
+    pub fn response_type(&self) -> String {
+        let asked = ["code", "id_token"].into_iter().filter(|t| self.oidc_response_types.iter().any(|a| a == t));
+        match asked.collect::<Vec<_>>().join(" ") {
+            none if none.is_empty() => "code".to_owned(),
+            types => types,
+        }
+    }
+
+    /// True if a code comes back, and with it PKCE has something to protect.
+    pub fn asks_for_code(&self) -> bool {
+        self.oidc_response_types.is_empty() || self.oidc_response_types.iter().any(|t| t == "code")
+    }
+
     /// The algorithms that a token may be signed with. Source: Vault's documented defaults: RS256 for OpenID
     /// Connect, any asymmetric one otherwise.
     pub fn allows(&self, algorithm: &str) -> bool {

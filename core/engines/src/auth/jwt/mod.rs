@@ -7,6 +7,7 @@
 //! area k   (empty)                      Known, JSON: discovery document and key set, as last fetched
 //! area r   role name                    Role, JSON
 //! area u   end of life, 8 bytes, state  (empty): a state that was used
+//! area w   end of life, 8 bytes, state  Given, JSON: a provider's answer that its client has not come for yet
 //! ```
 //!
 //! A login reads the kept key set and writes nothing. A token whose key is not in it makes the set be fetched anew, at

@@ -4,13 +4,13 @@ use super::config::{self, Config};
 use super::keys::{self, Discovery};
 use super::login;
 use super::role::{self, Role};
-use super::state::State;
+use super::state::{Given, State};
 use crate::jose::{audiences, check_times};
 use crate::outside::{self, HttpAsk, Outside, Stop};
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use ringfence_logical::{Args, Cx, Error, Map, Outcome, Response};
+use ringfence_logical::{Args, Cx, Error, Map, Outcome, Response, redirect};
 use serde_json::{Value, json};
 
 /// Longest answer of a provider that is looked at.
@@ -39,9 +39,13 @@ pub fn auth_url(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     };
     let discovery = keys::load(cx)?.discovery;
     // a login that cannot go on is answered with no URL; the reason is the operator's business, not a stranger's
-    let usable = role.role_type == "oidc" && may_redirect(redirect, &role.allowed_redirect_uris);
+    let usable = role.role_type == "oidc" && redirect::is_allowed(redirect, &role.allowed_redirect_uris);
     if !usable || discovery.authorization_endpoint.is_empty() {
         return Response::json(json!({"auth_url": ""})).done();
+    }
+    if role.is_direct() && args.str("client_nonce").is_empty() {
+        // whoever polls must be who began: the state alone is known to the browser and to who stands behind it
+        return Err(Error::invalid("missing client_nonce"));
     }
     let state = State::begin(cx, name, redirect, args.str("client_nonce"));
     let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, state.verifier(cx).expose().as_bytes()));
@@ -52,16 +56,18 @@ pub fn auth_url(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let mut scopes = vec!["openid".to_owned()];
     scopes.extend(role.oidc_scopes.iter().filter(|s| *s != "openid").cloned());
     let (nonce, scope, max_age) = (state.nonce(cx), scopes.join(" "), role.max_age.to_string());
-    let mut query = vec![
-        ("client_id", config.oidc_client_id.as_str()),
-        ("code_challenge", &challenge),
-        ("code_challenge_method", "S256"),
-        ("nonce", &nonce),
+    let response_type = config.response_type();
+    let mut query = vec![("client_id", config.oidc_client_id.as_str())];
+    if config.asks_for_code() {
+        query.extend([("code_challenge", challenge.as_str()), ("code_challenge_method", "S256")]);
+    }
+    query.extend([
+        ("nonce", nonce.as_str()),
         ("redirect_uri", redirect),
-        ("response_type", "code"),
+        ("response_type", &response_type),
         ("scope", &scope),
         ("state", &text),
-    ];
+    ]);
     if config.oidc_response_mode == "form_post" {
         query.push(("response_mode", "form_post"));
     }
@@ -70,30 +76,12 @@ pub fn auth_url(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     let endpoint = &discovery.authorization_endpoint;
     let joint = if endpoint.contains('?') { '&' } else { '?' };
-    Response::json(json!({"auth_url": format!("{endpoint}{joint}{}", form(&query))})).done()
-}
-
-/// True if the redirect is one of the allowed. On a loopback address the port is the client's (RFC 8252 7.3).
-fn may_redirect(redirect: &str, allowed: &[String]) -> bool {
-    if allowed.iter().any(|a| a == redirect) {
-        return true;
+    let mut answer = json!({"auth_url": format!("{endpoint}{joint}{}", form(&query))});
+    if role.is_direct() {
+        answer["state"] = text.clone().into();
+        answer["poll_interval"] = role.poll_seconds().to_string().into();
     }
-    let Some(bare) = without_loopback_port(redirect) else { return false };
-    allowed.iter().any(|a| without_loopback_port(a).as_deref() == Some(bare.as_str()))
-}
-
-/// An `http` URL of a loopback address without its port; `None` for any other.
-fn without_loopback_port(url: &str) -> Option<String> {
-    let (scheme, rest) = url.split_once("://")?;
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port),
-        _ => (authority, ""),
-    };
-    let loopback = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
-    let clean = port.bytes().all(|b| b.is_ascii_digit()) && !path.contains(['\\', '@']);
-    (loopback && clean).then(|| format!("{scheme}://{host}{path}"))
+    Response::json(answer).done()
 }
 
 /// The role that a login through the browser was begun for.
@@ -101,26 +89,72 @@ pub fn role(cx: &mut Cx<'_, '_>, args: &Args) -> Result<String, Error> {
     Ok(State::back(cx, args.str("state")).map_or_else(String::new, |s| s.asked.role))
 }
 
-/// The browser is back.
+/// The browser is back at the client, which passes on what it brought; or, with a role of direct callback, at us.
 pub fn callback(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
-    let text = |name: &str| args.str(name).to_owned();
-    let came = Came {
-        state: text("state"),
-        code: text("code"),
-        client_nonce: text("client_nonce"),
-        error: text("error"),
-        error_description: text("error_description"),
-    };
+    let came = Came::of(args);
+    if let Some(state) = State::back(cx, &came.state)
+        && role::load(cx, &state.asked.role)?.is_some_and(|role| role.is_direct())
+    {
+        return keep(cx, &state, &came.given);
+    }
     outside::run(cx, move |cx, out| finish(cx, out, &came))
+}
+
+/// The provider's answer in a form (OAuth 2.0 Form Post Response Mode), from the browser or from a client that the
+/// browser gave it to. It is kept; the client completes the login by [`callback`] or [`poll`].
+pub fn post(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let came = Came::of(args);
+    match State::back(cx, &came.state) {
+        Some(state) => keep(cx, &state, &came.given),
+        None => Err(Error::invalid("Vault login failed. Expired or missing OAuth state.")),
+    }
+}
+
+/// The client of a direct callback asks whether the browser has been there.
+pub fn poll(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    let came = Came { given: Given::default(), ..Came::of(args) };
+    let Some(state) = State::back(cx, &came.state) else {
+        return Err(Error::invalid("Vault login failed. Expired or missing OAuth state."));
+    };
+    if !state.is_of(cx, &came.client_nonce) {
+        return Err(Error::invalid("Vault login failed. invalid client_nonce"));
+    }
+    if state.kept(cx)?.is_none() {
+        return Err(Error::invalid("authorization_pending"));
+    }
+    outside::run(cx, move |cx, out| finish(cx, out, &came))
+}
+
+fn keep(cx: &mut Cx<'_, '_>, state: &State, given: &Given) -> Outcome {
+    state.keep(cx, given)?;
+    let text = match given.error.is_empty() {
+        true => "Signed in via your OIDC provider. You can close this window and go back to where you came from.",
+        false => "The OIDC provider refused. Where you came from tells more; you can close this window.",
+    };
+    let page = format!("<!DOCTYPE html><html><head><title>Login</title></head><body><p>{text}</p></body></html>\n");
+    Response::raw("text/html", page.into_bytes()).done()
 }
 
 #[derive(Clone)]
 struct Came {
     state: String,
-    code: String,
     client_nonce: String,
-    error: String,
-    error_description: String,
+    given: Given,
+}
+
+impl Came {
+    fn of(args: &Args) -> Came {
+        let text = |name: &str| args.str(name).to_owned();
+        // what clients send that have no code because it was posted to us
+        let code = if args.str("code") == "no_code" { String::new() } else { text("code") };
+        let given = Given {
+            code,
+            id_token: text("id_token"),
+            error: text("error"),
+            error_description: text("error_description"),
+        };
+        Came { state: text("state"), client_nonce: text("client_nonce"), given }
+    }
 }
 
 fn finish(cx: &mut Cx<'_, '_>, out: &Outside, came: &Came) -> Result<Option<Response>, Stop> {
@@ -134,24 +168,34 @@ fn finish(cx: &mut Cx<'_, '_>, out: &Outside, came: &Came) -> Result<Option<Resp
     if !state.is_of(cx, &came.client_nonce) {
         return Err(failed("invalid client_nonce"));
     }
-    if !came.error.is_empty() {
-        return Err(failed(format!("Provider returned error: {} {}", came.error, came.error_description).trim_end()));
+    // an identity token travels in a form only, never in a query that ends up in logs
+    let own = Given { id_token: String::new(), ..came.given.clone() };
+    let given = match own.code.is_empty() && own.error.is_empty() {
+        true => state.kept(cx)?.unwrap_or(own),
+        false => own,
+    };
+    if !given.error.is_empty() {
+        let why = format!("Provider returned error: {} {}", given.error, given.error_description);
+        return Err(failed(why.trim_end()));
     }
-    if came.code.is_empty() {
+    if given.code.is_empty() && given.id_token.is_empty() {
         return Err(failed("No code or id_token received."));
     }
     let name = state.asked.role.clone();
     let role = role::load(cx, &name)?.filter(|r| r.role_type == "oidc");
     let Some(role) = role else { return Err(failed("Role could not be found")) };
     // a role may have changed while the user was at the provider
-    if !may_redirect(&state.asked.redirect, &role.allowed_redirect_uris) {
+    if !redirect::is_allowed(&state.asked.redirect, &role.allowed_redirect_uris) {
         return Err(failed("redirect_uri is not allowed any more"));
     }
     if !cx.host.cidr_allows(&role.token.bound_cidrs, cx.req.remote) {
         return Err(Error::denied_plain().into());
     }
     let discovery = keys::load(cx)?.discovery;
-    let tokens = exchange(cx, &config, &discovery, out, &state, &came.code)?;
+    let tokens = match given.code.as_str() {
+        "" => json!({"id_token": given.id_token}),
+        code => exchange(cx, &config, &discovery, out, &state, code)?,
+    };
     let Some(id_token) = tokens["id_token"].as_str() else {
         return Err(failed("No id_token found in response."));
     };
@@ -299,27 +343,6 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn redirects() {
-        let allowed = ["http://localhost:8250/oidc/callback".to_owned(), "https://vault.test/ui/x".to_owned()];
-        for (url, good) in [
-            ("http://localhost:8250/oidc/callback", true),
-            ("http://localhost:9999/oidc/callback", true),
-            ("http://localhost/oidc/callback", true),
-            ("http://127.0.0.1:8250/oidc/callback", false),
-            ("https://localhost:8250/oidc/callback", false),
-            ("http://localhost:8250/oidc/callback2", false),
-            ("http://localhost:8250@evil.test/oidc/callback", false),
-            ("http://localhost:x/oidc/callback", false),
-            ("https://vault.test/ui/x", true),
-            ("https://vault.test:8443/ui/x", false),
-            ("https://vault.test/ui/x?y", false),
-            ("", false),
-        ] {
-            assert_eq!(may_redirect(url, &allowed), good, "{url}");
-        }
-    }
 
     #[test]
     fn texts_are_encoded_for_forms() {

@@ -17,7 +17,7 @@ pub static PATHS: &[Path] = &[
             Field::str("oidc_client_id", "Client id for the code flow."),
             Field::str("oidc_client_secret", "Client secret for the code flow.").secret(),
             Field::str("oidc_response_mode", "`query` or `form_post`."),
-            Field::list("oidc_response_types", "`code`."),
+            Field::list("oidc_response_types", "`code` (the default), `id_token`, or both."),
             Field::str("jwks_url", "URL of a JSON Web Key Set."),
             Field::str("jwks_ca_pem", "Certificates to trust at that URL, PEM."),
             Field::new(
@@ -60,6 +60,8 @@ pub static PATHS: &[Path] = &[
             Field::list("oidc_scopes", "Scopes to ask for beside `openid`."),
             Field::bool("verbose_oidc_logging", "Accepted; claims are never logged."),
             Field::seconds("max_age", "How long ago the user may have authenticated at the provider."),
+            Field::str("callback_mode", "`client` (the default) or `direct`: who the browser comes back to."),
+            Field::seconds("poll_interval", "How often the client of a direct callback asks; 5 s by default."),
         ])
         .help("Reads, writes and deletes roles.", "")
         .exists(role::exists)
@@ -85,6 +87,7 @@ pub static PATHS: &[Path] = &[
         .fields(&[
             Field::str("state", "As the provider gave it back.").query(),
             Field::str("code", "As the provider gave it.").query().secret(),
+            Field::str("id_token", "As the provider posted it.").secret(),
             Field::str("client_nonce", "As given at the beginning.").query(),
             Field::str("error", "Why the provider refused.").query(),
             Field::str("error_description", "More of it.").query(),
@@ -93,5 +96,13 @@ pub static PATHS: &[Path] = &[
         .login()
         .role_of(oidc::role)
         .read(oidc::callback)
-        .write(oidc::callback),
+        .write(oidc::post),
+    Path::new("oidc/poll")
+        .fields(&[
+            Field::str("state", "As given at the beginning."),
+            Field::str("client_nonce", "As given at the beginning."),
+        ])
+        .help("Completes a login whose browser came back to the server.", "")
+        .login()
+        .write(oidc::poll),
 ];

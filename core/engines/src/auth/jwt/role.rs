@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 
 /// Area of the roles.
 const ROLES: u8 = b'r';
+/// How often a client of a direct callback should ask, unless its role says otherwise. Seconds. Source: OpenBao's
+/// documented default.
+const POLL_S: u64 = 5;
 
 /// A role.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -37,6 +40,10 @@ pub struct Role {
     pub verbose_oidc_logging: bool,
     /// Seconds since the user last authenticated at the provider; 0 = any.
     pub max_age: u64,
+    /// `client` (also empty): the browser comes back to the client; `direct`: to us, and the client polls.
+    pub callback_mode: String,
+    /// Seconds between two polls of a client; 0 = [`POLL_S`].
+    pub poll_interval: u64,
     pub token: TokenParams,
 }
 
@@ -47,6 +54,16 @@ impl Role {
             expiration: self.expiration_leeway,
             not_before: self.not_before_leeway,
         }
+    }
+
+    /// True if the provider sends the browser back to us.
+    pub fn is_direct(&self) -> bool {
+        self.callback_mode == "direct"
+    }
+
+    /// Seconds between two polls of a client.
+    pub fn poll_seconds(&self) -> u64 {
+        if self.poll_interval == 0 { POLL_S } else { self.poll_interval }
     }
 
     /// Takes over what was supplied.
@@ -62,6 +79,7 @@ impl Role {
         set_text(&mut self.bound_subject, "bound_subject");
         set_text(&mut self.bound_claims_type, "bound_claims_type");
         set_text(&mut self.groups_claim, "groups_claim");
+        set_text(&mut self.callback_mode, "callback_mode");
         let set_list = |to: &mut Vec<String>, name: &str| {
             if let Some(list) = args.opt_list(name) {
                 *to = list;
@@ -93,6 +111,9 @@ impl Role {
         if let Some(s) = args.opt_seconds("max_age") {
             self.max_age = s;
         }
+        if let Some(s) = args.opt_seconds("poll_interval") {
+            self.poll_interval = s;
+        }
         Ok(())
     }
 
@@ -102,6 +123,9 @@ impl Role {
         }
         if !matches!(self.bound_claims_type.as_str(), "string" | "glob") {
             return Err(Error::invalid(format!("invalid 'bound_claims_type': {}", self.bound_claims_type)));
+        }
+        if !matches!(self.callback_mode.as_str(), "" | "client" | "direct") {
+            return Err(Error::invalid(format!("invalid 'callback_mode': {}", self.callback_mode)));
         }
         for (name, value) in &self.bound_claims {
             let values = match value {
@@ -171,6 +195,11 @@ impl Role {
             Value::Object(m) => m,
             _ => Map::new(),
         };
+        // OpenBao's fields show where they are in use; Vault's clients see Vault's record
+        if self.is_direct() {
+            m.insert("callback_mode".into(), self.callback_mode.clone().into());
+            m.insert("poll_interval".into(), self.poll_seconds().into());
+        }
         self.token.read_into(&mut m);
         m
     }

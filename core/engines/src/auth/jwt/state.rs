@@ -7,15 +7,24 @@
 //!
 //! The PKCE verifier (RFC 7636) and the `nonce` of the provider's token (OpenID Connect Core 3.1.2.1) are keyed hashes
 //! of the same text: whoever sees the state does not know the verifier, and none of the three is kept.
+//!
+//! Where the provider's answer comes to us and not to the client (`form_post`, roles with direct callback), it is kept
+//! under the state's mark until the client comes for it: a bounded number of answers a mount, each as long as its state.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringfence_base::secret::same_bytes;
-use ringfence_base::{Secret, Wall};
-use ringfence_logical::Cx;
+use ringfence_base::{Code, Secret, Wall};
+use ringfence_logical::{Cx, Error};
 
 /// Area of the states that were used.
 const USED: u8 = b'u';
+/// Area of the provider's answers that nobody has come for yet.
+const WAITING: u8 = b'w';
+/// Most answers of a mount that wait. Anybody may begin logins, so this bounds what strangers can make us keep.
+const MAX_WAITING: usize = 1024;
+/// Longest of the texts of an answer, bytes.
+const MAX_GIVEN_BYTES: usize = 16 * 1024;
 /// How long a login may take in the browser. Seconds. Source: Vault's documented request timeout of five minutes.
 pub const LIFE_S: u64 = 300;
 /// Used states that are cleared away at one login.
@@ -30,6 +39,16 @@ pub struct Asked {
     pub redirect: String,
     /// Hash of the client's own nonce; empty if it gave none.
     nonce: String,
+}
+
+/// What the provider gave the browser for us (RFC 6749 4.1.2, OpenID Connect Core 3.2.2.5).
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Given {
+    pub code: String,
+    pub id_token: String,
+    pub error: String,
+    pub error_description: String,
 }
 
 /// A state that this mount made.
@@ -94,21 +113,58 @@ impl State {
 
     /// Uses it up, with the login that it made; clears away marks whose states are over by themselves.
     pub fn spend(&self, cx: &mut Cx<'_, '_>) {
-        let area = cx.key(USED, b"");
-        for key in cx.txn.list(&area, None, MAX_CLEARED) {
-            let ends = key.get(area.len()..area.len() + 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
-            match ends {
-                Some(ends) if Wall::from_seconds(ends) < cx.now => cx.txn.delete(&key),
-                _ => break,
-            }
-        }
+        clear(cx, USED);
         let mark = self.mark(cx);
         cx.put(USED, &mark, b"");
+        if cx.exists(WAITING, &mark) {
+            cx.delete(WAITING, &mark);
+        }
+    }
+
+    /// Keeps the provider's answer until the client comes for it. The first one counts: a later one is not the
+    /// provider's, or tells the same.
+    ///
+    /// # Errors
+    /// Too much, or too many of them.
+    pub fn keep(&self, cx: &mut Cx<'_, '_>, given: &Given) -> Result<(), Error> {
+        let texts = [&given.code, &given.id_token, &given.error, &given.error_description];
+        if texts.iter().any(|t| t.len() > MAX_GIVEN_BYTES) {
+            return Err(Error::invalid("Vault login failed. The provider's answer is too long."));
+        }
+        let mark = self.mark(cx);
+        if cx.exists(WAITING, &mark) {
+            return Ok(());
+        }
+        clear(cx, WAITING);
+        let area = cx.key(WAITING, b"");
+        if cx.txn.list(&area, None, MAX_WAITING).len() >= MAX_WAITING {
+            return Err(Error::new(Code::Quota, "Vault login failed. Too many logins are under way."));
+        }
+        cx.put_json(WAITING, &mark, given);
+        Ok(())
+    }
+
+    /// The provider's answer, if it came to us.
+    pub fn kept(&self, cx: &mut Cx<'_, '_>) -> Result<Option<Given>, Error> {
+        let mark = self.mark(cx);
+        cx.get_json(WAITING, &mark)
     }
 
     /// Marks come out in the order in which their states end.
     fn mark(&self, cx: &Cx<'_, '_>) -> Vec<u8> {
         [&self.asked.ends.to_be_bytes()[..], &keyed(cx, "jwt used", self.text.as_bytes())].concat()
+    }
+}
+
+/// Clears away some marks whose states are over by themselves.
+fn clear(cx: &mut Cx<'_, '_>, area: u8) {
+    let prefix = cx.key(area, b"");
+    for key in cx.txn.list(&prefix, None, MAX_CLEARED) {
+        let ends = key.get(prefix.len()..prefix.len() + 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
+        match ends {
+            Some(ends) if Wall::from_seconds(ends) < cx.now => cx.txn.delete(&key),
+            _ => break,
+        }
     }
 }
 

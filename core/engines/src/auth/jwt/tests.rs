@@ -356,17 +356,21 @@ fn provider(signer: Signer) -> (World, Rc<RefCell<Value>>, Rc<Signer>) {
         "https://op.test/me" => Ok((200, json!({"sub": "alice", "groups": ["told"], "iss": "https://evil.test"}))),
         other => panic!("{other}"),
     });
-    w.post(
-        "config",
-        json!({"oidc_discovery_url": "https://op.test/", "oidc_client_id": "us", "oidc_client_secret": "CANARY",
-        "default_role": "web"}),
-    );
+    w.post("config", config_with(json!({})));
     w.post(
         "role/web",
         json!({"user_claim": "sub", "groups_claim": "groups", "oidc_scopes": "profile", "max_age": 600,
         "allowed_redirect_uris": "http://localhost:8250/oidc/callback"}),
     );
     (w, tokens, signer)
+}
+
+/// The provider's configuration with more in it.
+fn config_with(more: Value) -> Value {
+    let mut config = json!({"oidc_discovery_url": "https://op.test/", "oidc_client_id": "us",
+        "oidc_client_secret": "CANARY", "default_role": "web"});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
 }
 
 fn query_of(url: &str) -> Map {
@@ -551,4 +555,112 @@ fn renewal_needs_the_role() {
     assert_eq!(w.with_engine(|e, cx| e.renew_token(cx, &[], &auth.internal)).unwrap().ttl, 3600);
     w.delete("role/dev");
     assert!(w.with_engine(|e, cx| e.renew_token(cx, &[], &auth.internal)).is_err());
+}
+
+/// A provider that posts: the answer is kept until the client that began the login comes for it, without the code.
+#[test]
+fn what_the_provider_posts_is_kept_for_the_client() {
+    let (mut w, tokens, signer) = provider(Signer::new("RS256"));
+    w.post("config", config_with(json!({"oidc_response_mode": "form_post"})));
+    let sent = begin(&mut w, "mine");
+    assert_eq!(sent["response_mode"], "form_post");
+    *tokens.borrow_mut() = id_token(&signer, &sent["nonce"]);
+    let posted = |w: &mut World, state: &Value, code: &str| {
+        w.run(Update, "oidc/callback", json!({"state": state, "code": code})).map(|r| r.unwrap().raw.unwrap())
+    };
+    assert_eq!(
+        posted(&mut w, &json!("st_x.y"), "c0de").unwrap_err().errors[0],
+        "Vault login failed. Expired or missing OAuth state."
+    );
+    assert_eq!(posted(&mut w, &sent["state"], "c0de").unwrap().content_type, "text/html");
+    // the first answer counts
+    posted(&mut w, &sent["state"], "stranger's").unwrap();
+    assert!(posted(&mut w, &sent["state"], &"x".repeat(17_000)).is_err());
+    let come = |w: &mut World, nonce: &str| {
+        let body = json!({"state": sent["state"], "code": "no_code", "client_nonce": nonce});
+        w.run(Read, "oidc/callback", body).map(|r| r.unwrap().auth.unwrap()).map_err(|e| e.errors[0].to_string())
+    };
+    assert_eq!(come(&mut w, "other").unwrap_err(), "Vault login failed. invalid client_nonce");
+    assert_eq!(come(&mut w, "mine").unwrap().display_name, "alice");
+    let exchange = w.asked.iter().rfind(|a| a.url.ends_with("/token")).unwrap();
+    assert!(String::from_utf8(exchange.body.clone()).unwrap().contains("code=c0de&"));
+    assert_eq!(come(&mut w, "mine").unwrap_err(), "Vault login failed. Expired or missing OAuth state.");
+    assert!(!holds(&w.image_bytes(), "c0de"));
+}
+
+/// An identity token may come posted instead of a code; in a query it is not looked at.
+#[test]
+fn a_posted_identity_token_needs_no_exchange() {
+    let (mut w, _, signer) = provider(Signer::new("RS256"));
+    let types = json!({"oidc_response_mode": "form_post", "oidc_response_types": "id_token"});
+    w.post("config", config_with(types));
+    w.post("role/web", json!({"groups_claim": ""}));
+    let sent = begin(&mut w, "mine");
+    assert_eq!((&sent["response_type"], sent.get("code_challenge")), (&json!("id_token"), None));
+    let token = id_token(&signer, &sent["nonce"])["id_token"].clone();
+    let come = |w: &mut World, token: Value| {
+        let body = json!({"state": sent["state"], "client_nonce": "mine", "id_token": token});
+        w.run(Read, "oidc/callback", body).map(|r| r.unwrap().auth.unwrap()).map_err(|e| e.errors[0].to_string())
+    };
+    assert_eq!(come(&mut w, token.clone()).unwrap_err(), "Vault login failed. No code or id_token received.");
+    w.run(Update, "oidc/callback", json!({"state": sent["state"], "id_token": token})).unwrap();
+    assert_eq!(come(&mut w, json!("")).unwrap().display_name, "alice");
+    assert!(w.asked.iter().all(|a| !a.url.ends_with("/token")));
+}
+
+/// The browser comes back to the server; the client asks until it has.
+#[test]
+fn direct_callback() {
+    let (mut w, tokens, signer) = provider(Signer::new("RS256"));
+    w.post("role/web", json!({"callback_mode": "direct", "poll_interval": "2s"}));
+    assert_eq!(w.get("role/web").data["poll_interval"], 2);
+    assert_eq!(
+        w.refused(Update, "role/web", json!({"callback_mode": "device"})).1,
+        "invalid 'callback_mode': device"
+    );
+    let redirect = "http://localhost:4711/oidc/callback";
+    assert_eq!(w.refused(Update, "oidc/auth_url", json!({"redirect_uri": redirect})).1, "missing client_nonce");
+    let begun = w.post("oidc/auth_url", json!({"redirect_uri": redirect, "client_nonce": "mine"})).data;
+    assert_eq!(begun["poll_interval"], "2");
+    let sent = query_of(begun["auth_url"].as_str().unwrap());
+    assert_eq!(sent["state"], begun["state"]);
+    *tokens.borrow_mut() = id_token(&signer, &sent["nonce"]);
+    let poll = |w: &mut World, nonce: &str| {
+        let body = json!({"state": begun["state"], "client_nonce": nonce});
+        w.run(Update, "oidc/poll", body).map(|r| r.unwrap().auth.unwrap()).map_err(|e| e.errors[0].to_string())
+    };
+    assert_eq!(poll(&mut w, "mine").unwrap_err(), "authorization_pending");
+    // the browser does not know the nonce and gets no token
+    let page = w.run(Read, "oidc/callback", json!({"state": begun["state"], "code": "c0de"})).unwrap().unwrap();
+    assert!(page.auth.is_none() && page.raw.is_some());
+    assert_eq!(poll(&mut w, "").unwrap_err(), "Vault login failed. invalid client_nonce");
+    assert_eq!(poll(&mut w, "mine").unwrap().display_name, "alice");
+    assert_eq!(poll(&mut w, "mine").unwrap_err(), "Vault login failed. Expired or missing OAuth state.");
+}
+
+/// Anybody may begin logins and post answers; what that leaves is bounded and goes with time.
+#[test]
+fn answers_that_nobody_comes_for_are_bounded() {
+    let (mut w, _, _) = provider(Signer::new("RS256"));
+    let base = w.records();
+    let mut n = 0;
+    let mut post = |w: &mut World| {
+        n += 1;
+        let begin = json!({"redirect_uri": "http://localhost:4711/oidc/callback", "client_nonce": n.to_string()});
+        let url = w.post("oidc/auth_url", begin).data["auth_url"].clone();
+        let state = query_of(url.as_str().unwrap())["state"].clone();
+        w.run(Update, "oidc/callback", json!({"state": state, "code": "x"}))
+    };
+    let began = w.now;
+    for _ in 0..1024 {
+        // all at once
+        w.now = began;
+        post(&mut w).unwrap();
+    }
+    w.now = began;
+    assert_eq!(w.records(), base + 1024);
+    assert_eq!(post(&mut w).unwrap_err().code, Code::Quota);
+    w.now = w.now.plus_seconds(301);
+    post(&mut w).unwrap();
+    assert!(w.records() < base + 1024);
 }

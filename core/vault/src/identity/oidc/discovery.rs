@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 /// How long the documents may be kept, seconds.
 pub const MAX_AGE_SECONDS: u64 = 3600;
-const ISSUER_WARNING: &str = "If \"issuer\" is set explicitly, all tokens must be validated against that address, \
+/// Told with every issuer that is set.
+pub const ISSUER_WARNING: &str = "If \"issuer\" is set explicitly, all tokens must be validated against that address, \
     including those issued by secondary clusters. Setting issuer to \"\" will restore the default behavior of using the \
     cluster's api_addr as the issuer.";
 
@@ -39,17 +40,26 @@ fn read(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
 
 fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let Some(issuer) = args.opt_str("issuer") else { return nothing() };
-    let issuer = issuer.trim_end_matches('/').to_owned();
-    if !issuer.is_empty() && !is_origin(&issuer) {
-        return Err(Error::invalid(
-            "invalid issuer, which must include only a scheme, host, and optional port (e.g. https://example.com:8200)",
-        ));
-    }
+    let issuer = origin(issuer)?;
     let set = !issuer.is_empty();
     save(cx.txn, cx.mount.ns, CONFIG, "", &Config { issuer });
     match set {
         true => Response::default().warn(ISSUER_WARNING).done(),
         false => nothing(),
+    }
+}
+
+/// An issuer as it is kept: scheme, host and port, or nothing.
+///
+/// # Errors
+/// It is something else.
+pub fn origin(text: &str) -> Result<String, Error> {
+    let issuer = text.trim_end_matches('/').to_owned();
+    match issuer.is_empty() || is_origin(&issuer) {
+        true => Ok(issuer),
+        false => Err(Error::invalid(
+            "invalid issuer, which must include only a scheme, host, and optional port (e.g. https://example.com:8200)",
+        )),
     }
 }
 
@@ -68,14 +78,20 @@ fn is_origin(text: &str) -> bool {
 /// The issuer of this namespace's identity tokens.
 pub fn issuer(cx: &mut Cx<'_, '_>) -> Result<String, Error> {
     let config: Config = load(cx.txn, cx.mount.ns, CONFIG, "")?.unwrap_or_default();
-    let base = match config.issuer.as_str() {
-        "" => host(cx).settings().sanitized["api_addr"].as_str().unwrap_or_default().trim_end_matches('/').to_owned(),
-        set => set.to_owned(),
-    };
-    Ok(format!("{base}/v1/{}identity/oidc", cx.mount.ns_path))
+    Ok(address(cx, &config.issuer, "identity/oidc"))
 }
 
-fn document(v: &Value, max_age: u64) -> Outcome {
+/// The address of something in this namespace, for outsiders: below an issuer that is set, else below our own address.
+pub fn address(cx: &Cx<'_, '_>, set: &str, path: &str) -> String {
+    let base = match set {
+        "" => host(cx).settings().api_addr.trim_end_matches('/'),
+        set => set,
+    };
+    format!("{base}/v1/{}{path}", cx.mount.ns_path)
+}
+
+/// A public document, which may be kept for so many seconds.
+pub fn document(v: &Value, max_age: u64) -> Outcome {
     let raw = Raw {
         content_type: "application/json".into(),
         body: v.to_string().into_bytes(),

@@ -2,15 +2,17 @@
 //! published before it is used, so that whoever keeps our key set for a while knows it in time. A pair that no longer
 //! signs stays published until the last token it signed has ended.
 
+use super::provider::clients;
 use super::signing::{self, Algorithm, Pair};
 use super::{KEY, discovery, load, names, roles, save};
 use ringfence_base::{NsId, Wall, entropy};
 use ringfence_logical::field::Preset;
 use ringfence_logical::{
-    Args, Compute, Computed, Cx, Error, Field, Outcome, Path, Response, SideResult, Step, nothing,
+    Args, Compute, Computed, Cx, Error, Field, Map, Outcome, Path, Response, SideResult, Step, nothing,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Begins the name of the job that rotates a key.
 pub const ROTATION_JOB: &str = "oidc-key/";
@@ -292,6 +294,14 @@ fn terms(cx: &mut Cx<'_, '_>, name: &str, old: Option<&Key>, args: &Args) -> Res
                 )));
             }
         }
+        for client in clients::all(cx)? {
+            if client.key == name && client.id_token_ttl > verification_ttl {
+                return Err(Error::invalid(format!(
+                    "unable to update key {name:?} because it is currently referenced by one or more clients with an \
+                     id_token_ttl greater than {verification_ttl} seconds"
+                )));
+            }
+        }
     }
     let algorithm = match (args.supplied("algorithm"), old) {
         (false, Some(k)) => k.algorithm,
@@ -317,6 +327,14 @@ fn delete(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     if !users.is_empty() {
         return Err(Error::invalid(format!(
             "unable to delete key {name:?} because it is currently referenced by these roles: {}",
+            users.join(", ")
+        )));
+    }
+    let all = clients::all(cx)?;
+    let users: Vec<&str> = all.iter().filter(|c| c.key == name).map(|c| c.name.as_str()).collect();
+    if !users.is_empty() {
+        return Err(Error::invalid(format!(
+            "unable to delete key {name:?} because it is currently referenced by these clients: {}",
             users.join(", ")
         )));
     }
@@ -367,14 +385,23 @@ fn turn(cx: &mut Cx<'_, '_>, name: &str, verification_ttl: Option<u64>) -> Outco
     })
 }
 
+/// Signs a token.
+pub fn sign(key: &Key, claims: &Map) -> Result<String, Error> {
+    let token = key.signing.pair.token(key.algorithm, &key.signing.kid, claims);
+    token.ok_or_else(|| Error::internal("an identity token could not be signed"))
+}
+
 /// The key set of a namespace: pairs of every key that a role uses.
 pub fn key_set(cx: &mut Cx<'_, '_>) -> Result<Value, Error> {
-    let mut used: Vec<String> = roles::all(cx)?.into_iter().map(|(_, r)| r.key).collect();
-    used.sort();
-    used.dedup();
+    let used = roles::all(cx)?.into_iter().map(|(_, r)| r.key).collect();
+    published(cx, &used)
+}
+
+/// The key set of some keys.
+pub fn published(cx: &mut Cx<'_, '_>, names: &BTreeSet<String>) -> Result<Value, Error> {
     let mut keys = Vec::new();
-    for name in used {
-        if let Some(key) = Key::load(cx, &name)? {
+    for name in names {
+        if let Some(key) = Key::load(cx, name)? {
             let shown = key.published(cx.now);
             keys.extend(shown.into_iter().filter_map(|(kid, alg, public)| signing::jwk(alg, kid, public)));
         }

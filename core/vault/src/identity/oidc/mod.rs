@@ -4,13 +4,15 @@
 //! signing   key pairs, signatures, JWK      keys      identity/oidc/key/*, rotation
 //! roles     identity/oidc/role/*            template  claims from a JSON text with places to fill
 //! tokens    token/:role, introspect         discovery issuer, .well-known/*
+//! provider  OpenID Connect for applications that log their users in by us
 //! ```
 //!
-//! Records: `[0x21][ns u32] k [key name]`, `r [role name]`, `c config`. Private keys are sealed like every record and
+//! Records: `[0x21][ns u32] k [key name]`, `r [role name]`, `c`; of [`provider`] its own. Private keys are sealed like every record and
 //! leave through no path.
 
 pub mod discovery;
 pub mod keys;
+pub mod provider;
 pub mod roles;
 pub mod signing;
 pub mod template;

@@ -2,8 +2,6 @@
 
 use super::keys::Key;
 use super::{ROLE, load, names, save, template};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use ringfence_base::Entropy;
 use ringfence_logical::field::Preset;
 use ringfence_logical::{Args, Cx, Error, Field, Outcome, Path, Response, nothing};
@@ -87,7 +85,7 @@ fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         return Err(Error::invalid("the key parameter is required"));
     }
     if let Some(given) = args.opt_str("template") {
-        role.template = plain(given);
+        role.template = template::plain(given);
         template::check(&role.template).map_err(Error::invalid)?;
     }
     if is_new || args.supplied("ttl") {
@@ -108,12 +106,6 @@ fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     save(cx.txn, cx.mount.ns, ROLE, &name, &role);
     nothing()
-}
-
-/// A template may come in base64.
-fn plain(given: &str) -> String {
-    let decoded = STANDARD.decode(given.trim()).ok().and_then(|b| String::from_utf8(b).ok());
-    decoded.filter(|_| !given.trim().is_empty()).unwrap_or_else(|| given.to_owned())
 }
 
 /// Letters and digits, evenly drawn.

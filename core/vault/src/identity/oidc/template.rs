@@ -2,6 +2,8 @@
 //! value, quotes included, so no name or metadata of anybody can add a claim or change another.
 
 use crate::identity::Template;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ringfence_base::{Wall, duration};
 use ringfence_logical::Map;
 use ringfence_policy::template::{Field, TemplateSource};
@@ -29,6 +31,18 @@ pub fn fill(text: &str, who: &Template, now: Wall) -> Result<Map, String> {
         out.push_str(tail);
     }
     serde_json::from_str(&out).map_err(|_| "the filled template is no JSON object".to_owned())
+}
+
+/// A template as it is kept: it may come in base64.
+pub fn plain(given: &str) -> String {
+    let decoded = STANDARD.decode(given.trim()).ok().and_then(|b| String::from_utf8(b).ok());
+    decoded.filter(|_| !given.trim().is_empty()).unwrap_or_else(|| given.to_owned())
+}
+
+/// Names of the claims that a template sets.
+pub fn names(text: &str) -> Vec<String> {
+    let claims = fill(text, &Template::default(), Wall(0)).unwrap_or_default();
+    claims.into_iter().map(|(name, _)| name).collect()
 }
 
 /// Checks a template by filling it for nobody.

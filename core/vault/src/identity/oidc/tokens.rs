@@ -64,8 +64,7 @@ fn sign(cx: &mut Cx<'_, '_>, name: &str, key: &Key) -> Outcome {
     ] {
         claims.insert(claim.to_owned(), value);
     }
-    let token = key.signing.pair.token(key.algorithm, &key.signing.kid, &claims);
-    let token = token.ok_or_else(|| Error::internal("an identity token could not be signed"))?;
+    let token = keys::sign(key, &claims)?;
     Response::json(json!({"client_id": role.client_id, "token": token, "ttl": ttl})).done()
 }
 
