@@ -33,10 +33,12 @@ pub use tip::{TipCall, TipDone};
 // what the edge needs of the floors below; `server` imports nothing else of `core/`
 pub use ringfence_base::{Code, limit};
 pub use ringfence_crypto::Provider;
+pub use ringfence_crypto::kwp::wrap_for_pem;
 pub use ringfence_logical::args::parse_bool;
 pub use ringfence_logical::side::perform;
 pub use ringfence_logical::{
-    Error, HttpAnswer, HttpAsk, Map, Operation, OwnerOp, Raw, SideOp, SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
+    Error, HttpAnswer, HttpAsk, Map, Operation, OwnerOp, Parameters, Raw, SideOp, SideResult, SqlAsk, SqlKind,
+    SqlTarget, SqlTls,
 };
 pub use ringfence_policy::hcl;
 pub use ringfence_raft as raft;
