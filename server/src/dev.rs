@@ -70,7 +70,7 @@ async fn ask(core: &Rc<Core>, path: &str, token: Option<&str>, body: Value) -> R
         namespace: None,
         token: token.map(|t| Secret::new(t.to_owned())),
         no_body: data.is_empty(),
-        data,
+        data: data.into(),
         remote: Some(std::net::Ipv4Addr::LOCALHOST.into()),
         remote_port: 0,
         wrap_ttl: 0,

@@ -195,17 +195,33 @@ fn a_server_that_is_away_backs_off_alone_and_heals() {
 fn accounts_equal_leases_after_kills() {
     let pg = Postgres::start();
     let mut s = connected("db-kill", &pg);
-    for round in 0..2 {
+    // what clients were told: lease and account
+    let told: std::sync::Mutex<Vec<(String, String)>> = Default::default();
+    for round in 0..3 {
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let (s, stop) = (&s, &stop);
-            for _ in 0..4 {
+            let (s, stop, told) = (&s, &stop, &told);
+            for client in 0..4 {
                 scope.spawn(move || {
-                    for _ in 0..200 {
+                    for n in 0..200 {
                         if stop.load(std::sync::atomic::Ordering::Relaxed) {
                             return;
                         }
-                        let _ = s.try_get("database/creds/web", &s.root);
+                        // one of the clients ends what others were given
+                        let known = told.lock().expect("lock").get(n / 2).map(|(lease, _)| lease.clone());
+                        if let (0, Some(lease)) = (client, known) {
+                            if s.try_put("sys/leases/revoke", &s.root, &json!({"lease_id": lease})).is_none() {
+                                return;
+                            }
+                            continue;
+                        }
+                        let Some(a) = s.try_get("database/creds/web", &s.root) else { return };
+                        let v = a.json();
+                        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+                        if a.status == 200 {
+                            let both = (text(&v["lease_id"]), text(&v["data"]["username"]));
+                            told.lock().expect("lock").push(both);
+                        }
                     }
                 });
             }
@@ -216,12 +232,19 @@ fn accounts_equal_leases_after_kills() {
         s.kill();
         s.start();
         s.unseal();
-        // intents of the life before are undone when their time is up
-        until("accounts equal leases", || pg.accounts().len() == lease_count(&s, "web"));
+        // intents of the life before are undone when their time is up, and what a request began to end is ended
+        let told = told.lock().expect("lock");
+        until("accounts equal leases", || {
+            let accounts = pg.accounts();
+            let lives =
+                |lease: &String| s.put("sys/leases/lookup", &s.root, &json!({"lease_id": lease})).status == 200;
+            accounts.len() == lease_count(&s, "web")
+                && told.iter().all(|(lease, user)| lives(lease) == accounts.iter().any(|a| a == user))
+        });
     }
     assert!(lease_count(&s, "web") > 0);
     write(&s, "sys/leases/revoke-prefix/database/creds/web", json!({}));
-    until("the end of all", || pg.accounts().is_empty());
+    until("the end of all", || pg.accounts().is_empty() && lease_count(&s, "web") == 0);
 }
 
 #[test]

@@ -221,6 +221,11 @@ impl Server {
         request(self.port, "GET", path, &[("X-Vault-Token", token)], None).ok()
     }
 
+    pub fn try_put(&self, path: &str, token: &str, body: &Value) -> Option<Answer> {
+        let body = serde_json::to_vec(body).expect("json");
+        request(self.port, "PUT", path, &[("X-Vault-Token", token)], Some(&body)).ok()
+    }
+
     pub fn put(&self, path: &str, token: &str, body: &Value) -> Answer {
         self.request("PUT", path, token, Some(&serde_json::to_vec(body).expect("json")))
     }

@@ -161,6 +161,72 @@ fn a_real_sshd_lets_in_by_a_certificate() {
 }
 
 #[test]
+fn the_command_line_opens_a_session() {
+    let s = ready("ssh-cli");
+    let dir = Scratch::new("ssh-cli-files");
+    let made = s.put("ssh/config/ca", &s.root, &json!({"key_type": "ed25519"}));
+    let ca = made.json()["data"]["public_key"].as_str().expect("text").to_owned();
+    s.put(
+        "ssh/roles/r",
+        &s.root,
+        &json!({"key_type": "ca", "allow_user_certificates": true, "allowed_users": "*", "allowed_extensions": "*"}),
+    );
+    let key = dir.0.join("id");
+    keygen(&["-q", "-t", "ed25519", "-N", "", "-f", shown(&key)]);
+    let private = format!("-private-key-path={}", shown(&key));
+    let public = format!("-public-key-path={}.pub", shown(&key));
+    let user = Command::new("id").arg("-un").output().expect("id");
+    let target = format!("{}@127.0.0.1", String::from_utf8_lossy(&user.stdout).trim());
+    let (code, out, err) =
+        s.cli(&["ssh", "-mode=ca", "-role=r", "-no-exec", "-field=signed_key", &private, &public, &target]);
+    assert!(code == 0 && out.starts_with("ssh-ed25519-cert-v01@openssh.com "), "{out}{err}");
+    for (args, told) in [
+        (vec!["ssh", "-role=r", &target], "Missing required option: -mode"),
+        (vec!["ssh", "-mode=ca", &target], "Missing required option: -role"),
+        (vec!["ssh", "-mode=ca", "-role=none", &public, &target], "Unknown role: none"),
+        (vec!["ssh", "-mode=x", &target], "Unknown SSH mode: x"),
+        (vec!["ssh", "-mode=otp", &target], "no role is registered for 127.0.0.1"),
+    ] {
+        let (code, _, err) = s.cli(&args);
+        assert!(code != 0 && err.contains(told), "{args:?}: {code} {err}");
+    }
+    s.put(
+        "ssh/roles/o",
+        &s.root,
+        &json!({"key_type": "otp", "default_user": "u", "cidr_list": "127.0.0.0/8", "allowed_users": "*"}),
+    );
+    let (code, out, err) = s.cli(&["ssh", "-mode=otp", "-no-exec", "-field=key", "u@127.0.0.1"]);
+    assert_eq!(code, 0, "{err}");
+    let verified = s.put("ssh/verify", "", &json!({"otp": out.trim()}));
+    assert_eq!(verified.json()["data"]["role_name"], "o", "the one role that fits was taken: {out}");
+    let Some(sshd) = sshd(&dir.0, &ca) else {
+        eprintln!("no sshd is installed: the session was not opened");
+        return;
+    };
+    let port = sshd.port.to_string();
+    let flags = ["-strict-host-key-checking=no", "-user-known-hosts-file=/dev/null"];
+    let session = [
+        &target,
+        "-F",
+        "none",
+        "-p",
+        &port,
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "IdentitiesOnly=yes",
+        "echo let-in; exit 7",
+    ];
+    let (code, out, err) =
+        s.cli(&[&["ssh", "-mode=ca", "-role=r", &private, &public][..], &flags, &session].concat());
+    assert_eq!((code, out.trim()), (7, "let-in"), "{err} {}", text(&dir.0.join("sshd.log")));
+    let other = "-valid-principals=somebody-else";
+    let (code, _, _) =
+        s.cli(&[&["ssh", "-mode=ca", "-role=r", other, &private, &public][..], &flags, &session].concat());
+    assert_eq!(code, 255, "another principal stays out, and ssh says so");
+}
+
+#[test]
 fn one_time_passwords_end_by_use_and_by_lease() {
     let s = ready("ssh-otp");
     s.put("ssh/roles/o", &s.root, &json!({"key_type": "otp", "default_user": "u", "cidr_list": "10.0.0.0/8"}));

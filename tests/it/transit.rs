@@ -178,3 +178,95 @@ fn the_command_line_reaches_it() {
         s.cli(&["write", "-field=plaintext", "transit/decrypt/cli", &format!("ciphertext={}", out.trim())]);
     assert_eq!(out.trim(), HELLO);
 }
+
+#[test]
+fn keys_are_imported_by_the_command_line() {
+    let s = ready("transit-import");
+    // 32 bytes of sevens
+    let key = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let (code, out, err) =
+        s.cli(&["transit", "import", "transit/keys/own", key, "type=aes256-gcm96", "exportable=true"]);
+    assert_eq!((code, out.lines().last()), (0, Some("Success!")), "{out}{err}");
+    let v = s.get("transit/export/encryption-key/own", &s.root).json();
+    assert_eq!(v["data"]["keys"]["1"], key, "what was imported is what came out");
+    let file = s.scratch.0.join("key.b64");
+    std::fs::write(&file, "CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=\n").expect("a file");
+    let at = format!("@{}", file.display());
+    let (code, _, err) = s.cli(&["transit", "import-version", "transit/keys/own", &at, "hash_function=SHA512"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(s.get("transit/keys/own", &s.root).json()["data"]["latest_version"], 2);
+    for (args, told) in [
+        (
+            ["transit", "import", "transit/own", key],
+            "expected transit path and key name in the form :path:/keys/:name:",
+        ),
+        (["transit", "import", "transit/keys/x", "%%"], "error base64 decoding source key material"),
+        (["transit", "import", "nowhere/keys/x", key], "no transit mount at nowhere"),
+        (["transit", "import-version", "transit/keys/none", key], "failed to call import"),
+    ] {
+        let (code, _, err) = s.cli(&args);
+        assert!(code != 0 && err.contains(told), "{args:?}: {code} {err}");
+    }
+    assert_eq!(s.list("transit/keys", &s.root).json()["data"]["keys"], json!(["own"]));
+}
+
+#[test]
+fn codes_and_certificates_of_keys() {
+    let s = ready("transit-cmac");
+    ok(&s, "keys/c", json!({"type": "aes256-cmac"}));
+    let made = ok(&s, "cmac/c", json!({"input": HELLO}));
+    assert_eq!(ok(&s, "verify/c", json!({"input": HELLO, "cmac": made["cmac"]})), json!({"valid": true}));
+    assert_eq!(ok(&s, "verify/c", json!({"input": "", "cmac": made["cmac"]})), json!({"valid": false}));
+    ok(&s, "keys/e", json!({"type": "ecdsa-p256"}));
+    ok(&s, "keys/r", json!({"type": "rsa-2048"}));
+    for name in ["e", "r"] {
+        let csr = ok(&s, &format!("keys/{name}/csr"), json!({}))["csr"].as_str().expect("text").to_owned();
+        // the engine of certificates next door takes it
+        s.put("sys/mounts/pki", &s.root, &json!({"type": "pki"}));
+        s.put("pki/root/generate/internal", &s.root, &json!({"common_name": "root", "key_type": "ec"}));
+        let a = s.put("pki/sign-verbatim", &s.root, &json!({"csr": csr, "common_name": "a.example.com"}));
+        assert_eq!(a.status, 200, "{:?}", a.errors());
+        let v = a.json();
+        let (leaf, ca) = (v["data"]["certificate"].as_str(), v["data"]["issuing_ca"].as_str());
+        let chain = format!("{}\n{}", leaf.expect("leaf"), ca.expect("ca"));
+        assert_eq!(
+            post(&s, &format!("keys/{name}/set-certificate"), json!({"certificate_chain": chain})).status,
+            204
+        );
+        let kept = s.get(&format!("transit/export/certificate-chain/{name}"), &s.root).json();
+        let kept = kept["data"]["keys"]["1"].as_str().expect("a chain");
+        assert_eq!(kept.matches("BEGIN CERTIFICATE").count(), 2);
+    }
+    let other = s.get("transit/export/certificate-chain/r", &s.root).json()["data"]["keys"]["1"].clone();
+    let a = post(&s, "keys/e/set-certificate", json!({"certificate_chain": other}));
+    assert_eq!((a.status, a.errors()[0].as_str().is_some_and(|e| e.contains("leaf certificate"))), (400, true));
+}
+
+/// A body beyond a few kilobytes goes another way through the server, and must say the same.
+#[test]
+fn long_bodies_keep_to_policies_and_are_audited() {
+    let s = ready("transit-long");
+    ok(&s, "keys/k", Value::Null);
+    let log = s.scratch.0.join("audit.log");
+    s.put("sys/audit/file", &s.root, &json!({"type": "file", "options": {"file_path": log}}));
+    let policy =
+        "path \"transit/encrypt/k\" { capabilities = [\"update\"] denied_parameters = { \"key_version\" = [] } }";
+    s.put("sys/policies/acl/strict", &s.root, &json!({"policy": policy}));
+    let made = s.put("auth/token/create", &s.root, &json!({"policies": ["strict"]}));
+    let token = made.json()["auth"]["client_token"].as_str().expect("a token").to_owned();
+    let items: Vec<Value> = (0..500).map(|n| json!({"plaintext": HELLO, "reference": n.to_string()})).collect();
+    let a = s.put("transit/encrypt/k", &token, &json!({"batch_input": items}));
+    assert_eq!(a.status, 200, "{:?}", a.errors());
+    assert_eq!(a.json()["data"]["batch_results"][499]["reference"], "499");
+    assert_eq!(s.put("transit/encrypt/k", &token, &json!({"batch_input": items, "key_version": 1})).status, 403);
+    let text = std::fs::read_to_string(&log).expect("a log");
+    assert!(!text.contains(HELLO), "no plaintext stands in the log");
+    let lines = text.lines().filter(|l| l.contains("transit/encrypt/k") && l.contains("batch_input")).count();
+    assert!(lines >= 2, "the items are audited, as hashes: {lines}");
+    // broken only at its end
+    let mut broken = json!({"batch_input": items}).to_string();
+    broken.pop();
+    let a = s.request("PUT", "transit/encrypt/k", &s.root, Some(broken.as_bytes()));
+    assert_eq!(a.status, 400);
+    assert!(a.errors()[0].as_str().is_some_and(|e| e.starts_with("failed to decode JSON input")), "{:?}", a.errors());
+}

@@ -9,6 +9,7 @@
 pub mod asymmetric;
 mod aws_lc;
 pub mod cipher;
+pub mod cmac;
 pub mod es512;
 pub mod hash;
 pub mod kwp;

@@ -8,8 +8,8 @@ use ringfence_crypto::Provider;
 use ringfence_logical::path::Matcher;
 use ringfence_logical::side::perform;
 use ringfence_logical::{
-    Args, Cx, Engine, Error, Host, HttpAnswer, HttpAsk, Memo, MountInfo, Operation, Principal, Request, Response,
-    SideOp, SideResult, Step, TokenType,
+    Args, Cx, Engine, Error, Host, HttpAnswer, HttpAsk, Memo, MountInfo, Operation, Parameters, Principal, Request,
+    Response, SideOp, SideResult, Step, TokenType,
 };
 use ringfence_store::Image;
 use serde_json::{Map, Value, json};
@@ -47,6 +47,8 @@ pub struct World {
     pub web: Web,
     /// The questions that it got.
     pub asked: Vec<HttpAsk>,
+    /// Bodies come as texts, as long ones do, where they can.
+    pub texts: bool,
 }
 
 /// Stands in for the outside.
@@ -138,7 +140,13 @@ impl World {
             peer_certificates: Vec::new(),
             web: Box::new(|ask| Err(format!("nobody is at {}", ask.url))),
             asked: Vec::new(),
+            texts: false,
         }
+    }
+
+    /// Decoded records that are kept.
+    pub fn remembered(&self) -> usize {
+        self.memo.len()
     }
 
     /// Replaces the engine, keeping what is stored.
@@ -209,6 +217,10 @@ impl World {
         let m = self.matcher.find(table, path).ok_or_else(Error::unsupported_path)?;
         let handler = m.path.handler(op).ok_or_else(Error::unsupported_operation)?;
         let (declared, captures) = (m.path, m.captures.clone());
+        let raw = match Parameters::of_text(Value::Object(raw.clone()).to_string()) {
+            Ok(kept) if self.texts => kept,
+            _ => raw.into(),
+        };
         let args = Args::parse(declared.fields, &captures, raw)?;
         let step = self.transaction(op, path, |cx| handler(cx, &args))?;
         let mut r = self.finish(op, path, step)?;

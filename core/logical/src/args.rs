@@ -6,7 +6,7 @@
 
 use crate::error::Error;
 use crate::field::{Field, Kind, Preset};
-use crate::{Map, error};
+use crate::{Map, Parameters, error};
 use ringfence_base::{Wall, duration};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ enum Coerced {
 pub struct Args {
     fields: &'static [Field],
     values: Vec<(&'static str, Coerced)>,
-    raw: Map,
+    raw: Parameters,
     ignored: Vec<String>,
     replaced: Vec<String>,
 }
@@ -41,7 +41,12 @@ impl Args {
     ///
     /// # Errors
     /// `Field validation failed: error converting input for field "x": ...` (400).
-    pub fn parse(fields: &'static [Field], captures: &[(&'static str, &str)], raw: Map) -> Result<Args, Error> {
+    pub fn parse(
+        fields: &'static [Field],
+        captures: &[(&'static str, &str)],
+        raw: impl Into<Parameters>,
+    ) -> Result<Args, Error> {
+        let raw = raw.into();
         let mut args = Args { fields, ..Args::default() };
         for (name, text) in captures {
             let kind = fields.iter().find(|f| f.name == *name).map_or(Kind::Str, |f| f.kind);
@@ -50,33 +55,58 @@ impl Args {
                 _ => coerce(kind, &Value::String((*text).to_owned())).map_err(|why| conversion(name, &why))?,
             };
             args.values.push((name, value.unwrap_or_else(|| Coerced::Str((*text).to_owned()))));
-            if raw.contains_key(*name) {
+            let came = match raw.texts() {
+                Some(mut texts) => texts.any(|(n, _)| n == *name),
+                None => raw.contains_key(*name),
+            };
+            if came {
                 args.replaced.push((*name).to_owned());
             }
         }
-        for (key, value) in &raw {
-            if captures.iter().any(|(n, _)| n == key) {
-                continue;
-            }
-            let Some(field) = fields.iter().find(|f| f.name == key) else {
-                args.ignored.push(key.clone());
-                continue;
-            };
-            match coerce(field.kind, value) {
-                Ok(Some(v)) => {
-                    if let (Coerced::Str(s), false) = (&v, field.allowed.is_empty())
-                        && !field.allowed.contains(&s.as_str())
-                    {
-                        return Err(conversion(key, &format!("must be one of {:?}", field.allowed)));
-                    }
-                    args.values.push((field.name, v));
+        match raw.texts() {
+            Some(texts) => {
+                for (key, text) in texts {
+                    // a long list of any shape is read by its handler, from the text
+                    let stays = text.starts_with('[') && fields.iter().any(|f| f.name == key && f.kind == Kind::Any);
+                    let value = match stays {
+                        true => Value::Array(Vec::new()),
+                        false => serde_json::from_str(text).map_err(|e| conversion(key, &e.to_string()))?,
+                    };
+                    args.take(captures, key, &value)?;
                 }
-                Ok(None) => {}
-                Err(why) => return Err(conversion(key, &why)),
+            }
+            None => {
+                for (key, value) in &raw {
+                    args.take(captures, key, value)?;
+                }
             }
         }
         args.raw = raw;
         Ok(args)
+    }
+
+    /// Takes one field of the body in.
+    fn take(&mut self, captures: &[(&'static str, &str)], key: &str, value: &Value) -> Result<(), Error> {
+        if captures.iter().any(|(n, _)| *n == key) {
+            return Ok(());
+        }
+        let Some(field) = self.fields.iter().find(|f| f.name == key) else {
+            self.ignored.push(key.to_owned());
+            return Ok(());
+        };
+        match coerce(field.kind, value) {
+            Ok(Some(v)) => {
+                if let (Coerced::Str(s), false) = (&v, field.allowed.is_empty())
+                    && !field.allowed.contains(&s.as_str())
+                {
+                    return Err(conversion(key, &format!("must be one of {:?}", field.allowed)));
+                }
+                self.values.push((field.name, v));
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(why) => Err(conversion(key, &why)),
+        }
     }
 
     /// True if the key was in the request (and not an uncountable `null`).
@@ -87,11 +117,6 @@ impl Args {
     /// Everything that came in body or query, uncoerced.
     pub fn raw(&self) -> &Map {
         &self.raw
-    }
-
-    /// Takes the raw object, for handlers that store it whole.
-    pub fn take_raw(&mut self) -> Map {
-        std::mem::take(&mut self.raw)
     }
 
     /// The automatic warnings: unknown and replaced parameters.
@@ -216,6 +241,15 @@ impl Args {
     pub fn json(&self, name: &str) -> Option<&Value> {
         match self.find(name) {
             Some(Coerced::Json) => self.raw.get(name),
+            _ => None,
+        }
+    }
+
+    /// The text of a value of any kind, without escapes, where the body is kept as a text: a handler of many items reads
+    /// them from here, and from [`Args::json`] where there is none.
+    pub fn json_text(&self, name: &str) -> Option<&str> {
+        match self.find(name) {
+            Some(Coerced::Json) => self.raw.text_of(name),
             _ => None,
         }
     }

@@ -121,11 +121,13 @@ impl Cx<'_, '_> {
 
     /// Reads a record in decoded form. The core keeps what `decode` made and gives it out again for as long as the very
     /// same sealed record stands in the image, whose tag no other record has: hot engines neither open nor parse it
-    /// anew. The record is in the read set either way.
+    /// anew. The record is in the read set either way. Of one area of a mount no more than `most` are kept, which is
+    /// asked when something is to be kept.
     pub fn decoded<T: Any + Send + Sync>(
         &mut self,
         area: u8,
         suffix: &[u8],
+        most: fn(&mut Cx<'_, '_>) -> Result<usize, Error>,
         decode: impl FnOnce(&[u8]) -> Result<T, Error>,
     ) -> Result<Option<Arc<T>>, Error> {
         let key = self.key(area, suffix);
@@ -141,8 +143,12 @@ impl Cx<'_, '_> {
         let Some(plain) = self.txn.get(&key)? else { return Ok(None) };
         let bytes = Secret::new(plain.bytes);
         let made = Arc::new(decode(bytes.expose())?);
-        if let (Some(memo), Some(tag)) = (self.host.memo(), tag) {
-            memo.keep(key, tag, made.clone());
+        if let (Some(_), Some(tag)) = (self.host.memo(), tag) {
+            let most = most(self)?;
+            let area = key.len() - suffix.len();
+            if let Some(memo) = self.host.memo() {
+                memo.keep(key, area, most, tag, made.clone());
+            }
         }
         Ok(Some(made))
     }

@@ -111,6 +111,6 @@ impl ControlCall {
         if call.op == Operation::Help {
             return None;
         }
-        Some(ControlCall { endpoint, op: call.op, data: call.data.clone() })
+        Some(ControlCall { endpoint, op: call.op, data: (*call.data).clone() })
     }
 }

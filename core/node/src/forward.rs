@@ -180,7 +180,7 @@ pub(crate) fn read_call(r: &mut Reader<'_>) -> Result<Call, CodecError> {
         path,
         namespace,
         token,
-        data,
+        data: data.into(),
         no_body,
         remote,
         remote_port,

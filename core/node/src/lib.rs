@@ -37,10 +37,11 @@ pub use tip::{TipCall, TipDone};
 // what the edge needs of the floors below; `server` imports nothing else of `core/`
 pub use ringfence_base::{Code, limit};
 pub use ringfence_crypto::Provider;
+pub use ringfence_crypto::kwp::wrap_for_pem;
 pub use ringfence_logical::args::parse_bool;
 pub use ringfence_logical::side::perform;
 pub use ringfence_logical::{
-    Error, HttpAnswer, HttpAsk, KeepSnapshot, Map, Operation, OwnerOp, Probe, ProbeKind, Raw, Reach, SideOp,
+    Error, HttpAnswer, HttpAsk, KeepSnapshot, Map, Operation, OwnerOp, Parameters, Probe, ProbeKind, Raw, Reach, SideOp,
     SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
 };
 pub use ringfence_pki::relation;

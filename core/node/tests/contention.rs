@@ -95,7 +95,7 @@ impl Node {
             namespace: None,
             token: (!token.is_empty()).then(|| Secret::new(token.to_owned())),
             no_body: data.is_empty(),
-            data,
+            data: data.into(),
             remote: None,
             remote_port: 0,
             wrap_ttl: 0,

@@ -32,6 +32,7 @@ use crate::template::TemplateSource;
 #[derive(Debug)]
 pub struct Acl {
     root: bool,
+    reads_parameters: bool,
     sets: Vec<RuleSet>,
     radix: Radix,
     segments: SegmentTree,
@@ -139,6 +140,11 @@ impl Acl {
     /// True for the root policy.
     pub fn is_root(&self) -> bool {
         self.root
+    }
+
+    /// Whether any rule asks what parameters a request has. If none does, a request may be shown without them.
+    pub fn reads_parameters(&self) -> bool {
+        self.reads_parameters
     }
 
     /// Decides a request.
@@ -410,7 +416,19 @@ impl<'p> Compiler<'p> {
             let set = first_segmented + i;
             segments.insert(pattern, sets[set].rank, set as u32);
         }
-        Acl { root: false, sets, radix, segments, sources: self.sources, valid_until: self.valid_until }
+        let reads_parameters = sets.iter().any(|s| {
+            let p = &s.permissions;
+            !p.required_parameters.is_empty() || !p.denied_parameters.is_empty() || !p.allowed_parameters.is_empty()
+        });
+        Acl {
+            root: false,
+            reads_parameters,
+            sets,
+            radix,
+            segments,
+            sources: self.sources,
+            valid_until: self.valid_until,
+        }
     }
 }
 

@@ -3,13 +3,15 @@
 //!
 //! [`cluster`] has several nodes and a network between them. [`world`] has one node: the disk loses what was not durable and tears the write in flight, at every operation; clients
 //! write, revoke, unwrap and count uses meanwhile; after each crash the node is recovered from what the disk kept and
-//! every acknowledgement is checked.
+//! every acknowledgement is checked. [`accounts`] gives that node a database that fails.
 
+pub mod accounts;
 pub mod cluster;
 pub mod disk;
 pub mod history;
 pub mod world;
 
+pub use accounts::{AccountsReport, AccountsRun};
 pub use cluster::{ClusterReport, ClusterRun};
 pub use world::{Report, Run, Violation};
 

@@ -1,12 +1,13 @@
 //! One node in its world: queues between its machines, a clock, a disk, clients, and the checks.
 
+use crate::accounts::{Service, Whom};
 use crate::disk::{Done, SimDisk};
 use crate::history::{History, Register, Token, Wrapping};
 use ringfence_base::entropy::SeededEntropy;
 use ringfence_base::{Mono, Now, Secret, Wall, entropy};
 use ringfence_node::{
     Body, Call, Code, Headers, Map, Operation, Owner, OwnerConfig, OwnerIn, OwnerOut, Provider, Reply, Settings,
-    Shard, ShardId, ShardIn, ShardOut, SideResult, Vault, perform, registry,
+    Shard, ShardId, ShardIn, ShardOut, SideOp, SideResult, Vault, perform, registry,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -69,22 +70,24 @@ enum Asked {
     Unwrap(usize),
 }
 
-struct World {
-    rng: SeededEntropy,
-    now: Now,
+pub(crate) struct World {
+    pub(crate) rng: SeededEntropy,
+    pub(crate) now: Now,
     vault: Arc<Vault>,
     owner: Owner,
     shards: Vec<Shard>,
     cell: Arc<ringfence_node::Cell>,
     to_owner: VecDeque<OwnerIn>,
     to_shard: Vec<VecDeque<ShardIn>>,
-    disk: SimDisk,
+    pub(crate) disk: SimDisk,
     asked: BTreeMap<u64, Asked>,
-    replies: VecDeque<(u64, Reply)>,
+    pub(crate) replies: VecDeque<(u64, Reply)>,
     next_tag: u64,
-    halted: Option<String>,
-    digest: u64,
+    pub(crate) halted: Option<String>,
+    pub(crate) digest: u64,
     tips: u64,
+    /// A database, in worlds that have one.
+    pub(crate) service: Option<Service>,
 }
 
 impl Run {
@@ -132,7 +135,7 @@ impl Run {
 }
 
 impl World {
-    fn new(
+    pub(crate) fn new(
         vault: Arc<Vault>,
         disk: SimDisk,
         found: Option<ringfence_node::Found>,
@@ -169,10 +172,11 @@ impl World {
             halted: None,
             digest: 0,
             tips: 0,
+            service: None,
         }
     }
 
-    fn initialized(&mut self) -> bool {
+    pub(crate) fn initialized(&mut self) -> bool {
         // recovery hands committed entries to the owner over its first rounds
         for _ in 0..2000 {
             self.step();
@@ -181,7 +185,7 @@ impl World {
     }
 
     /// Init and unseal with one share; `None` if the cluster exists already without known keys.
-    fn begin(&mut self) -> Result<Option<(String, String)>, String> {
+    pub(crate) fn begin(&mut self) -> Result<Option<(String, String)>, String> {
         if self.cell.facts.initialized {
             return Ok(None);
         }
@@ -197,7 +201,7 @@ impl World {
         Ok(Some((key, root)))
     }
 
-    fn unseal(&mut self, key: &str) -> Result<(), String> {
+    pub(crate) fn unseal(&mut self, key: &str) -> Result<(), String> {
         let a = self.ask("sys/unseal", "", json!({"key": key}))?;
         match json_of(&a)["sealed"] {
             Value::Bool(false) => Ok(()),
@@ -397,7 +401,15 @@ impl World {
         Ok(())
     }
 
-    fn send(&mut self, shard: usize, op: Operation, path: &str, token: &str, body: Value, wrap_ttl: u64) -> u64 {
+    pub(crate) fn send(
+        &mut self,
+        shard: usize,
+        op: Operation,
+        path: &str,
+        token: &str,
+        body: Value,
+        wrap_ttl: u64,
+    ) -> u64 {
         let tag = self.next_tag;
         self.next_tag += 1;
         let data = match body {
@@ -411,7 +423,7 @@ impl World {
             namespace: None,
             token: (!token.is_empty()).then(|| Secret::new(token.to_owned())),
             no_body: data.is_empty(),
-            data,
+            data: data.into(),
             remote: None,
             remote_port: 0,
             wrap_ttl,
@@ -429,11 +441,11 @@ impl World {
     }
 
     /// Asks and waits for the answer: for what a life begins with.
-    fn ask(&mut self, path: &str, token: &str, body: Value) -> Result<Reply, String> {
+    pub(crate) fn ask(&mut self, path: &str, token: &str, body: Value) -> Result<Reply, String> {
         self.ask_op(Operation::Update, path, token, body)
     }
 
-    fn ask_op(&mut self, op: Operation, path: &str, token: &str, body: Value) -> Result<Reply, String> {
+    pub(crate) fn ask_op(&mut self, op: Operation, path: &str, token: &str, body: Value) -> Result<Reply, String> {
         let tag = self.send(0, op, path, token, body, 0);
         for _ in 0..PATIENCE_STEPS {
             if let Some(i) = self.replies.iter().position(|(t, _)| *t == tag)
@@ -450,9 +462,15 @@ impl World {
     }
 
     /// One thing happens, somewhere.
-    fn step(&mut self) {
-        self.now.mono = self.now.mono.plus_ns(STEP_NS);
-        self.now.wall = self.now.wall.plus_ns(STEP_NS);
+    pub(crate) fn step(&mut self) {
+        self.pass(STEP_NS);
+        let answers = self.service.as_mut().map(|s| s.turn(self.now.mono)).unwrap_or_default();
+        for (whom, result) in answers {
+            match whom {
+                Whom::Shard(shard, t) => self.to_shard[shard].push_back(ShardIn::SideDone(t, result)),
+                Whom::Worker(job) => self.to_owner.push_back(OwnerIn::SideDone(job, result)),
+            }
+        }
         let pick = self.rng.next_u64() % 8;
         match pick {
             0 | 1 => {
@@ -484,12 +502,33 @@ impl World {
                 }
             }
             6 => {
-                self.now.mono = self.now.mono.plus_ns(20_000_000);
-                self.now.wall = self.now.wall.plus_ns(20_000_000);
+                self.pass(20_000_000);
                 self.owner_in(OwnerIn::Tick);
                 self.settle();
             }
             _ => {}
+        }
+    }
+
+    /// Time passes.
+    pub(crate) fn pass(&mut self, ns: u64) {
+        self.now.mono = self.now.mono.plus_ns(ns);
+        self.now.wall = self.now.wall.plus_ns(ns);
+    }
+
+    /// Nothing is under way anywhere: only time can make something happen.
+    pub(crate) fn is_still(&self) -> bool {
+        self.to_owner.is_empty() && self.to_shard.iter().all(VecDeque::is_empty) && self.disk.waiting() == 0
+    }
+
+    /// Takes a side operation on: a database takes its time, everything else is done at once.
+    fn side(&mut self, whom: Whom, op: &SideOp) {
+        match (op, &mut self.service) {
+            (SideOp::Sql(ask), Some(service)) => service.take(whom, ask, self.now.mono),
+            _ => match whom {
+                Whom::Shard(shard, t) => self.to_shard[shard].push_back(ShardIn::SideDone(t, perform(op))),
+                Whom::Worker(job) => self.to_owner.push_back(OwnerIn::SideDone(job, perform(op))),
+            },
         }
     }
 
@@ -527,7 +566,7 @@ impl World {
                 OwnerOut::Withdraw(sequence) => {
                     self.to_shard.iter_mut().for_each(|q| q.push_back(ShardIn::Withdraw(sequence)));
                 }
-                OwnerOut::Side(job, op) => self.to_owner.push_back(OwnerIn::SideDone(job, perform(&op))),
+                OwnerOut::Side(job, op) => self.side(Whom::Worker(job), &op),
                 OwnerOut::Serve(s, t, ..) => {
                     let result = SideResult::Failed("the simulated world knows no machine".into());
                     self.to_shard[s.0 as usize].push_back(ShardIn::SideDone(t, result));
@@ -570,7 +609,7 @@ impl World {
                 ShardOut::Owner(t, op) => self.to_owner.push_back(OwnerIn::Operate(id, t, op)),
                 ShardOut::Control(t, c) => self.to_owner.push_back(OwnerIn::Control(id, t, c)),
                 ShardOut::Withdrawn(s) => self.to_owner.push_back(OwnerIn::Withdrawn(id, s)),
-                ShardOut::Side(t, op) => self.to_shard[shard].push_back(ShardIn::SideDone(t, perform(&op))),
+                ShardOut::Side(t, op) => self.side(Whom::Shard(shard, t), &op),
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
                 ShardOut::Forward(..) | ShardOut::NotDone(..) => {
@@ -596,7 +635,7 @@ impl World {
     }
 }
 
-fn json_of(reply: &Reply) -> Value {
+pub(crate) fn json_of(reply: &Reply) -> Value {
     match &reply.body {
         Body::Json(b) => serde_json::from_slice(b).unwrap_or(Value::Null),
         Body::Raw(r) => serde_json::from_slice(&r.body).unwrap_or(Value::Null),

@@ -1,8 +1,7 @@
 //! A request as it enters the machine and the reply as it leaves: HTTP is already behind, the envelope is ours.
 
-use crate::Map;
 use ringfence_base::{Code, Secret};
-use ringfence_logical::Operation;
+use ringfence_logical::{Operation, Parameters};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,7 +19,7 @@ pub struct Call {
     /// The token, from `X-Vault-Token` or `Authorization: Bearer`.
     pub token: Option<Secret<String>>,
     /// Parsed body (writes) or query (reads).
-    pub data: Map,
+    pub data: Parameters,
     /// A write came without any body (or with `null`).
     pub no_body: bool,
     /// Client address.

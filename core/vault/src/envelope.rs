@@ -18,7 +18,11 @@ pub struct Frame<'a> {
 
 /// Writes the envelope of a response that is not wrapped.
 pub fn write(frame: &Frame<'_>, r: &Response) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
+    let data_bytes = match &r.data {
+        Some(Data::Text(t)) => t.len(),
+        _ => 256,
+    };
+    let mut out = Vec::with_capacity(data_bytes + 320);
     let (lease_id, duration, renewable) = match &r.leased {
         Some(l) => (l.lease_id.as_str(), l.duration, l.renewable),
         None => ("", r.lease_duration, false),

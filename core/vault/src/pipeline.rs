@@ -25,7 +25,7 @@ use ringfence_base::{Code, Entropy, MountId, Wall};
 use ringfence_logical::engine::Registered;
 use ringfence_logical::path::{Access, Matched};
 use ringfence_logical::{
-    Args, Cx, Error, Operation, Principal, Request, Response, Resume, SideOp, SideResult, Step, TokenType,
+    Args, Cx, Error, Operation, Parameters, Principal, Request, Response, Resume, SideOp, SideResult, Step, TokenType,
 };
 use ringfence_policy::acl::{Acl, AclRequest, GrantingPolicy};
 use std::borrow::Cow;
@@ -440,7 +440,8 @@ fn admit(
     let decision = acl.allow(&AclRequest {
         path: &full,
         op,
-        parameters: Some(&call.data),
+        // a long body is made a tree for a rule that looks at it, and else not
+        parameters: acl.reads_parameters().then(|| &*call.data),
         wrap_ttl_seconds: (call.wrap_ttl > 0).then_some(call.wrap_ttl),
     });
     let has_devices = !pass.core.caches.borrow_mut().audit.refresh(txn, pass.keyring)?.is_empty();
@@ -519,7 +520,7 @@ fn resolve_create(
         return Ok(call.op);
     };
     let Some(exists) = m.path.exists else { return Ok(call.op) };
-    let Ok(args) = Args::parse(m.path.fields, &m.captures, Default::default()) else { return Ok(call.op) };
+    let Ok(args) = Args::parse(m.path.fields, &m.captures, Parameters::default()) else { return Ok(call.op) };
     let routed = own_cubbyhole(place, caller.holder.as_deref()).unwrap_or(routed);
     let request = request_of(call, place, call.op);
     let host = host_of(pass, call, place);

@@ -193,7 +193,7 @@ impl World {
             path: path.to_owned(),
             namespace: None,
             token: (!token.is_empty()).then(|| Secret::new(token.to_owned())),
-            data: data.as_object().cloned().unwrap_or_default(),
+            data: data.as_object().cloned().unwrap_or_default().into(),
             no_body,
             remote: Some("10.1.2.3".parse().unwrap()),
             remote_port: 1234,

@@ -87,7 +87,8 @@ pub fn fields(data: &[u8]) {
     let mut input = Input::new(data);
     let captured = input.line();
     for field in FIELDS {
-        let _ = Args::parse(FIELDS, &[(field.name, captured.as_str())], Default::default()).map(|a| ask(&a));
+        let _ = Args::parse(FIELDS, &[(field.name, captured.as_str())], ringfence_logical::Parameters::default())
+            .map(|a| ask(&a));
     }
     let Ok(serde_json::Value::Object(body)) = serde_json::from_slice(input.all()) else { return };
     // what one bad field refuses must not hide the others

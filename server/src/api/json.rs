@@ -2,7 +2,10 @@
 //! anything is built, so that a hostile body is refused early and cheaply. Source of the limits: Vault's listener
 //! settings `max_json_*`.
 
-use ringfence_node::{Map, limit};
+use ringfence_node::{Map, Parameters, limit};
+
+/// From this length on a body is kept as its text and becomes a tree when it is asked for as one.
+const TEXT_FROM_BYTES: usize = 4096;
 
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +36,23 @@ impl Default for JsonLimits {
 pub struct Refused(pub String);
 
 /// Parses a body that must be an object, `null` or nothing. `None` = no data.
-pub fn object(body: &[u8], limits: &JsonLimits) -> Result<Option<Map>, Refused> {
+pub fn object(body: Vec<u8>, limits: &JsonLimits) -> Result<Option<Parameters>, Refused> {
     let first = body.iter().position(|b| !b.is_ascii_whitespace());
     let Some(first) = first else { return Ok(None) };
     check(&body[first..], limits)?;
-    match serde_json::from_slice::<serde_json::Value>(body) {
+    let body = match body.len() < TEXT_FROM_BYTES {
+        true => body,
+        false => match String::from_utf8(body) {
+            Ok(text) => match Parameters::of_text(text) {
+                Ok(kept) => return Ok(Some(kept)),
+                Err(text) => text.into_bytes(),
+            },
+            Err(e) => e.into_bytes(),
+        },
+    };
+    match serde_json::from_slice::<serde_json::Value>(&body) {
         Ok(serde_json::Value::Null) => Ok(None),
-        Ok(serde_json::Value::Object(m)) => Ok(Some(m)),
+        Ok(serde_json::Value::Object(m)) => Ok(Some(m.into())),
         Ok(other) => {
             let kind = match other {
                 serde_json::Value::Array(_) => "array",
@@ -141,9 +154,9 @@ mod tests {
     #[test]
     fn what_passes() {
         for ok in ["", "  ", "null", "{}", r#"{"a":[1,2,3]}"#, r#"{"a":{"b":[1]}}"#, r#"{"a":"12345"}"#] {
-            assert!(object(ok.as_bytes(), &small()).is_ok(), "{ok}");
+            assert!(object(ok.into(), &small()).is_ok(), "{ok}");
         }
-        assert_eq!(object(b"null", &small()), Ok(None));
+        assert_eq!(object(b"null".to_vec(), &small()), Ok(None));
     }
 
     #[test]
@@ -161,14 +174,15 @@ mod tests {
             "{\"a\":\"\\\"\\\"\\\"\"}",
             "nonsense",
         ] {
-            assert!(object(bad.as_bytes(), &small()).is_err(), "{bad}");
+            assert!(object(bad.into(), &small()).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn large_numbers_survive() {
-        let m =
-            object(br#"{"n":9223372036854775807123,"f":1.50}"#, &JsonLimits::default()).expect("ok").expect("some");
+        let m = object(br#"{"n":9223372036854775807123,"f":1.50}"#.to_vec(), &JsonLimits::default())
+            .expect("ok")
+            .expect("some");
         assert_eq!(serde_json::to_string(&m).expect("text"), r#"{"f":1.50,"n":9223372036854775807123}"#);
     }
 

@@ -8,7 +8,7 @@ use crate::config::listener::{ForwardedFor, ProxyProtocol};
 use base64::Engine as _;
 use http::{HeaderMap, Method, Uri};
 use ringfence_base::{CanonPath, Entropy, PathError, Secret, duration, entropy, limit};
-use ringfence_node::{Call, Code, ControlCall, Cors, Error, Headers, Map, Operation};
+use ringfence_node::{Call, Code, ControlCall, Cors, Error, Headers, Map, Operation, Parameters};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,7 +254,7 @@ impl Head {
             path,
             namespace: within(&rules.chroot, seen.namespace),
             token,
-            data,
+            data: data.into(),
             no_body: true,
             remote: origin.remote,
             remote_port: origin.port,
@@ -292,14 +292,15 @@ impl Head {
             }
             Wanted::Binary => {
                 self.call.no_body = body.is_empty();
-                self.call.data.insert("body".into(), base64::engine::general_purpose::STANDARD.encode(&body).into());
+                let text = base64::engine::general_purpose::STANDARD.encode(&body);
+                self.call.data = Map::from_iter([("body".to_owned(), text.into())]).into();
             }
             Wanted::Data => {
                 let first = body.iter().find(|b| !b.is_ascii_whitespace());
                 let parsed = if self.form && !matches!(first, Some(b'{' | b'[') | None) {
-                    Some(json::form(&body)).filter(|m| !m.is_empty())
+                    Some(json::form(&body)).filter(|m| !m.is_empty()).map(Parameters::from)
                 } else {
-                    json::object(&body, &rules.json).map_err(|r| Error::invalid(r.0))?
+                    json::object(body, &rules.json).map_err(|r| Error::invalid(r.0))?
                 };
                 self.call.no_body = parsed.is_none();
                 self.call.data = parsed.unwrap_or_default();

@@ -39,10 +39,12 @@ pub mod secret;
 pub mod server_args;
 pub mod session;
 mod snapshot;
+mod ssh;
 mod status;
 pub mod tls;
 mod token;
 pub mod token_file;
+mod transit;
 mod unbuilt;
 mod unix;
 pub mod verb;
@@ -96,14 +98,15 @@ pub static VERBS: &[Verb] = &[
     group("policy", "Work with policies", policy::VERBS),
     group("print", "Print what this command line uses", version::PRINT_VERBS),
     group("secrets", "Work with secrets engines", mounts::SECRETS_VERBS),
+    ssh::SSH,
     group("token", "Work with tokens", token::VERBS),
+    group("transit", "Work with transit keys", transit::VERBS),
     version::VERSION,
     version::VERSION_HISTORY,
     unbuilt::VERBS[0],
     unbuilt::VERBS[1],
     unbuilt::VERBS[2],
     unbuilt::VERBS[3],
-    unbuilt::VERBS[4],
 ];
 
 /// Exit code when no command or an unknown one was named, as upstream's command library answers it.

@@ -13,10 +13,9 @@ fn say(what: &str, instead: &str) -> Outcome {
 }
 
 /// At the top.
-pub const VERBS: [Verb; 5] = [
+pub const VERBS: [Verb; 4] = [
     absent("agent", |_| say("agent", "run HashiCorp's or OpenBao's agent against this server")),
     absent("proxy", |_| say("proxy", "run HashiCorp's or OpenBao's proxy against this server")),
-    absent("ssh", |_| say("ssh", "use read and write on the mount")),
     absent("events", |_| say("events", "the server has no event stream")),
     absent("hcp", |_| say("hcp", "there is no such service behind this server")),
 ];

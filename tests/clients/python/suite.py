@@ -772,6 +772,29 @@ class Refusals(Case):
         self.assertIsNone(self.root.read("cubbyhole/a"))
 
 
+class OneTimeCodesAndSsh(Case):
+    def test_totp_codes_are_good_once(self):
+        mount = self.engine("totp")
+        made = self.root.write(f"{mount}/keys/k", generate=True, issuer="ringfence", account_name="hvac")["data"]
+        other = pyotp.parse_uri(made["url"])
+        code = self.root.read(f"{mount}/code/k")["data"]["code"]
+        self.assertTrue(other.verify(code, valid_window=1))
+        self.assertIs(self.root.write(f"{mount}/code/k", code=code)["data"]["valid"], True)
+        self.refused(errors.InvalidRequest, "code already used", self.root.write, f"{mount}/code/k", code=code)
+
+    def test_ssh_signs_and_makes_passwords(self):
+        mount = self.engine("ssh")
+        public = self.root.write(f"{mount}/config/ca", key_type="ed25519")["data"]["public_key"]
+        self.root.write(f"{mount}/roles/ca", key_type="ca", allow_user_certificates=True, allowed_users="*")
+        signed = self.root.write(f"{mount}/sign/ca", public_key=public, valid_principals="u")["data"]["signed_key"]
+        self.assertTrue(signed.startswith("ssh-ed25519-cert-v01@openssh.com "))
+        self.root.write(f"{mount}/roles/otp", key_type="otp", default_user="u", cidr_list="10.0.0.0/8")
+        made = self.root.write(f"{mount}/creds/otp", ip="10.1.2.3")
+        self.assertTrue(made["lease_id"].startswith(f"{mount}/creds/otp/"))
+        answer = client(None).write(f"{mount}/verify", otp=made["data"]["key"])["data"]
+        self.assertEqual(answer, {"ip": "10.1.2.3", "role_name": "otp", "username": "u"})
+
+
 class Transit(Case):
     HELLO = "aGVsbG8="
 

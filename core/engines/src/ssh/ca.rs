@@ -16,10 +16,16 @@ pub fn load(cx: &mut Cx<'_, '_>) -> Result<Option<Stored>, Error> {
 
 /// The private key in use, decoded once a core.
 pub fn private(cx: &mut Cx<'_, '_>) -> Result<Option<Arc<Private>>, Error> {
-    cx.decoded(AREA, CA, |bytes| {
-        let stored = serde_json::from_slice(bytes).map_err(|e| Error::internal(format!("a stored CA key: {e}")))?;
-        Private::load(&stored)
-    })
+    cx.decoded(
+        AREA,
+        CA,
+        |_| Ok(usize::MAX),
+        |bytes| {
+            let stored =
+                serde_json::from_slice(bytes).map_err(|e| Error::internal(format!("a stored CA key: {e}")))?;
+            Private::load(&stored)
+        },
+    )
 }
 
 fn save(cx: &mut Cx<'_, '_>, key: &Private) -> Result<String, Error> {

@@ -30,6 +30,10 @@ const NUMBERS: &[(i64, KeyKind)] = &[
     (9, KeyKind::Rsa(3072)),
     (11, KeyKind::Hmac),
     (11, KeyKind::Aead(Cipher::XChaCha20Poly1305)),
+    // as no number of Vault's is published for these either
+    (10_128, KeyKind::Cmac(128)),
+    (10_192, KeyKind::Cmac(192)),
+    (10_256, KeyKind::Cmac(256)),
     (10_044, KeyKind::MlDsa(ringfence_crypto::asymmetric::ml_dsa::ParameterSet::MlDsa44)),
     (10_065, KeyKind::MlDsa(ringfence_crypto::asymmetric::ml_dsa::ParameterSet::MlDsa65)),
     (10_087, KeyKind::MlDsa(ringfence_crypto::asymmetric::ml_dsa::ParameterSet::MlDsa87)),
@@ -317,7 +321,7 @@ fn read_entry(kind: KeyKind, e: &Value) -> Option<Entry> {
             }
         },
         KeyKind::MlDsa(_) => Fresh { key, public: spki()? },
-        KeyKind::Aead(_) | KeyKind::Hmac => Fresh { key, public: Vec::new() },
+        KeyKind::Aead(_) | KeyKind::Hmac | KeyKind::Cmac(_) => Fresh { key, public: Vec::new() },
     };
     if matches!(kind, KeyKind::Hmac) && fresh.key.is_empty() {
         return None;

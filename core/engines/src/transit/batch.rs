@@ -37,6 +37,9 @@ pub struct Items<'a> {
 impl<'a> Items<'a> {
     /// Reads them. `text` is the field that holds what is worked on, `missing` what is said without it.
     pub fn read(args: &'a Args, text: &str, missing: &str) -> Result<Items<'a>, Error> {
+        if let Some(items) = args.json_text("batch_input").and_then(|t| laid_out(t, text)) {
+            return Ok(Items { items, is_batch: true });
+        }
         let Some(batch) = args.json("batch_input").filter(|b| !b.is_null()) else {
             let given = args.opt_str(text).ok_or_else(|| Error::invalid(missing.to_owned()))?;
             let item = Item {
@@ -80,6 +83,36 @@ impl<'a> Items<'a> {
             false => Err(Error::invalid("context should be set either in all the request blocks or in none")),
         }
     }
+}
+
+/// An item as it stands in the request's text.
+#[derive(serde::Deserialize)]
+struct LaidItem<'t> {
+    plaintext: Option<&'t str>,
+    ciphertext: Option<&'t str>,
+    context: Option<&'t str>,
+    nonce: Option<&'t str>,
+    associated_data: Option<&'t str>,
+    key_version: Option<i64>,
+    reference: Option<&'t str>,
+}
+
+/// The items of a batch, read from its text and borrowed from it: no tree is made of a thousand items. `None` if any of
+/// them is not as plain as items are, or there is none; the tree is asked then, and words what is wrong.
+fn laid_out<'t>(batch: &'t str, text: &str) -> Option<Vec<Item<'t>>> {
+    let laid: Vec<LaidItem<'t>> = serde_json::from_str(batch).ok()?;
+    let item = |i: LaidItem<'t>| {
+        let given = if text == "plaintext" { i.plaintext } else { i.ciphertext };
+        Some(Item {
+            text: given?,
+            context: i.context.unwrap_or(""),
+            nonce: i.nonce.unwrap_or(""),
+            associated_data: i.associated_data,
+            key_version: i.key_version.unwrap_or(0),
+            reference: i.reference.unwrap_or(""),
+        })
+    };
+    laid.into_iter().map(item).collect::<Option<Vec<_>>>().filter(|items| !items.is_empty())
 }
 
 /// The objects of a batch.

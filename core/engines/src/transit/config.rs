@@ -32,10 +32,19 @@ pub fn read_cache(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     Response::json(json!({ "size": size })).done()
 }
 
-/// The size is kept and shown. Decoded keys are kept per core within a bound of the machine's own, whatever it says.
+/// Most decoded keys of this mount that a core keeps, and most versions of them: what the mount says, and within the
+/// bound of the machine's own memory where it says nothing. Asked when a key must be decoded; so a new size holds from
+/// the next such key on, without a reload.
+pub fn cache_size(cx: &mut Cx<'_, '_>) -> Result<usize, Error> {
+    Ok(match cx.get_json::<usize>(AREA, CACHE)?.unwrap_or(0) {
+        0 => usize::MAX,
+        n => n,
+    })
+}
+
 pub fn write_cache(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let size = args.int("size");
-    if size != 0 && size < MIN_CACHE {
+    if size != 0 && !(MIN_CACHE..=i64::from(u32::MAX)).contains(&size) {
         return Err(Error::invalid("size must be 0 or a value greater or equal to 10"));
     }
     cx.put_json(AREA, CACHE, &size);

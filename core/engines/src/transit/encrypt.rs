@@ -6,15 +6,13 @@ use super::kind::KeyKind;
 use super::policy::{Policy, Use};
 use super::version::{Material, Version};
 use super::{ciphertext, config, derive, store, text};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use ringfence_base::Entropy;
 use ringfence_crypto::cipher::{Cipher, CipherKey};
 use ringfence_crypto::hash::{Expanded, Hash};
 use ringfence_logical::side::{Compute, Computed};
 use ringfence_logical::{Args, Cx, Error, Operation, Outcome, Response, SideResult, Step};
 use std::sync::Arc;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 const NOT_FOUND: &str = "encryption key not found";
 /// Bytes of base64 that an encrypted item is longer than its text, and of JSON around it.
@@ -219,6 +217,7 @@ fn encrypt_item(
                     "failed to RSA encrypt the plaintext: crypto/rsa: message too long for RSA key size".into(),
                 )
             })?;
+            buf.zeroize();
             *buf = block;
         }
         _ => return Err(Fault::Internal("a key that does not encrypt".into())),
@@ -226,7 +225,7 @@ fn encrypt_item(
     out.push_str("\"ciphertext\":\"vault:v");
     out.push_str(&n.to_string());
     out.push(':');
-    STANDARD.encode_string(&*buf, out);
+    text::encode_into(buf, out);
     out.push_str("\",\"key_version\":");
     out.push_str(&n.to_string());
     Ok(())
@@ -386,7 +385,7 @@ fn show(_: &mut Cx<'_, '_>, args: &Args, _: Arc<Policy>, opened: Opened) -> Outc
         results.push(item.reference, "\"plaintext\":\"\"", |out| {
             let plain = plain?;
             out.push_str("\"plaintext\":\"");
-            STANDARD.encode_string(&plain[..], out);
+            text::encode_into(&plain, out);
             out.push('"');
             Ok(())
         });
@@ -469,7 +468,7 @@ pub fn datakey(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     if shown {
         out.push_str(",\"plaintext\":\"");
-        STANDARD.encode_string(&key[..], &mut out);
+        text::encode_into(&key, &mut out);
         out.push('"');
     }
     out.push('}');

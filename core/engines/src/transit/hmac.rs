@@ -6,6 +6,7 @@ use super::{store, text};
 use ringfence_base::secret::same_bytes;
 use ringfence_crypto::hash::Hash;
 use ringfence_logical::{Args, Cx, Error, Outcome, Response};
+use zeroize::Zeroizing;
 
 /// The hash that a request names, in the path or the body.
 pub fn hash(args: &Args) -> Result<Hash, Error> {
@@ -43,8 +44,9 @@ pub fn write(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         },
     };
     let one = |cx: &mut Cx<'_, '_>, input: &str| -> Result<String, Error> {
-        let input =
-            text::decode(input).map_err(|e| Error::invalid(format!("unable to decode input as base64: {e}")))?;
+        let input = Zeroizing::new(
+            text::decode(input).map_err(|e| Error::invalid(format!("unable to decode input as base64: {e}")))?,
+        );
         Ok(format!("vault:v{version}:{}", text::encode(&code(cx, &policy, version, hash, &input)?)))
     };
     let Some(batch) = args.json("batch_input").filter(|b| !b.is_null()) else {

@@ -25,14 +25,7 @@ const EXISTS: &str =
 
 /// The hash of the OAEP block.
 pub fn hash(name: &str) -> Result<Hash, Error> {
-    Ok(match name {
-        "" | "SHA256" => Hash::Sha256,
-        "SHA1" => Hash::Sha1,
-        "SHA224" => Hash::Sha224,
-        "SHA384" => Hash::Sha384,
-        "SHA512" => Hash::Sha512,
-        other => return Err(Error::invalid(format!("unsupported hash function: {other}"))),
-    })
+    kwp::oaep_hash(name).ok_or_else(|| Error::invalid(format!("unsupported hash function: {name}")))
 }
 
 /// Goes on with the wrapping key, which is made at its first use.
@@ -128,6 +121,8 @@ fn private_material(kind: KeyKind, bytes: &[u8]) -> Result<Fresh, Error> {
         KeyKind::Aead(cipher) => return Err(size(cipher.key_bytes())),
         KeyKind::Hmac if (32..=512).contains(&bytes.len()) => secret(Vec::new(), bytes),
         KeyKind::Hmac => return Err(size(32)),
+        KeyKind::Cmac(bits) if bytes.len() * 8 == bits as usize => secret(Vec::new(), bytes),
+        KeyKind::Cmac(bits) => return Err(size(bits as usize / 8)),
         KeyKind::Ed25519 => version::from_seed(Ed25519Private::from_pkcs8(bytes).map_err(bad)?.seed()),
         KeyKind::Ecdsa(curve) => {
             let key = EcPrivate::from_pkcs8(curve, bytes).map_err(bad)?;
@@ -157,13 +152,18 @@ fn public_material(kind: KeyKind, text: &str) -> Result<Fresh, Error> {
     if !kind.is_asymmetric() {
         return Err(Error::invalid("provided type does not support public_key import"));
     }
-    let bad = |_| Error::invalid(format!("error parsing public key of type {}", kind.name()));
     let (_, der) = pem::decode(text).ok_or_else(|| Error::invalid("error parsing public key: not in PEM format"))?;
+    public_from_der(kind, &der)
+}
+
+/// A public key from its `SubjectPublicKeyInfo`.
+pub fn public_from_der(kind: KeyKind, der: &[u8]) -> Result<Fresh, Error> {
+    let bad = |_| Error::invalid(format!("error parsing public key of type {}", kind.name()));
     let public = match kind {
-        KeyKind::Ed25519 => ed25519::public_from_spki(&der).map_err(bad)?.to_vec(),
-        KeyKind::Ecdsa(curve) => EcPublic::from_spki(curve, &der).map_err(bad)?.spki().to_vec(),
+        KeyKind::Ed25519 => ed25519::public_from_spki(der).map_err(bad)?.to_vec(),
+        KeyKind::Ecdsa(curve) => EcPublic::from_spki(curve, der).map_err(bad)?.spki().to_vec(),
         KeyKind::Rsa(bits) => {
-            let key = RsaPublic::from_spki(&der).map_err(bad)?;
+            let key = RsaPublic::from_spki(der).map_err(bad)?;
             if key.bits() != bits {
                 return Err(Error::invalid(format!(
                     "invalid key size: expected {bits} bits, got {} bits",
@@ -172,7 +172,7 @@ fn public_material(kind: KeyKind, text: &str) -> Result<Fresh, Error> {
             }
             key.spki().to_vec()
         }
-        KeyKind::MlDsa(set) if set.is_public_key(&der) => der.to_vec(),
+        KeyKind::MlDsa(set) if set.is_public_key(der) => der.to_vec(),
         _ => return Err(Error::invalid(format!("error parsing public key of type {}", kind.name()))),
     };
     Ok(Fresh { key: Zeroizing::new(Vec::new()), public })
@@ -253,9 +253,5 @@ pub fn wrappable(version: &Version) -> Result<Zeroizing<Vec<u8>>, Error> {
 
 /// Wraps a key for the holder of an RSA key.
 pub fn wrap(to: &RsaPublic, hash: Hash, key: &[u8], rng: &mut dyn Entropy) -> Result<Vec<u8>, Error> {
-    let mut one_time = Zeroizing::new([0; KEY_BYTES]);
-    rng.fill(&mut one_time[..]);
-    let mut out = to.encrypt(hash, &one_time[..]).map_err(|_| Error::internal("wrapping a key"))?;
-    out.extend_from_slice(&kwp::wrap(&one_time, key).ok_or_else(|| Error::internal("wrapping a key"))?);
-    Ok(out)
+    kwp::wrap_for(to, hash, key, rng).ok_or_else(|| Error::internal("wrapping a key"))
 }

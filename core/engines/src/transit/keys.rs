@@ -163,7 +163,7 @@ fn describe_version(policy: &Policy, version: &Version, context: &[u8]) -> Resul
 pub fn public_text(version: &Version) -> String {
     match &version.material {
         Material::Ed25519(_) => text::encode(&version.public),
-        Material::Aead(_) | Material::Hmac => String::new(),
+        Material::Aead(_) | Material::Hmac | Material::Cmac => String::new(),
         _ => pem::encode("PUBLIC KEY", &version.public).to_string(),
     }
 }

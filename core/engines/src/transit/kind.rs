@@ -20,6 +20,8 @@ pub enum KeyKind {
     MlDsa(ParameterSet),
     /// Keyed hashes only.
     Hmac,
+    /// Codes by AES; bits of the key.
+    Cmac(u32),
 }
 
 const NAMES: &[(&str, KeyKind)] = &[
@@ -35,6 +37,9 @@ const NAMES: &[(&str, KeyKind)] = &[
     ("rsa-3072", KeyKind::Rsa(3072)),
     ("rsa-4096", KeyKind::Rsa(4096)),
     ("hmac", KeyKind::Hmac),
+    ("aes128-cmac", KeyKind::Cmac(128)),
+    ("aes192-cmac", KeyKind::Cmac(192)),
+    ("aes256-cmac", KeyKind::Cmac(256)),
 ];
 
 /// The API's name of the ML-DSA types; the parameter set is a field of its own.
@@ -80,7 +85,7 @@ impl KeyKind {
 
     /// Signs and verifies.
     pub fn signs(self) -> bool {
-        !matches!(self, KeyKind::Aead(_) | KeyKind::Hmac)
+        !matches!(self, KeyKind::Aead(_) | KeyKind::Hmac | KeyKind::Cmac(_))
     }
 
     /// Keys may be derived from a context.

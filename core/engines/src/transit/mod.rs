@@ -14,7 +14,9 @@
 
 mod backup;
 mod batch;
+mod certificate;
 mod ciphertext;
+mod cmac;
 mod config;
 mod derive;
 mod encrypt;

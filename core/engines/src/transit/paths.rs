@@ -1,6 +1,6 @@
 //! The path table of transit.
 
-use super::{backup, config, encrypt, export, hmac, import, keys, rotate, sign, tools};
+use super::{backup, certificate, cmac, config, encrypt, export, hmac, import, keys, rotate, sign, tools};
 use crate::page::{AFTER, LIMIT};
 use ringfence_logical::field::Preset;
 use ringfence_logical::{Field, Kind, Path};
@@ -9,7 +9,8 @@ const NAME: Field = Field::str("name", "Name of the key.");
 const TYPE: Field = Field::str(
     "type",
     "Type of the key: aes128-gcm96, aes256-gcm96, chacha20-poly1305, xchacha20-poly1305, ed25519, ecdsa-p256, \
-     ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096, ml-dsa or hmac.",
+     ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096, ml-dsa, hmac, aes128-cmac, aes192-cmac or \
+     aes256-cmac.",
 )
 .preset(Preset::Str("aes256-gcm96"));
 const PARAMETER_SET: Field = Field::str("parameter_set", "Parameter set of an ml-dsa key: 44, 65 or 87.");
@@ -58,9 +59,20 @@ const SIGN: &[Field] = &[
     Field::str("salt_length", "For PSS: auto, hash, or a number of bytes.").preset(Preset::Str("auto")),
     Field::str("signature", "The signature to check."),
     Field::str("hmac", "The HMAC to check."),
+    Field::str("cmac", "The CMAC to check."),
+    MAC_LENGTH,
     BATCH,
 ];
 const HMAC: &[Field] = &[NAME, URL_ALGORITHM, INPUT, ALGORITHM, KEY_VERSION, BATCH];
+const MAC_LENGTH: Field = Field::int("mac_length", "Bytes of the CMAC, 1 to 16; 16 when left out.");
+const CMAC: &[Field] = &[
+    NAME,
+    Field::int("url_mac_length", "Bytes of the CMAC, as part of the path."),
+    MAC_LENGTH,
+    INPUT,
+    KEY_VERSION,
+    BATCH,
+];
 const RANDOM: &[Field] = &[
     Field::str("source", "platform, seal or all: there is one source here.").preset(Preset::Str("platform")),
     Field::str("urlbytes", "How many bytes, or the source, as part of the path."),
@@ -147,6 +159,22 @@ pub static PATHS: &[Path] = &[
         .fields(IMPORT)
         .help("Brings a version of an imported key in, or the private part of one.", "")
         .write(import::create_version),
+    Path::new("keys/{name}/csr")
+        .fields(&[
+            NAME,
+            Field::int("version", "The version that signs; zero is the newest."),
+            Field::str("csr", "A certificate request in PEM, whose subject and attributes are taken."),
+        ])
+        .help("A certificate request signed by a key.", "")
+        .write(certificate::csr),
+    Path::new("keys/{name}/set-certificate")
+        .fields(&[
+            NAME,
+            Field::int("version", "The version that the certificate is of; zero is the newest."),
+            Field::str("certificate_chain", "Certificates in PEM, leaf first."),
+        ])
+        .help("Keeps the certificate of a key with its chain.", "")
+        .write(certificate::set),
     Path::new("wrapping_key")
         .help("The public key under which keys are wrapped for import.", "")
         .read(import::wrapping_key),
@@ -181,6 +209,11 @@ pub static PATHS: &[Path] = &[
         .write(sign::verify),
     Path::new("hmac/{name}").fields(HMAC).help("Makes a keyed hash.", "").write(hmac::write),
     Path::new("hmac/{name}/{urlalgorithm:any}").fields(HMAC).help("Makes a keyed hash.", "").write(hmac::write),
+    Path::new("cmac/{name}").fields(CMAC).help("Makes a code by block cipher.", "").write(cmac::write),
+    Path::new("cmac/{name}/{url_mac_length:any}")
+        .fields(CMAC)
+        .help("Makes a code by block cipher, cut to a length.", "")
+        .write(cmac::write),
     Path::new("random").fields(RANDOM).help("Random bytes.", "").write(tools::random),
     Path::new("random/{urlbytes:any}").fields(RANDOM).help("Random bytes.", "").write(tools::random),
     Path::new("random/{source:any}/{urlbytes:any}").fields(RANDOM).help("Random bytes.", "").write(tools::random),
@@ -211,7 +244,10 @@ pub static PATHS: &[Path] = &[
         .read(config::read_keys)
         .write(config::write_keys),
     Path::new("cache-config")
-        .fields(&[Field::int("size", "Kept and shown; the machine bounds its cache itself.")])
+        .fields(&[Field::int(
+            "size",
+            "Most decoded keys that each core keeps; zero for no limit of the mount's own.",
+        )])
         .help("Size of the key cache.", "")
         .read(config::read_cache)
         .write(config::write_cache),

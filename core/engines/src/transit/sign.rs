@@ -4,7 +4,7 @@ use super::batch::{objects, quote, string, weak_int};
 use super::kind::KeyKind;
 use super::policy::{Policy, Use};
 use super::version::{Material, Version};
-use super::{ciphertext, derive, hmac, store, text};
+use super::{ciphertext, cmac, derive, hmac, store, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringfence_base::Entropy;
@@ -15,6 +15,7 @@ use ringfence_crypto::hash::{Expanded, Hash};
 use ringfence_logical::side::{Compute, Computed};
 use ringfence_logical::{Args, Cx, Error, Outcome, Response, SideResult, Step};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// How a request wants its signatures.
 #[derive(Clone, Copy)]
@@ -64,9 +65,9 @@ impl Options {
     }
 
     /// What is signed: the digest, where the type signs digests.
-    fn message(&self, kind: KeyKind, input: Vec<u8>) -> Vec<u8> {
+    fn message(&self, kind: KeyKind, input: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
         match (kind, self.prehashed, self.hash) {
-            (KeyKind::Ecdsa(_) | KeyKind::Rsa(_), false, Some(hash)) => hash.digest(&input),
+            (KeyKind::Ecdsa(_) | KeyKind::Rsa(_), false, Some(hash)) => Zeroizing::new(hash.digest(&input)),
             _ => input,
         }
     }
@@ -89,6 +90,7 @@ struct Item {
     key_version: Option<i64>,
     signature: Option<String>,
     hmac: Option<String>,
+    cmac: Option<String>,
     reference: String,
 }
 
@@ -101,6 +103,7 @@ fn items(args: &Args) -> Result<(Vec<Item>, bool), Error> {
             key_version: None,
             signature: owned("signature"),
             hmac: owned("hmac"),
+            cmac: owned("cmac"),
             reference: String::new(),
         };
         return Ok((vec![item], false));
@@ -115,6 +118,7 @@ fn items(args: &Args) -> Result<(Vec<Item>, bool), Error> {
                 key_version: o.get("key_version").and_then(weak_int),
                 signature: owned("signature")?.filter(|s| !s.is_empty()),
                 hmac: owned("hmac")?.filter(|s| !s.is_empty()),
+                cmac: owned("cmac")?.filter(|s| !s.is_empty()),
                 reference: owned("reference")?.unwrap_or_default(),
             })
         })
@@ -129,7 +133,7 @@ fn items(args: &Args) -> Result<(Vec<Item>, bool), Error> {
 struct Job {
     version: Arc<Version>,
     number: u64,
-    message: Vec<u8>,
+    message: Zeroizing<Vec<u8>>,
     context: Vec<u8>,
 }
 
@@ -156,6 +160,7 @@ pub fn sign(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         .map(|item| {
             let input = item.input.as_deref().ok_or("missing input")?;
             let input = text::decode(input).map_err(|e| format!("unable to decode input as base64: {e}"))?;
+            let input = Zeroizing::new(input);
             let context = text::decode(&item.context).map_err(|_| "failed to base64-decode context".to_owned())?;
             let told = |e: Error| e.cause.clone().unwrap_or_else(|| e.errors.join("; "));
             let number = policy.version_to(Use::Sign, item.key_version.unwrap_or(asked)).map_err(told)?;
@@ -259,17 +264,16 @@ fn refer(out: &mut String, reference: &str, is_batch: bool) {
 
 pub fn verify(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let (items, is_batch) = items(args)?;
-    let (with_signature, with_hmac) =
-        (items.iter().filter(|i| i.signature.is_some()).count(), items.iter().filter(|i| i.hmac.is_some()).count());
-    match (with_signature, with_hmac) {
-        (0, 0) => return Err(Error::invalid("neither a 'signature' nor an 'hmac' were given to verify")),
-        (s, h) if s > 0 && h > 0 && !is_batch => {
-            return Err(Error::invalid("provide one of 'signature' or 'hmac'"));
-        }
-        (s, h) if s + h != items.len() || (s > 0 && h > 0) => {
+    let count = |has: fn(&Item) -> bool| items.iter().filter(|i| has(i)).count();
+    let given = [count(|i| i.signature.is_some()), count(|i| i.hmac.is_some()), count(|i| i.cmac.is_some())];
+    let (with_hmac, with_cmac) = (given[1], given[2]);
+    match given.iter().filter(|n| **n > 0).count() {
+        0 => return Err(Error::invalid("neither a 'signature' nor an 'hmac' were given to verify")),
+        1 if given.iter().sum::<usize>() == items.len() => {}
+        _ if !is_batch => return Err(Error::invalid("provide one of 'signature' or 'hmac'")),
+        _ => {
             return Err(Error::invalid("elements of batch_input must all provide 'signature' or all provide 'hmac'"));
         }
-        _ => {}
     }
     let policy =
         store::load(cx, args.str("name"))?.ok_or_else(|| Error::invalid("signature verification key not found"))?;
@@ -283,6 +287,13 @@ pub fn verify(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
                 hmac::verify(cx, &policy, hash, &input, i.hmac.as_deref().unwrap_or(""))
             })
             .collect()
+    } else if with_cmac > 0 {
+        let length = cmac::length(args)?;
+        let one = |i: &Item| {
+            let input = input_of(i)?;
+            cmac::verify(cx, &policy, length, &input, i.cmac.as_deref().unwrap_or(""))
+        };
+        items.iter().map(one).collect()
     } else {
         if !policy.kind.signs() {
             return Err(Error::invalid(format!("key type {} does not support verification", policy.kind.name())));
@@ -315,9 +326,9 @@ pub fn verify(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     Response::text(out).done()
 }
 
-fn input_of(item: &Item) -> Result<Vec<u8>, String> {
+fn input_of(item: &Item) -> Result<Zeroizing<Vec<u8>>, String> {
     let input = item.input.as_deref().ok_or("missing input")?;
-    text::decode(input).map_err(|e| format!("unable to decode input as base64: {e}"))
+    text::decode(input).map(Zeroizing::new).map_err(|e| format!("unable to decode input as base64: {e}"))
 }
 
 fn check(cx: &mut Cx<'_, '_>, policy: &Policy, options: Options, item: &Item) -> Result<bool, String> {
@@ -350,6 +361,6 @@ fn check(cx: &mut Cx<'_, '_>, policy: &Policy, options: Options, item: &Item) ->
             KeyKind::MlDsa(set) => set.verify(&version.public, &message, &signature),
             _ => false,
         },
-        Material::Aead(_) | Material::Hmac => false,
+        Material::Aead(_) | Material::Hmac | Material::Cmac => false,
     })
 }

@@ -1,5 +1,6 @@
 //! Reading and writing keys, and making new versions of them.
 
+use super::config;
 use super::kind::KeyKind;
 use super::policy::Policy;
 use super::version::{self, Fresh, HMAC_KEY_BYTES, Version};
@@ -15,7 +16,7 @@ const VERSIONS: u8 = b'v';
 
 /// The settings of a key that is there.
 pub fn load(cx: &mut Cx<'_, '_>, name: &str) -> Result<Option<Arc<Policy>>, Error> {
-    cx.decoded(POLICIES, name.as_bytes(), |bytes| {
+    cx.decoded(POLICIES, name.as_bytes(), config::cache_size, |bytes| {
         serde_json::from_slice(bytes).map_err(|e| Error::internal(format!("settings of a key: {e}")))
     })
 }
@@ -28,7 +29,7 @@ pub fn save(cx: &mut Cx<'_, '_>, policy: &Policy) {
 /// A version that the settings say is there.
 pub fn load_version(cx: &mut Cx<'_, '_>, policy: &Policy, version: u64) -> Result<Arc<Version>, Error> {
     let kind = policy.kind;
-    cx.decoded(VERSIONS, &suffix(&policy.name, version), |bytes| Version::decode(kind, bytes))?
+    cx.decoded(VERSIONS, &suffix(&policy.name, version), config::cache_size, |bytes| Version::decode(kind, bytes))?
         .ok_or_else(|| Error::internal("a version of a key has no record"))
 }
 

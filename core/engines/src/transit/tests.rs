@@ -182,7 +182,15 @@ fn a_missing_key_is_made_by_an_encryption_that_may() {
 
 #[test]
 fn batches_keep_order_and_tell_each_items_fate() {
-    let mut w = World::new(Transit);
+    // as a tree, and as the text that a long body stays
+    for texts in [false, true] {
+        let mut w = World::new(Transit);
+        w.texts = texts;
+        batches(w);
+    }
+}
+
+fn batches(mut w: World) {
     make(&mut w, "k", "aes256-gcm96");
     let items: Vec<Value> =
         (0..1000).map(|n| json!({"plaintext": b64(n.to_string()), "reference": format!("r{n}\"")})).collect();
@@ -227,6 +235,210 @@ fn batches_keep_order_and_tell_each_items_fate() {
     ] {
         assert_eq!(refuse(&mut w, "encrypt/k", json!({"batch_input": batch})), told);
     }
+}
+
+#[test]
+fn items_say_the_same_as_texts_and_as_trees() {
+    let mut worlds = [World::new(Transit), World::new(Transit)];
+    worlds[1].texts = true;
+    let context = b64("ctx");
+    let items = [
+        json!([{"plaintext": HELLO, "context": context, "reference": "a"}, {"plaintext": "", "context": context}]),
+        json!([{"plaintext": HELLO, "context": context, "key_version": "1", "more": [1, {"x": null}]}]),
+        json!([{"plaintext": HELLO, "context": context, "key_version": null, "nonce": null, "associated_data": b64("x")}]),
+        json!([{"plaintext": HELLO, "context": context, "key_version": 1.5}]),
+        json!([{"plaintext": null, "context": context}]),
+        json!([{"plaintext": HELLO, "context": 5}]),
+        json!([{"plaintext": HELLO}, 7]),
+        json!([{"ciphertext": HELLO}]),
+        json!([]),
+        json!([{"plaintext": "a\nb", "context": context}]),
+    ];
+    let [one, two] = worlds.each_mut().map(|w| {
+        w.post("keys/k", json!({"derived": true, "convergent_encryption": true}));
+        items.clone().map(|batch| {
+            let answer = w.run(Operation::Update, "encrypt/k", json!({"batch_input": batch, "zz": 1}));
+            let shape = |r: ringfence_logical::Response| (r.code, r.warnings, r.data.map(|d| d.into_map()));
+            answer.map(|r| r.map(shape)).map_err(|e| e.errors.iter().map(|t| t.to_string()).collect::<Vec<_>>())
+        })
+    });
+    // two worlds have two keys, but their randomness is one seed's
+    assert_eq!(one, two);
+    assert!(one[0].is_ok() && one[1].is_ok() && one[2].is_ok() && one[3..9].iter().all(Result::is_err));
+}
+
+#[test]
+fn cmacs() {
+    let mut w = World::new(Transit);
+    for (kind, bytes) in [("aes128-cmac", 16), ("aes192-cmac", 24), ("aes256-cmac", 32)] {
+        make(&mut w, kind, kind);
+        let v = w.get(&format!("keys/{kind}")).data;
+        assert_eq!(
+            (&v["type"], &v["supports_encryption"], &v["supports_signing"]),
+            (&json!(kind), &json!(false), &json!(false))
+        );
+        let made = w.post(&format!("cmac/{kind}"), json!({"input": HELLO}));
+        let code = text(&made, "cmac").to_owned();
+        w.post("keys/none", json!({"type": "hmac"}));
+        let backup = text(&w.get(&format!("backup/{kind}")), "backup").to_owned();
+        let key = STANDARD.decode(backup).unwrap();
+        let key: Value = serde_json::from_slice(&key).unwrap();
+        let key = STANDARD.decode(key["policy"]["keys"]["1"]["key"].as_str().unwrap()).unwrap();
+        assert_eq!(key.len(), bytes);
+        let should = ringfence_crypto::cmac::code(&key, b"hello").unwrap();
+        assert_eq!(code, format!("vault:v1:{}", b64(should)));
+        let short = w.post(&format!("cmac/{kind}/8"), json!({"input": HELLO}));
+        assert_eq!(text(&short, "cmac"), format!("vault:v1:{}", b64(&should[..8])));
+        let verify = |w: &mut World, body: Value| w.post(&format!("verify/{kind}"), body).data["valid"].clone();
+        assert_eq!(verify(&mut w, json!({"input": HELLO, "cmac": code})), true);
+        assert_eq!(verify(&mut w, json!({"input": b64("hellp"), "cmac": code})), false);
+        let cut = format!("vault:v1:{}", b64(&should[..8]));
+        assert_eq!(verify(&mut w, json!({"input": HELLO, "cmac": cut})), false, "a cut code is none of full length");
+        assert_eq!(verify(&mut w, json!({"input": HELLO, "cmac": cut, "mac_length": 8})), true);
+        w.post(&format!("keys/{kind}/rotate"), Value::Null);
+        let next = w.post(
+            &format!("cmac/{kind}"),
+            json!({"batch_input": [{"input": HELLO}, {"input": HELLO, "key_version": 1}]}),
+        );
+        let r = &next.data["batch_results"];
+        assert!(r[0]["cmac"].as_str().unwrap().starts_with("vault:v2:") && r[1]["cmac"] == json!(code));
+        let batch = json!({"batch_input": [{"input": HELLO, "cmac": r[0]["cmac"]}, {"input": HELLO, "cmac": code}]});
+        assert_eq!(w.post(&format!("verify/{kind}"), batch).data["batch_results"][1], json!({"valid": true}));
+        let backup = text(&w.get(&format!("backup/{kind}")), "backup").to_owned();
+        w.post("restore/again", json!({"backup": backup, "force": true}));
+        assert_eq!(w.post("verify/again", json!({"input": HELLO, "cmac": code})).data["valid"], true);
+        w.post(&format!("keys/{kind}/config"), json!({"min_decryption_version": 2}));
+        let told = refuse(&mut w, &format!("verify/{kind}"), json!({"input": HELLO, "cmac": code}));
+        assert_eq!(told, "ciphertext or signature version is disallowed by policy (too old)");
+    }
+    for (path, body, told) in [
+        ("cmac/none", json!({"input": HELLO}), "CMAC generation is not supported for key type hmac"),
+        ("cmac/nobody", json!({"input": HELLO}), "encryption key not found"),
+        ("cmac/aes128-cmac", json!({}), "missing input for CMAC"),
+        ("cmac/aes128-cmac/17", json!({"input": HELLO}), "mac_length must be between 1 and 16"),
+        ("cmac/aes128-cmac/-1", json!({"input": HELLO}), "mac_length must be between 1 and 16"),
+        (
+            "encrypt/aes128-cmac",
+            json!({"plaintext": HELLO}),
+            "message encryption not supported for key type aes128-cmac",
+        ),
+        ("sign/aes128-cmac", json!({"input": HELLO}), "key type aes128-cmac does not support signing"),
+        (
+            "verify/aes128-cmac",
+            json!({"input": HELLO, "cmac": "vault:v2:AAAA", "hmac": "vault:v2:AAAA"}),
+            "provide one of 'signature' or 'hmac'",
+        ),
+        ("verify/aes128-cmac", json!({"input": HELLO, "cmac": "x"}), "invalid CMAC: no prefix"),
+    ] {
+        assert_eq!(refuse(&mut w, path, body), told, "{path}");
+    }
+}
+
+#[test]
+fn keys_ask_for_certificates_and_keep_them() {
+    use x509_parser::prelude::FromDer;
+    let mut w = World::new(Transit);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "authority");
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(ca, &ca_key);
+    let template = {
+        let mut p = rcgen::CertificateParams::new(vec!["a.example.com".to_owned()]).unwrap();
+        p.distinguished_name.push(rcgen::DnType::CommonName, "a.example.com");
+        p.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+    };
+    let mut certified = Vec::new();
+    for kind in SIGNERS {
+        make(&mut w, kind, kind);
+        let made = w.post(&format!("keys/{kind}/csr"), json!({"csr": template}));
+        assert_eq!((&made.data["name"], &made.data["type"]), (&json!(kind), &json!(kind)));
+        let csr = text(&made, "csr").to_owned();
+        let (_, der) = pem::decode(&csr).unwrap();
+        let (_, read) = x509_parser::certification_request::X509CertificationRequest::from_der(&der).unwrap();
+        if kind != "ecdsa-p521" {
+            read.verify_signature().unwrap_or_else(|e| panic!("{kind}: {e}"));
+        }
+        assert_eq!(read.certification_request_info.subject.to_string(), "CN=a.example.com");
+        assert!(read.requested_extensions().unwrap().count() > 0, "the template's wishes are kept");
+        let bare = w.post(&format!("keys/{kind}/csr"), json!({}));
+        let (_, bare_der) = pem::decode(text(&bare, "csr")).unwrap();
+        assert!(x509_parser::certification_request::X509CertificationRequest::from_der(&bare_der).is_ok());
+        // an authority makes a certificate for the key
+        let public = w.get(&format!("keys/{kind}")).data["keys"]["1"]["public_key"].as_str().unwrap().to_owned();
+        let spki = match kind {
+            "ed25519" => rcgen::SubjectPublicKeyInfo::from_der(read.certification_request_info.subject_pki.raw),
+            _ => rcgen::SubjectPublicKeyInfo::from_pem(&public),
+        };
+        let leaf = rcgen::CertificateParams::new(vec!["a.example.com".to_owned()]).unwrap();
+        let leaf = match spki {
+            Ok(spki) => leaf.signed_by(&spki, &issuer).unwrap().pem(),
+            // rcgen has no such public keys
+            Err(_) => continue,
+        };
+        let chain = format!("{leaf}{ca_pem}");
+        let a = w.post(&format!("keys/{kind}/set-certificate"), json!({"certificate_chain": chain}));
+        assert_eq!(a.code, Code::NoContent);
+        let kept = w.get(&format!("keys/{kind}")).data["keys"]["1"]["certificate_chain"].as_str().unwrap().to_owned();
+        assert_eq!(pem::decode_all(&kept), pem::decode_all(&chain));
+        assert!(text_at(&w.get(&format!("export/certificate-chain/{kind}")), "1").contains("BEGIN CERTIFICATE"));
+        let path = format!("keys/{kind}/set-certificate");
+        w.post(&format!("keys/{kind}/rotate"), Value::Null);
+        for (chain, told) in [
+            (chain.as_str(), "leaf certificate public key does not match the key version selected"),
+            ("", "could not decode PEM certificate block"),
+            (csr.as_str(), "could not decode PEM certificate block"),
+            (ca_pem.as_str(), "the first certificate of the chain must be the leaf"),
+            (&format!("{leaf}{leaf}"), "there should be exactly one leaf certificate in the chain"),
+        ] {
+            assert_eq!(refuse(&mut w, &path, json!({"certificate_chain": chain})), told);
+        }
+        w.post(&path, json!({"certificate_chain": chain, "version": 1}));
+        certified.push(kind);
+    }
+    assert!(certified.len() >= 4, "{certified:?}");
+    make(&mut w, "c", "aes256-gcm96");
+    for (path, body, told) in [
+        ("keys/c/csr", json!({}), "key type 'aes256-gcm96' does not support signing"),
+        ("keys/nobody/csr", json!({}), "key with provided name 'nobody' not found"),
+        ("keys/ed25519/csr", json!({"csr": "x"}), "could not decode PEM certificate request"),
+        (
+            "keys/ed25519/csr",
+            json!({"version": 9}),
+            "requested version for signing is higher than the latest key version",
+        ),
+    ] {
+        assert_eq!(refuse(&mut w, path, body), told);
+    }
+}
+
+#[test]
+fn the_cache_keeps_what_it_may() {
+    let mut w = World::new(Transit);
+    assert_eq!(
+        refuse(&mut w, "cache-config", json!({"size": 9})),
+        "size must be 0 or a value greater or equal to 10"
+    );
+    let use_all = |w: &mut World| {
+        for n in 0..30 {
+            w.post(&format!("encrypt/k{n}"), json!({"plaintext": HELLO}));
+        }
+    };
+    for n in 0..30 {
+        make(&mut w, &format!("k{n}"), "aes128-gcm96");
+    }
+    use_all(&mut w);
+    assert_eq!(w.remembered(), 60, "thirty keys and a version of each");
+    w.post("cache-config", json!({"size": 10}));
+    assert_eq!(w.get("cache-config").data["size"], 10);
+    for n in 30..40 {
+        make(&mut w, &format!("k{n}"), "aes128-gcm96");
+    }
+    w.post("encrypt/k39", json!({"plaintext": HELLO}));
+    assert_eq!(w.remembered(), 20);
+    use_all(&mut w);
+    assert_eq!(w.remembered(), 20);
 }
 
 #[test]

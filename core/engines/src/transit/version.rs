@@ -3,7 +3,7 @@
 //! ```text
 //! format 1 | created be64 (ns) | key bytes | hmac key bytes | public key bytes | count, certificates bytes*
 //! ```
-//! `key` is raw for ciphers and HMAC, `seed || public` for Ed25519, the seed for ML-DSA, PKCS #8 for ECDSA and RSA, and
+//! `key` is raw for ciphers, HMAC and CMAC, `seed || public` for Ed25519, the seed for ML-DSA, PKCS #8 for ECDSA and RSA, and
 //! empty where only the public half was imported. `public` is raw for Ed25519, else `SubjectPublicKeyInfo`.
 
 use super::kind::KeyKind;
@@ -54,6 +54,8 @@ pub enum Material {
     Aead(CipherKey),
     /// Keyed hash.
     Hmac,
+    /// Code by AES.
+    Cmac,
     /// Ed25519; `None` if only the public half is known.
     Ed25519(Option<Ed25519Private>),
     /// ECDSA.
@@ -110,6 +112,7 @@ pub fn material(kind: KeyKind, key: &[u8], public: &[u8]) -> Option<Material> {
     Some(match kind {
         KeyKind::Aead(cipher) => Material::Aead(cipher.key(key)?),
         KeyKind::Hmac => Material::Hmac,
+        KeyKind::Cmac(bits) => (key.len() * 8 == bits as usize).then_some(Material::Cmac)?,
         KeyKind::Ed25519 => {
             let private = match known {
                 true => Some(Ed25519Private::from_seed(key.get(..32)?.try_into().ok()?)),
@@ -147,6 +150,7 @@ pub fn fresh(kind: KeyKind, key_size: usize, rng: &mut dyn Entropy) -> Result<Fr
     Ok(match kind {
         KeyKind::Aead(cipher) => Fresh { key: random(rng, cipher.key_bytes()), public: Vec::new() },
         KeyKind::Hmac => Fresh { key: random(rng, key_size), public: Vec::new() },
+        KeyKind::Cmac(bits) => Fresh { key: random(rng, bits as usize / 8), public: Vec::new() },
         KeyKind::Ed25519 => {
             let seed = random(rng, 32);
             from_seed(seed[..].try_into().expect("32 bytes were drawn"))

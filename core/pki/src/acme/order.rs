@@ -317,7 +317,7 @@ pub fn finalize(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         if authority.record.outliving == Outliving::Err {
             authority.record.outliving = Outliving::Truncate;
         }
-        let plain = Args::parse(&[], &[], Default::default())?;
+        let plain = Args::parse(&[], &[], ringfence_logical::Parameters::default())?;
         let mut role = d.role.clone();
         role.key_type = "any".into();
         let stripped = match d.verbatim {

@@ -1,6 +1,7 @@
-//! `sim --seed N` replays a run; `sim --seeds A..B` sweeps; `--nodes 3` makes it a cluster. Exit code 1 on a broken promise, with its seed.
+//! `sim --seed N` replays a run; `sim --seeds A..B` sweeps; `--nodes 3` makes it a cluster,
+//! `--database` gives the node a database with accounts. Exit code 1 on a broken promise, with its seed.
 
-use ringfence_sim::{ClusterRun, Run};
+use ringfence_sim::{AccountsRun, ClusterRun, Run};
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -20,6 +21,18 @@ fn main() {
         let steps = number("--steps", 100_000);
         for seed in first..last {
             match (ClusterRun { seed, nodes, steps }).go() {
+                Ok(r) => println!("seed {seed}: {r:?}"),
+                Err(v) => {
+                    println!("seed {}: BROKEN: {}", v.seed, v.what);
+                    std::process::exit(1);
+                }
+            }
+        }
+        return;
+    }
+    if args.iter().any(|a| a == "--database") {
+        for seed in first..last {
+            match (AccountsRun { seed, lives, operations_a_life, lies: false }).go() {
                 Ok(r) => println!("seed {seed}: {r:?}"),
                 Err(v) => {
                     println!("seed {}: BROKEN: {}", v.seed, v.what);

@@ -117,9 +117,24 @@ pub fn revoke(cx: &mut Cx<'_, '_>, id: &str, sync: bool) -> Outcome {
         }
         return finished(sync);
     }
-    let step = call(cx, mount, &lease, Ask::Revoke).map_err(as_refusal)?;
-    after_revoke(cx, mount, key_path, step)
+    match call(cx, mount, &lease, Ask::Revoke).map_err(as_refusal)? {
+        // what the engine does outside may be done although nobody comes back to say so: the lease is committed as
+        // ending before it is begun, and if this request does not finish it, the worker does
+        Step::Side { op, resume } | Step::Intent { op, resume } => {
+            if lease.attempts == 0 {
+                lease.due = cx.now.plus_seconds(TAKEN_OVER_AFTER_SECONDS);
+                lease.renewable = false;
+                save(cx.txn, mount, &key_path, &lease);
+            }
+            Ok(Step::Intent { op, resume: revoke_later(mount, key_path, resume) })
+        }
+        step @ Step::Done(_) => after_revoke(cx, mount, key_path, step),
+    }
 }
+
+/// A revocation that a request began and did not finish is the worker's after this long. Longer than any side operation
+/// may take, so that the two seldom meet; engines bear it if they do.
+const TAKEN_OVER_AFTER_SECONDS: u64 = 30;
 
 /// Whatever keeps an engine from revoking is told to the one who asked for it.
 fn as_refusal(e: Error) -> Error {

@@ -918,7 +918,7 @@ impl Desk {
             path: String::new(),
             namespace: None,
             token: None,
-            data: crate::Map::new(),
+            data: Default::default(),
             no_body: true,
             remote: None,
             remote_port: 0,
