@@ -214,7 +214,8 @@ impl Cluster {
             cluster.mount_disks()?;
         }
         for i in 0..cluster.nodes.len() {
-            cluster.configure(i)?;
+            // the first node founds the cluster: it must not look for another
+            cluster.configure(i, i != 0)?;
         }
         Ok(cluster)
     }
@@ -231,14 +232,14 @@ impl Cluster {
         Ok(())
     }
 
-    fn configure(&self, i: usize) -> Result<(), String> {
+    fn configure(&self, i: usize, joins: bool) -> Result<(), String> {
         let n = &self.nodes[i];
         fs::create_dir_all(n.data_dir()).map_err(|e| format!("{}: {e}", n.dir.display()))?;
         let others = self.nodes.iter().enumerate().filter(|(j, _)| *j != i);
-        let joins: String =
-            others.map(|(_, o)| format!("  retry_join {{\n    leader_api_addr = \"{}\"\n  }}\n", o.base())).collect();
-        // the first node founds the cluster: it must not look for another
-        let joins = if i == 0 { String::new() } else { joins };
+        let joins: String = others
+            .filter(|_| joins)
+            .map(|(_, o)| format!("  retry_join {{\n    leader_api_addr = \"{}\"\n  }}\n", o.base()))
+            .collect();
         let a = &n.addresses;
         let text = format!(
             "disable_mlock = true\nstorage \"raft\" {{\n  path = \"{}\"\n  node_id = \"{}\"\n{joins}}}\n\
@@ -331,6 +332,14 @@ impl Cluster {
         let mut p = locked(&self.nodes[i].process);
         p.child = None;
         p.is_paused = false;
+    }
+
+    /// What a process said last that has ended by itself.
+    pub fn last_words(&self, i: usize) -> Option<String> {
+        let n = &self.nodes[i];
+        locked(&n.process).child.as_mut().filter(|c| !matches!(c.try_wait(), Ok(None)))?;
+        let log = fs::read_to_string(n.log()).unwrap_or_default();
+        Some(log.lines().last().unwrap_or_default().to_owned())
     }
 
     /// SIGKILL, to a paused process as well.
@@ -446,7 +455,8 @@ impl Cluster {
             self.unseal(i)?;
             wait_for(&format!("{} belongs to the cluster", self.nodes[i].name), PATIENCE, || self.is_voter(i))?;
         }
-        Ok(())
+        // should it lose its disk, it joins like any other
+        self.configure(0, true)
     }
 
     /// Whether the cluster counts a node's vote.

@@ -72,7 +72,7 @@ pub const ALL: [Nemesis; 29] = [
     nemesis("clock-jump", Lane::Clock, 1, "one node's wall clock jumps by up to an hour, and back"),
     nemesis("clock-strobe", Lane::Clock, 1, "one node's wall clock jumps to and fro ten times a second"),
     nemesis("clock-all", Lane::Clock, 1, "every node's wall clock jumps, each by something else"),
-    nemesis("seal", Lane::Admin, 1, "a node is sealed and unsealed"),
+    nemesis("seal", Lane::Admin, 1, "a node is sealed for a while, then unsealed"),
     nemesis("rotate", Lane::Admin, 1, "the keyring gets a new term"),
     nemesis("step-down", Lane::Admin, 2, "the active node hands over"),
     nemesis("restore", Lane::Admin, 1, "a snapshot is taken and restored under load"),
@@ -303,19 +303,29 @@ impl LaneRun<'_> {
                 self.start(kind, &on, json!(what.as_ref().map_or("nothing to damage", |d| d.what.as_str())));
                 self.sleep(length / 2);
                 let came_up = c.start(i);
-                let mut outcome = match &came_up {
-                    Ok(()) => "it starts".to_owned(),
-                    Err(e) => format!("it refuses: {e}"),
+                let outcome = match (came_up, what) {
+                    // whatever it lost, clients will see; unless it finds out itself, and says what is to be done
+                    (Ok(()), _) => {
+                        let watched = c.unseal(i).and_then(|()| {
+                            wait_for("it stops", Duration::from_secs(2), || c.last_words(i).is_some())
+                        });
+                        match (watched, c.last_words(i)) {
+                            (Err(_), None) => "it starts".to_owned(),
+                            (_, words) if c.len() > 1 => {
+                                self.rejoin(i, Duration::ZERO)?;
+                                format!("it stops: {}; joined again", words.unwrap_or_default())
+                            }
+                            (_, words) => return Err(format!("it stops: {}", words.unwrap_or_default())),
+                        }
+                    }
+                    // the disk is repaired, as an operator would from a copy
+                    (Err(e), Some(damage)) => {
+                        damage.undo()?;
+                        c.start(i)?;
+                        format!("it refuses: {e}; undone")
+                    }
+                    (Err(e), None) => return Err(e),
                 };
-                // alone, or where the node will not start: the disk is repaired, as an operator would from a copy
-                if let Some(damage) = what
-                    && (came_up.is_err() || c.len() == 1)
-                {
-                    c.kill(i);
-                    damage.undo()?;
-                    c.start(i)?;
-                    outcome.push_str("; undone");
-                }
                 c.unseal(i)?;
                 self.stop(kind, &on, json!(outcome));
                 return Ok(());
@@ -431,15 +441,19 @@ impl LaneRun<'_> {
         let post = |path: &str| c.ask(i, "PUT", path, &Value::Null).map_or_else(|e| e.to_string(), |a| a.error());
         match kind.name {
             "seal" => {
+                let _hands = n.hands.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 n.keep_sealed(true);
-                let said = post("sys/seal");
+                let mut said = post("sys/seal");
+                if c.is_sealed(i) == Some(false) {
+                    // a standby seals by being restarted, as its answer says
+                    c.terminate(i);
+                    c.start(i)?;
+                    said = "restarted and left sealed".into();
+                }
                 self.start(kind, &on, json!(said));
                 self.sleep(length);
                 n.keep_sealed(false);
-                // another lane may hold the node down: whoever brings it up unseals it
-                if n.is_up() {
-                    let _ = c.unseal(i);
-                }
+                c.bring_up(i)?;
                 self.stop(kind, &on, Value::Null);
             }
             "rotate" | "step-down" => {
@@ -495,25 +509,33 @@ impl LaneRun<'_> {
     fn churn(&mut self, kind: Nemesis, length: Duration) -> Result<(), String> {
         let world = self.world.clone();
         let c = &world.cluster;
-        // the founder's configuration joins nobody, so it stays
-        let i = self.rng.usize(1..c.len());
+        let i = self.rng.usize(0..c.len());
         let n = &c.nodes[i];
         let _hands = n.hands.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let on = json!(n.name);
+        self.start(kind, &on, Value::Null);
+        let said = self.rejoin(i, length)?;
+        self.stop(kind, &on, json!(said));
+        Ok(())
+    }
+
+    /// Takes a node out of the cluster, empties its disk, and lets it join as a new member.
+    fn rejoin(&mut self, i: usize, away: Duration) -> Result<String, String> {
+        let world = self.world.clone();
+        let c = &world.cluster;
+        let n = &c.nodes[i];
         let leader = self.leader_or_any();
         let removed = c.ask(leader, "POST", "sys/storage/raft/remove-peer", &json!({"server_id": n.name}));
         let said = removed.map_or_else(|e| e.to_string(), |a| a.error());
-        self.start(kind, &on, json!(said));
         c.kill(i);
         let data = n.data_dir();
         fs::remove_dir_all(&data)
             .and_then(|()| fs::create_dir_all(&data))
             .map_err(|e| format!("{}: {e}", data.display()))?;
-        self.sleep(length);
+        self.sleep(away);
         c.bring_up(i)?;
         let back = wait_for("it belongs to the cluster again", PATIENCE, || c.is_voter(i));
-        self.stop(kind, &on, json!(back.err()));
-        Ok(())
+        Ok(back.map_or_else(|e| format!("removed: {said}; {e}"), |()| format!("removed: {said}")))
     }
 }
 

@@ -8,7 +8,10 @@
 pub mod cluster;
 pub mod disk;
 pub mod history;
+pub mod mutant;
+pub mod promise;
 pub mod world;
 
 pub use cluster::{ClusterReport, ClusterRun};
+pub use mutant::Mutant;
 pub use world::{Report, Run, Violation};
