@@ -6,6 +6,7 @@ use crate::config::{self, Address, Config};
 use crate::dev_tls::{self, DevTls};
 use crate::disk::Directory;
 use crate::facts::Facts;
+use crate::peer::{Identity, Peers, ToPeers};
 use crate::ports;
 use crate::reload::{self, Reloader};
 use crate::rt::{self, DriverWish, MemoryLock, Options, channel};
@@ -13,7 +14,7 @@ use crate::shard::{Core, OwnerCore, Published, Storage, ToOwner, ToShard};
 use crate::side::Threads;
 use crate::telemetry::metrics::{Metrics, Naming};
 use crate::telemetry::{self, Level};
-use ringfence_node::{Found, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
+use ringfence_node::{Found, JoinTarget, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -24,6 +25,9 @@ use std::time::Duration;
 /// After the signal to stop, calls under way may take this long.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// The lead is given away within this, or the process ends with it.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
 /// The least log between two checkpoints; below it a node would do little else.
 const MIN_CHECKPOINT_LOG_BYTES: u64 = 1 << 20;
 
@@ -33,10 +37,23 @@ struct Plan {
     settings: Settings,
     listeners: Vec<Listener>,
     owner: OwnerConfig,
+    cluster: Option<Cluster>,
     cores: u16,
     driver: DriverWish,
     dev_tls: Option<DevTls>,
     warnings: Vec<String>,
+}
+
+/// The cluster port, of a node whose storage is raft.
+struct Cluster {
+    /// Where it listens, and whether the configuration says so.
+    listen: std::net::SocketAddr,
+    required: bool,
+    /// Nodes to join, if it has no data.
+    targets: Vec<JoinTarget>,
+    non_voter: bool,
+    /// Once the directory is open.
+    identity: Option<Identity>,
 }
 
 /// Files that are there as long as the process; removed in the end, whatever that is.
@@ -113,6 +130,9 @@ fn prepare(
         _ => {}
     }
     let (storage, found) = open_storage(&plan.config).map_err(|e| format!("Error initializing storage: {e}"))?;
+    if let Storage::Directory(directory) = &storage {
+        settle_identity(&mut plan, directory)?;
+    }
     // after the directory: who starts one configuration twice is told of that first
     ports::claim(&mut plan.listeners)?;
     let driver = rt::probe(plan.driver).map_err(|e| format!("Error starting the runtime: {e}"))?;
@@ -179,7 +199,8 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
     let listeners = ports::plan(&config, &mut warnings)?;
     let cores = cores(env);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| default_api_addr(&listeners));
-    let cluster_addr = config.cluster_addr.clone().unwrap_or_else(|| "https://127.0.0.1:8201".into());
+    let cluster_addr = config.cluster_addr.clone().unwrap_or_else(|| ports::next_port(&api_addr));
+    let cluster = cluster(&config, &listeners)?;
     let node_id = match &config.storage {
         Some(config::Storage::Raft(r)) => r.node_id.clone().unwrap_or_else(|| "node1".into()),
         _ => "node1".into(),
@@ -214,13 +235,14 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
         segment_bytes: if dev { 16 << 20 } else { 64 << 20 },
         memory_limit_bytes: memory_limit(env),
         checkpoint_log_bytes: checkpoint_log_bytes(env),
+        clustered: cluster.is_some(),
         trailing_entries: match &config.storage {
             Some(config::Storage::Raft(r)) => r.trailing_logs,
             _ => OwnerConfig::default().trailing_entries,
         },
         ..OwnerConfig::default()
     };
-    Ok(Plan { config, settings, listeners, owner, cores, driver, dev_tls, warnings })
+    Ok(Plan { config, settings, listeners, owner, cluster, cores, driver, dev_tls, warnings })
 }
 
 /// Which driver the environment asks for; io_uring where it is allowed, if it says nothing.
@@ -266,6 +288,58 @@ fn default_api_addr(listeners: &[Listener]) -> String {
             Place::Unix(_) => None,
         })
         .unwrap_or_else(|| "http://127.0.0.1:8200".into())
+}
+
+/// What the configuration says of the cluster port; none for storage that has no peers.
+fn cluster(config: &Config, listeners: &[Listener]) -> Result<Option<Cluster>, String> {
+    let Some(config::Storage::Raft(raft)) = &config.storage else { return Ok(None) };
+    if config.disable_clustering {
+        return Ok(None);
+    }
+    let Some((listen, required)) = ports::cluster(config, listeners)? else { return Ok(None) };
+    let targets = raft.retry_join.iter().map(join_target).collect::<Result<_, _>>()?;
+    Ok(Some(Cluster { listen, required, targets, non_voter: raft.retry_join_as_non_voter, identity: None }))
+}
+
+fn join_target(join: &config::RetryJoin) -> Result<JoinTarget, String> {
+    let pem = |p: &Option<config::Pem>| match p {
+        None => Ok(None),
+        Some(config::Pem::Text(text)) => Ok(Some(text.clone())),
+        Some(config::Pem::File(path)) => std::fs::read_to_string(path)
+            .map(Some)
+            .map_err(|e| format!("Error reading retry_join: {}: {e}", path.display())),
+    };
+    let config::JoinTarget::Address(api_addr) = &join.leader else {
+        return Err(
+            "Error parsing retry_join: auto_join is not served yet; name nodes by leader_api_addr (a name that \
+                    resolves to several addresses is tried at each)"
+                .into(),
+        );
+    };
+    Ok(JoinTarget {
+        api_addr: api_addr.clone(),
+        ca_pem: pem(&join.leader_ca)?,
+        client_cert_pem: pem(&join.leader_client_cert)?,
+        client_key_pem: pem(&join.leader_client_key)?.map(ringfence_base::Secret::new),
+        server_name: join.leader_tls_servername.clone(),
+    })
+}
+
+/// The directory's certificate for the cluster port, and the name of a node that the configuration gives none.
+fn settle_identity(plan: &mut Plan, directory: &Directory) -> Result<(), String> {
+    if let Some(config::Storage::Raft(raft)) = &plan.config.storage
+        && raft.node_id.is_none()
+    {
+        let draw = || ringfence_base::entropy::uuid4(&mut rt::OsEntropy::new());
+        plan.owner.node_id =
+            crate::peer::node_id(directory.path(), draw).map_err(|e| format!("Error initializing storage: {e}"))?;
+    }
+    if let Some(cluster) = &mut plan.cluster {
+        let identity = Identity::open(directory.path()).map_err(|e| format!("Error initializing storage: {e}"))?;
+        plan.owner.pins = vec![identity.pin];
+        cluster.identity = Some(identity);
+    }
+    Ok(())
 }
 
 fn open_storage(config: &Config) -> Result<(Storage, Option<Found>), String> {
@@ -336,7 +410,7 @@ fn banner(plan: &mut Plan, driver: &rt::DriverChoice, memory: Option<&MemoryLock
 }
 
 fn start(
-    plan: Plan,
+    mut plan: Plan,
     args: &ServerArgs,
     env: &BTreeMap<String, String>,
     storage: Storage,
@@ -349,6 +423,7 @@ fn start(
     let metrics = Metrics::new(plan.cores as usize);
     metrics.set_naming(Naming::of(&plan.config.telemetry));
     let (to_owner, owner_inlet) = channel::unbounded::<ToOwner>();
+    let (to_peers, peers_inlet) = channel::unbounded::<ToPeers>();
     let mut to_shards = Vec::new();
     let mut inlets = Vec::new();
     for _ in 0..plan.cores {
@@ -369,6 +444,7 @@ fn start(
         stopping,
         threads,
         to_owner,
+        to_peers,
         to_shards: to_shards.clone(),
         listeners,
         metrics,
@@ -379,6 +455,7 @@ fn start(
     let (started_tx, started_rx) = mpsc::channel::<Result<Arc<Published>, String>>();
     let (ready_tx, ready_rx) = mpsc::channel::<()>();
     let (owner_config, core0, dev) = (plan.owner.clone(), shared.clone(), args.dev.clone());
+    let mut cluster = plan.cluster.take();
     let text = banner.join("\n");
     let main_core = rt::spawn_core(options(0), "core-0", move || async move {
         // before anybody can be answered: a signal to a server that serves is heard, and not its end
@@ -390,11 +467,29 @@ fn start(
                 return 1;
             }
         };
-        let owner = match found {
+        let mut owner = match found {
             Some(f) => Owner::restart(owner_config, core0.vault.clone(), f, rt::now()),
             None => Owner::blank(owner_config, core0.vault.clone(), rt::now()),
         };
+        let peers = match cluster.as_mut().map(|c| core0.open_cluster_port(c)).transpose() {
+            Ok(p) => p,
+            Err(e) => {
+                // the other side only waits for this word
+                let _ = started_tx.send(Err(e));
+                return 1;
+            }
+        };
+        if let Some(peers) = &peers {
+            rt::spawn_local(peers.clone().serve(peers_inlet));
+        } else {
+            // whoever passes a call on learns at once that nobody takes it
+            drop(peers_inlet);
+        }
+        if let Some(c) = cluster {
+            owner.join_by(c.targets, c.non_voter);
+        }
         let published = Arc::new(Published::new(owner.cell()));
+        let seen = published.clone();
         let owner_core = OwnerCore::new(
             owner,
             storage,
@@ -404,6 +499,7 @@ fn start(
             core0.threads.clone(),
             core0.metrics.clone(),
             telemetry::statsd::sinks(&core0.telemetry),
+            peers,
         );
         let (core, gate) = match core0.core(ShardId(0), published.clone(), first_inlet) {
             Ok(c) => c,
@@ -428,7 +524,7 @@ fn start(
             return 1;
         }
         println!("==> Vault server started! Log data will stream in below:\n");
-        core0.until_stopped(signals, &core, &gate).await
+        core0.until_stopped(signals, &core, &gate, &seen).await
     })
     .map_err(|e| format!("Error starting core 0: {e}"))?;
 
@@ -475,12 +571,21 @@ struct Shared {
     stopping: Arc<AtomicBool>,
     threads: Arc<Threads>,
     to_owner: channel::Sender<ToOwner>,
+    to_peers: channel::Sender<ToPeers>,
     to_shards: Vec<channel::Sender<ToShard>>,
     listeners: Vec<Listener>,
     reloader: Arc<Reloader>,
 }
 
 impl Shared {
+    /// On core 0.
+    fn open_cluster_port(&self, cluster: &mut Cluster) -> Result<Rc<Peers>, String> {
+        let identity = cluster.identity.take().ok_or("a node with peers has a data directory")?;
+        let peers = Peers::new(identity, self.to_owner.clone(), self.to_shards.clone())?;
+        peers.listen(cluster.listen, cluster.required)?;
+        Ok(peers)
+    }
+
     /// Makes a core, starts its mailbox and its listeners.
     fn core(
         &self,
@@ -494,6 +599,7 @@ impl Shared {
             self.vault.clone(),
             published,
             self.to_owner.clone(),
+            self.to_peers.clone(),
             self.to_shards.clone(),
             self.threads.clone(),
             Rc::new(move |name, argument| facts.answer(name, argument)),
@@ -517,7 +623,13 @@ impl Shared {
     }
 
     /// Waits for signals; answers the exit code.
-    async fn until_stopped(&self, mut signals: rt::Signals, core: &Rc<Core>, gate: &Rc<Gate>) -> i32 {
+    async fn until_stopped(
+        &self,
+        mut signals: rt::Signals,
+        core: &Rc<Core>,
+        gate: &Rc<Gate>,
+        published: &Published,
+    ) -> i32 {
         loop {
             match signals.next().await {
                 rt::Signal::Reload => {
@@ -527,6 +639,7 @@ impl Shared {
                 }
                 rt::Signal::Terminate | rt::Signal::Interrupt => {
                     println!("==> Vault shutdown triggered");
+                    self.give_the_lead(published).await;
                     self.stopping.store(true, Ordering::SeqCst);
                     telemetry::close_monitors();
                     self.drain(core, gate).await;
@@ -534,6 +647,23 @@ impl Shared {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The active node of several hands over before it ends: what is under way here is then done there.
+    async fn give_the_lead(&self, published: &Published) {
+        let leads_others = || {
+            let cell = published.cell();
+            cell.facts.active && !cell.is_alone()
+        };
+        if !leads_others() || self.to_owner.try_send(ToOwner::StepDown).is_err() {
+            return;
+        }
+        let mut left = HAND_OVER;
+        let step = Duration::from_millis(10);
+        while leads_others() && !left.is_zero() {
+            rt::sleep(step).await;
+            left = left.saturating_sub(step);
         }
     }
 

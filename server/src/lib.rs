@@ -14,6 +14,7 @@ pub mod dev;
 mod dev_tls;
 pub mod disk;
 pub mod facts;
+mod peer;
 mod ports;
 mod reload;
 pub mod rt;

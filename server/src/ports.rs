@@ -30,6 +30,35 @@ pub fn plan(config: &Config, warnings: &mut Vec<String>) -> Result<Vec<Listener>
     }
 }
 
+/// Where the cluster port listens, and whether the configuration says so: the first listener's `cluster_address`, else
+/// the port after that of the first listener with one. None if there is no such port.
+///
+/// # Errors
+/// The address cannot be resolved.
+pub fn cluster(config: &Config, listeners: &[Listener]) -> Result<Option<(SocketAddr, bool)>, String> {
+    if let Some(text) = config.listeners.iter().find_map(|l| l.cluster_address.as_deref()) {
+        return Ok(Some((resolve(text)?, true)));
+    }
+    let after = listeners.iter().find_map(|l| match &l.place {
+        Place::Tcp(a) if a.port() != 0 => Some(SocketAddr::new(a.ip(), a.port().checked_add(1)?)),
+        _ => None,
+    });
+    Ok(after.map(|a| (a, false)))
+}
+
+/// The address of the cluster port that belongs to an API address: one port on, always encrypted.
+pub fn next_port(api_addr: &str) -> String {
+    let (scheme, rest) = api_addr.split_once("://").unwrap_or(("http", api_addr));
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let host_end = authority.rfind(']').map_or(0, |at| at + 1);
+    let (host, port) = match authority[host_end..].rfind(':') {
+        Some(at) => (&authority[..host_end + at], authority[host_end + at + 1..].parse().ok()),
+        None => (authority, None),
+    };
+    let port: u16 = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
+    format!("https://{host}:{}", port.saturating_add(1))
+}
+
 /// Finds out whether the listeners' places are free: cores share a port among themselves, so binding alone would let
 /// two servers share it. A port of zero becomes the one that the kernel gives.
 ///
@@ -219,6 +248,13 @@ mod tests {
         assert_eq!(find_number(table, "broken"), None);
         assert_eq!(number("/nowhere", "user", "7"), Ok(7));
         assert!(number("/nowhere", "user", "x").is_err());
+    }
+
+    #[test]
+    fn the_cluster_port_is_the_next() {
+        assert_eq!(next_port("http://127.0.0.1:8200"), "https://127.0.0.1:8201");
+        assert_eq!(next_port("https://vault.example"), "https://vault.example:444");
+        assert_eq!(next_port("https://[::1]:8200/"), "https://[::1]:8201");
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Server {
         let config = self.scratch.0.join("config.hcl");
         let text = format!(
             "storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"n1\"\n}}\nlistener \"tcp\" {{\n  address = \
-             \"127.0.0.1:{}\"\n  tls_disable = true\n}}\napi_addr = \"http://127.0.0.1:{}\"\ncluster_addr = \
+             \"127.0.0.1:{}\"\n  cluster_address = \"127.0.0.1:0\"\n  tls_disable = true\n}}\napi_addr = \"http://127.0.0.1:{}\"\ncluster_addr = \
              \"http://127.0.0.1:1\"\n",
             self.data_dir().display(),
             self.port,

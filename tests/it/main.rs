@@ -1,6 +1,7 @@
 //! Black-box tests: the real binary, driven over HTTP and by its own command line, and the house rules as a program.
 
 mod audit;
+mod cluster;
 mod contention;
 mod crash;
 mod database;

@@ -27,6 +27,10 @@ pub enum BlobPurpose {
     SnapshotSums,
     /// The challenge that a joining node must answer, under the unseal key.
     JoinChallenge,
+    /// Its answer: the challenge, and who joins.
+    JoinAnswer,
+    /// What it is told then: the cluster and its members.
+    JoinWelcome,
 }
 
 impl BlobPurpose {
@@ -36,6 +40,8 @@ impl BlobPurpose {
             BlobPurpose::Keyring => 2,
             BlobPurpose::SnapshotSums => 3,
             BlobPurpose::JoinChallenge => 4,
+            BlobPurpose::JoinAnswer => 5,
+            BlobPurpose::JoinWelcome => 6,
         }
     }
 }

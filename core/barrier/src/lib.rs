@@ -53,6 +53,6 @@ pub use seal::{KeyRecords, SealConfig, SealError, SealKind, ShareRule, Shares, U
 pub use tip::{Overlay, Tip};
 pub use token::{Minter, TOKEN_OVERHEAD_BYTES};
 pub use txn::{BarrierError, Finished, Plain, Txn};
-pub use unseal::{Unseal, UnsealStep};
+pub use unseal::{JoinKey, Unseal, UnsealStep};
 pub use view::{Entries, View, prefix_end};
 pub use window::{Verdict, Window};

@@ -25,6 +25,13 @@ pub struct Cell {
     pub lease_until: Mono,
 }
 
+impl Cell {
+    /// No other node can ever be active.
+    pub fn is_alone(&self) -> bool {
+        self.lease_until == Mono(u64::MAX)
+    }
+}
+
 /// What a core needs to open and seal records.
 #[derive(Clone)]
 pub struct Keys {

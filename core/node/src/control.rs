@@ -4,11 +4,14 @@
 use ringfence_logical::{Map, Operation};
 use ringfence_vault::call::Call;
 
-/// True for the calls that take the image or its keys away (seal, restore of a snapshot): their answer comes from the
-/// owner alone, because no core can run a resume afterwards.
+/// True for the calls that take the image, its keys or the lead away (seal, restore of a snapshot, step-down): their
+/// answer comes from the owner alone, because no core can run a resume afterwards.
 pub fn ends_the_view(call: &Call) -> bool {
     call.op == Operation::Update
-        && matches!(call.path.as_str(), "sys/seal" | "sys/storage/raft/snapshot" | "sys/storage/raft/snapshot-force")
+        && matches!(
+            call.path.as_str(),
+            "sys/seal" | "sys/step-down" | "sys/storage/raft/snapshot" | "sys/storage/raft/snapshot-force"
+        )
 }
 
 /// Which of the owner's endpoints.
@@ -40,6 +43,10 @@ pub enum Endpoint {
     DecodeToken,
     /// `sys/storage/raft/join` and `bootstrap`
     RaftJoin,
+    /// `sys/storage/raft/bootstrap/challenge`
+    RaftChallenge,
+    /// `sys/storage/raft/bootstrap/answer`
+    RaftAnswer,
 }
 
 /// A call for the owner.
@@ -70,7 +77,9 @@ impl Endpoint {
             | Endpoint::Unseal
             | Endpoint::Health
             | Endpoint::Leader
-            | Endpoint::RaftJoin => false,
+            | Endpoint::RaftJoin
+            | Endpoint::RaftChallenge
+            | Endpoint::RaftAnswer => false,
         }
     }
 }
@@ -95,6 +104,8 @@ impl ControlCall {
             "generate-root/update" => Endpoint::GenerateRootUpdate,
             "decode-token" => Endpoint::DecodeToken,
             "storage/raft/join" | "storage/raft/bootstrap" => Endpoint::RaftJoin,
+            "storage/raft/bootstrap/challenge" => Endpoint::RaftChallenge,
+            "storage/raft/bootstrap/answer" => Endpoint::RaftAnswer,
             _ => return None,
         };
         if call.op == Operation::Help {

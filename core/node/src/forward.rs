@@ -14,7 +14,7 @@
 
 use crate::control;
 use ringfence_base::{Code, CodecError, Reader, Secret, Writer, limit};
-use ringfence_logical::{Map, Operation, Raw};
+use ringfence_logical::{Error, Map, Operation, Raw};
 use ringfence_vault::call::{Body, Call, Headers, Reply};
 use std::sync::Arc;
 
@@ -52,6 +52,8 @@ pub fn stays(call: &Call) -> bool {
                 | Endpoint::RekeyVerify
                 | Endpoint::GenerateRootAttempt
                 | Endpoint::GenerateRootUpdate
+                | Endpoint::RaftChallenge
+                | Endpoint::RaftAnswer
         ),
         None => false,
     }
@@ -65,6 +67,18 @@ pub fn redirects(call: &Call) -> bool {
 /// True if the client wants to be told where the active node is rather than be passed on.
 pub fn declined(call: &Call) -> bool {
     call.headers.iter().any(|(name, value)| name == "x-vault-no-request-forwarding" && !value.is_empty())
+}
+
+/// What a standby answers itself to calls that mean the node they are sent to.
+pub fn of_standby(call: &Call) -> Option<Reply> {
+    let text = "vault cannot seal when in standby mode; please restart instead";
+    match (call.op, call.path.as_str()) {
+        (Operation::Update, "sys/seal") if call.token.is_none() => Some(Reply::error(&Error::denied())),
+        (Operation::Update, "sys/seal") => Some(Reply::error(&Error::new(Code::Internal, text))),
+        // it is not active: nothing to give up
+        (Operation::Update, "sys/step-down") => Some(Reply::empty(Code::NoContent)),
+        _ => None,
+    }
 }
 
 /// Sends a client to the active node, with the query it came with.

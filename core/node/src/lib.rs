@@ -2,6 +2,7 @@
 //! every core; both take one input at a time, a time and a source of randomness, and answer what is to be done as
 //! data. Nothing here opens a socket, a file or a thread.
 
+pub mod autopilot;
 pub mod cell;
 pub mod ceremony;
 pub mod checkpoint;
@@ -9,6 +10,7 @@ pub mod clock;
 pub mod control;
 pub mod forward;
 pub mod install;
+pub mod join;
 pub mod lockout;
 pub mod members;
 pub mod owner;
@@ -23,8 +25,9 @@ pub mod work;
 pub use cell::{Cell, Facts};
 pub use checkpoint::{FileFault, FileOp, Packed};
 pub use install::{Loaded, Loading};
+pub use join::{JoinAsk, JoinSaid, JoinTarget};
 pub use members::MemberRecord;
-pub use owner::{Found, Gauges, Level, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
+pub use owner::{Found, Gauges, Level, Membership, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use peer::{Lane, PeerMessage};
 pub use shard::{Forwarded, Settled, Shard, ShardIn, ShardOut, Ticket};
 pub use tip::{TipCall, TipDone};

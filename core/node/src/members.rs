@@ -236,7 +236,11 @@ impl Owner {
         let stable = |id: u64| stabilising.0.get(&id).is_some_and(|since| now.since(*since) >= wait_ns);
         let picture = Picture { own: self.raft_id, records: &records, conf: &status.conf, stable: &stable };
         match next_wish(&picture) {
-            Wish::Nothing => {}
+            Wish::Nothing => {
+                if self.clean_up(&records, &status.conf, rng, out) {
+                    return;
+                }
+            }
             Wish::HandOver => {
                 self.hand_over(out);
             }
@@ -269,6 +273,11 @@ impl Owner {
         if !changes.is_empty() && self.waiting_count() == 0 {
             self.write_members(changes, Purpose::Members, rng, out);
         }
+    }
+
+    /// Since when a member has kept up.
+    pub(crate) fn stable_since(&self, id: u64) -> Option<Mono> {
+        self.stabilising.0.get(&id).copied()
     }
 
     fn note_stability(&mut self, status: &Status) {

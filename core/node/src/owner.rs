@@ -15,6 +15,7 @@ use crate::checkpoint::{Checkpointer, FileFault, FileOp, Packed, Packing};
 use crate::clock::LogTime;
 use crate::control::ControlCall;
 use crate::install::{Install, Loaded, Loading};
+use crate::join::{Join, JoinAsk, JoinSaid};
 use crate::members::{self, MemberRecord, Stabilising};
 use crate::peer::{PeerMessage, Peers};
 use crate::seal::SealState;
@@ -33,6 +34,7 @@ use ringfence_store::{Batch, Image, Version};
 use ringfence_vault::call::Reply;
 use ringfence_vault::host::Vault;
 use ringfence_vault::lease::index::SideIndex;
+use ringfence_vault::tables::NODE;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -44,8 +46,10 @@ const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 const PUBLISH_EVERY_NS: u64 = 1_000_000_000;
 /// The active node compares the members wished with raft's so often, ns.
 const RECONCILE_NS: u64 = 500_000_000;
+/// After the lead was lost, what was proposed is waited for so long: the new leader's log tells what became of it, ns.
+const ORPHAN_NS: u64 = 3_000_000_000;
 /// Raft ticks, ns. Elections count in these.
-pub const TICK_NS: u64 = 100_000_000;
+pub const TICK_NS: u64 = 60_000_000;
 
 /// Which core asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +80,8 @@ pub struct OwnerConfig {
     pub max_batch_bytes: usize,
     /// SHA-256 of each certificate that this node may show on the cluster port.
     pub pins: Vec<[u8; 32]>,
+    /// It may have peers: its storage is raft, and clustering is not switched off.
+    pub clustered: bool,
     /// Which implementation of the primitives; the simulator's is the seeded one.
     pub provider: Provider,
 }
@@ -94,6 +100,7 @@ impl Default for OwnerConfig {
             memory_limit_bytes: u64::MAX,
             max_batch_bytes: ringfence_base::limit::MAX_BATCH_BYTES,
             pins: Vec::new(),
+            clustered: false,
             provider: Provider::default(),
         }
     }
@@ -130,6 +137,12 @@ pub enum OwnerIn {
     ChunkRead(u64, Option<Vec<u8>>),
     /// A leader's checkpoint was loaded.
     Loaded(u64, Box<Loaded>),
+    /// The process is to end: another node takes the lead, if there is one.
+    StepDown,
+    /// The connection to this peer broke.
+    Unreachable(u64),
+    /// What another node's API answered to a joiner.
+    LeaderSaid(u64, JoinSaid),
     /// Become a member of this cluster; for a node without data.
     Join([u8; 16]),
     /// Take a node in, if this one is active.
@@ -171,12 +184,27 @@ pub enum OwnerOut {
     Send(u64, PeerMessage),
     /// Read a chunk file for a follower.
     ReadChunk(u64, u64),
+    /// Who belongs to the cluster, and which of them this node is; whoever is not among them is not spoken to.
+    Members(Box<Membership>),
+    /// Ask another node's API on behalf of a joiner.
+    AskLeader(u64, Box<JoinAsk>),
     /// Load a leader's checkpoint outside of this core.
     Load(u64, Box<Loading>),
     /// A message for the log.
     Log(Level, String),
     /// The process must stop.
     Halt(String),
+}
+
+/// A cluster as this node knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// The cluster's id.
+    pub cluster: [u8; 16],
+    /// This node's raft id.
+    pub raft_id: u64,
+    /// All members by raft id, this node among them if it is one.
+    pub members: BTreeMap<u64, MemberRecord>,
 }
 
 /// How loud a message is.
@@ -248,6 +276,13 @@ pub struct Owner {
     pub(crate) stabilising: Stabilising,
     pub(crate) install: Option<Install>,
     pub(crate) installs: u64,
+    pub(crate) join: Join,
+    /// It was a member, and the table says that it is not one any more.
+    pub(crate) removed: bool,
+    /// Change of the table of members that was last told.
+    told_at: Option<Index>,
+    /// Since when it leads.
+    pub(crate) leading_since: Mono,
     role: Role,
     effects: Effects,
     image: Image,
@@ -262,6 +297,9 @@ pub struct Owner {
     /// Proposed and not applied. Invariant: indexes ascend.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// Proposed before the lead was lost, oldest first, and until when their fate is waited for.
+    orphans: VecDeque<Waiting>,
+    orphans_until: Mono,
     pub(crate) index: SideIndex,
     pub(crate) lease_work: LeaseWork,
     pub(crate) seal: SealState,
@@ -300,6 +338,8 @@ pub struct Gauges {
     pub applied: u64,
     /// Last committed index.
     pub committed: u64,
+    /// Voters and learners.
+    pub peers: u64,
     /// Writes in flight.
     pub pending: u64,
     /// Accounted size of the image.
@@ -377,6 +417,10 @@ impl Owner {
             stabilising: Stabilising::default(),
             install: None,
             installs: 0,
+            join: Join::default(),
+            removed: false,
+            told_at: None,
+            leading_since: Mono(0),
             role: Role::default(),
             effects: Effects::default(),
             image,
@@ -386,6 +430,8 @@ impl Owner {
             tip_readers: BTreeMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            orphans: VecDeque::new(),
+            orphans_until: Mono(0),
             index,
             lease_work: LeaseWork::default(),
             seal: SealState::sealed(config_provider),
@@ -433,6 +479,7 @@ impl Owner {
             leases: self.index.len() as u64,
             applied: self.version.index().0,
             committed: status.as_ref().map_or(0, |s| s.committed.0),
+            peers: (self.conf_state.voters.len() + self.conf_state.learners.len()).max(1) as u64,
             pending: self.waiting.len() as u64,
             image_bytes: self.version.bytes(),
             encryptions: self.encryptions,
@@ -476,6 +523,9 @@ impl Owner {
             OwnerIn::Peer(from, message) => self.peer(from, message, out),
             OwnerIn::ChunkRead(id, bytes) => self.chunk_read(id, bytes, out),
             OwnerIn::Loaded(number, loaded) => self.install_loaded(number, *loaded, out),
+            OwnerIn::StepDown => self.step_down(out),
+            OwnerIn::Unreachable(to) => self.unreachable(to),
+            OwnerIn::LeaderSaid(number, said) => self.leader_said(number, said, rng, out),
             OwnerIn::Join(cluster) => self.join_cluster(cluster, rng, out),
             OwnerIn::Admit(id, record) if self.is_active() => self.admit(id, *record, Purpose::Members, rng, out),
             OwnerIn::Admit(..) => {}
@@ -487,6 +537,8 @@ impl Owner {
     pub fn settle(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         // what is told to the owner's own waiters may propose again, so the member is polled until it rests
         while !self.halted && self.settle_once(rng, out) {}
+        self.open_joined(out);
+        self.tell_members(out);
         self.publish_if_needed(out);
         if self.checkpointer.is_running() {
             return;
@@ -589,11 +641,14 @@ impl Owner {
             self.ticked = self.now;
             self.peer_tick(out);
             self.install_tick(out);
+            self.check_removed(out);
+            self.give_up_orphans(out);
             if self.is_active() && self.now.mono.since(self.reconciled.mono) >= RECONCILE_NS {
                 self.reconciled = self.now;
                 self.reconcile(rng, out);
             }
         }
+        self.join_tick(rng, out);
         if self.is_active() {
             self.clock.tick(self.now);
             self.lease_tick(rng, out);
@@ -651,6 +706,16 @@ impl Owner {
             }
         }
         self.applied_term = entry.position.term;
+        while let Some(w) = self.orphans.pop_front_if(|w| w.index <= index) {
+            let settled = match (w.index == index, w.term == entry.position.term) {
+                (true, true) => Settled::Committed(index),
+                // another leader's entry stands in its place, for good
+                (true, false) => Settled::NotDone(NotDone::NotActive),
+                // a checkpoint was taken over in between
+                (false, _) => Settled::Unknown,
+            };
+            done.push((settled, w.waiter));
+        }
         if let Some(w) = ours {
             self.waiting_bytes -= w.bytes;
             let settled = if w.term == entry.position.term {
@@ -682,12 +747,18 @@ impl Owner {
             }
             self.clock.start(image_time, self.now);
             self.peers.drop_lease();
+            self.leading_since = self.now.mono;
             self.follow_keyring(out);
         }
         if was_ready && !role.ready {
-            // what was proposed may still be committed by the next leader
-            let lost = std::mem::take(&mut self.waiting);
-            done.extend(lost.into_iter().map(|w| (Settled::Unknown, w.waiter)));
+            // what was proposed may still be committed by the next leader, and its log will tell
+            for w in std::mem::take(&mut self.waiting) {
+                match w.waiter {
+                    Waiter::Own(_) => done.push((Settled::Unknown, w.waiter)),
+                    Waiter::Shard(..) | Waiter::Tip(..) => self.orphans.push_back(w),
+                }
+            }
+            self.orphans_until = self.now.mono.plus_ns(ORPHAN_NS);
             self.waiting_bytes = 0;
             let refused = std::mem::take(&mut self.overtaken).into_values().flatten();
             done.extend(refused.map(|(shard, ticket)| (Settled::Refused, Waiter::Shard(shard, ticket))));
@@ -697,6 +768,31 @@ impl Owner {
             self.stabilising = Stabilising::default();
             self.withdraw_keys(out);
         }
+    }
+
+    /// Nobody tells what became of what was proposed before the lead was lost.
+    fn give_up_orphans(&mut self, out: &mut Vec<OwnerOut>) {
+        if self.orphans.is_empty() || self.now.mono < self.orphans_until {
+            return;
+        }
+        for w in std::mem::take(&mut self.orphans) {
+            if let Waiter::Shard(shard, ticket) | Waiter::Tip(shard, ticket, _) = w.waiter {
+                out.push(OwnerOut::Settled(shard, ticket, Settled::Unknown));
+            }
+        }
+    }
+
+    /// Tells the transport who belongs to the cluster, if that has changed.
+    fn tell_members(&mut self, out: &mut Vec<OwnerOut>) {
+        if self.member.is_none() || self.told_at == Some(self.version.changed(NODE, None)) {
+            return;
+        }
+        self.told_at = Some(self.version.changed(NODE, None));
+        let mut members = members::all(&self.version);
+        if members.is_empty() {
+            members = self.join.welcome.clone();
+        }
+        out.push(OwnerOut::Members(Box::new(Membership { cluster: self.cluster, raft_id: self.raft_id, members })));
     }
 
     /// The present term.
@@ -818,7 +914,7 @@ impl Owner {
     }
 
     /// Begins as a member of a cluster that exists: it waits for that cluster's leader.
-    fn join_cluster(&mut self, cluster: [u8; 16], rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
+    pub(crate) fn join_cluster(&mut self, cluster: [u8; 16], rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         if self.member.is_some() {
             return;
         }
@@ -857,6 +953,7 @@ impl Owner {
         self.index = SideIndex::rebuild(&self.version);
         self.conf_state = conf_state;
         self.applied_term = term;
+        self.orphans_until = Mono(0);
         if let Some(m) = &mut self.member {
             m.renamed(index, manifest);
             m.snapshot_installed(index);
@@ -889,7 +986,7 @@ impl Owner {
         }
         let sealed = self.is_sealed();
         let facts = Facts {
-            initialized: self.member.is_some() && self.seal.initialized(&self.version),
+            initialized: self.facts_initialized(),
             sealed,
             active: self.is_active() && self.keys.is_some(),
             leader: self.known_leader(),
@@ -1000,7 +1097,7 @@ impl Owner {
 }
 
 /// A data directory's raft id: drawn when the directory is made, so an emptied one never speaks for the one it was.
-fn fresh_raft_id(rng: &mut dyn Entropy) -> u64 {
+pub(crate) fn fresh_raft_id(rng: &mut dyn Entropy) -> u64 {
     loop {
         let mut bytes = [0; 8];
         rng.fill(&mut bytes);

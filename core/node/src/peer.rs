@@ -4,14 +4,15 @@
 //! ```text
 //! u8 kind, then
 //!   1 raft         an encoded message of `ringfence_raft::wire`
-//!   2 echo         the sender's record; bool unsealed; num applied index, term
+//!   2 echo         the sender's record; bool willing; num applied index, term
 //!   3 fetch        num checkpoint index, chunk
 //!   4 chunk        num checkpoint index, chunk; bool there; the chunk file's bytes
 //!   5 installed    num checkpoint index; bool well
 //!   6 forward      num id; a call (see `forward`)
 //!   7 forwarded    num id; a reply (see `forward`)
+//!   8 not done     num id
 //! ```
-//! Two lanes: what is [`Lane::Control`] never waits behind what is [`Lane::Bulk`]. Who `from` is, is the transport's to
+//! Three lanes: what is [`Lane::Control`] never waits behind what is [`Lane::Bulk`], nor do calls. Who `from` is, is the transport's to
 //! prove; nothing else in a message is trusted, and any bytes are safe.
 
 use crate::forward;
@@ -49,6 +50,8 @@ pub enum Lane {
     Control,
     /// Everything that may be long.
     Bulk,
+    /// Calls and, on the way back, their answers.
+    Calls,
 }
 
 /// What a node says about itself.
@@ -56,8 +59,8 @@ pub enum Lane {
 pub struct Echo {
     /// As it would be written into the table now; the vote wished is not its to say.
     pub record: MemberRecord,
-    /// Has keys.
-    pub unsealed: bool,
+    /// Has keys, and would lead.
+    pub willing: bool,
     /// Last applied index.
     pub applied: Index,
     /// Its term.
@@ -81,6 +84,8 @@ pub enum PeerMessage {
     Forward(u64, Box<Call>),
     /// Its answer.
     Forwarded(u64, Box<Reply>),
+    /// Instead of an answer: the node is not active, and nothing was done.
+    NotDone(u64),
 }
 
 impl PeerMessage {
@@ -91,7 +96,8 @@ impl PeerMessage {
             PeerMessage::Raft(_) | PeerMessage::Echo(_) | PeerMessage::Fetch(..) | PeerMessage::Installed(..) => {
                 Lane::Control
             }
-            PeerMessage::Chunk(..) | PeerMessage::Forward(..) | PeerMessage::Forwarded(..) => Lane::Bulk,
+            PeerMessage::Chunk(..) => Lane::Bulk,
+            PeerMessage::Forward(..) | PeerMessage::Forwarded(..) | PeerMessage::NotDone(_) => Lane::Calls,
         }
     }
 
@@ -105,7 +111,7 @@ impl PeerMessage {
             PeerMessage::Echo(e) => {
                 w.u8(2);
                 e.record.write(&mut w);
-                w.bool(e.unsealed).num(e.applied.0).num(e.term.0);
+                w.bool(e.willing).num(e.applied.0).num(e.term.0);
             }
             PeerMessage::Fetch(index, chunk) => {
                 w.u8(3).num(index.0).num(*chunk);
@@ -124,8 +130,18 @@ impl PeerMessage {
                 w.u8(7).num(*id);
                 forward::write_reply(&mut w, reply);
             }
+            PeerMessage::NotDone(id) => {
+                w.u8(8).num(*id);
+            }
         }
         w.finish()
+    }
+
+    /// The number of a call, without reading the call.
+    pub fn call_number(bytes: &[u8]) -> Option<u64> {
+        let mut r = Reader::new(bytes);
+        r.u8().ok().filter(|kind| *kind == 6)?;
+        r.num().ok()
     }
 
     /// Reads [`PeerMessage::encode`]; any bytes are safe.
@@ -141,7 +157,7 @@ impl PeerMessage {
             1 => return Ok(PeerMessage::Raft(r.rest().to_vec())),
             2 => PeerMessage::Echo(Box::new(Echo {
                 record: MemberRecord::read(&mut r)?,
-                unsealed: r.bool()?,
+                willing: r.bool()?,
                 applied: Index(r.num()?),
                 term: Term(r.num()?),
             })),
@@ -156,6 +172,7 @@ impl PeerMessage {
             5 => PeerMessage::Installed(Index(r.num()?), r.bool()?),
             6 => PeerMessage::Forward(r.num()?, Box::new(forward::read_call(&mut r)?)),
             7 => PeerMessage::Forwarded(r.num()?, Box::new(forward::read_reply(&mut r)?)),
+            8 => PeerMessage::NotDone(r.num()?),
             t => return Err(CodecError::BadTag(t)),
         };
         r.end()?;
@@ -239,7 +256,7 @@ impl Owner {
     pub(crate) fn peer_tick(&mut self, out: &mut Vec<OwnerOut>) {
         let now = self.now.mono;
         let lone = self.is_lone_voter();
-        let electable = lone || (self.seal.unsealed.is_some() && now >= self.peers.not_before);
+        let electable = lone || (self.seal.unsealed.is_some() && now >= self.peers.not_before && !self.removed);
         let Some(member) = &mut self.member else { return };
         member.set_electable(electable);
         let conf = member.conf();
@@ -263,8 +280,8 @@ impl Owner {
                 self.peers.offers.remove(&id);
                 member.snapshot_sent(id, false);
             }
-            if self.seal.unsealed.is_none() && !lone {
-                // whoever has keys is to lead
+            if !electable && !lone {
+                // whoever has keys is to lead, and an attempt to give the lead away may have come to nothing
                 self.hand_over(out);
             }
         }
@@ -272,7 +289,7 @@ impl Owner {
             self.peers.echoed = now;
             let echo = Echo {
                 record: self.own_record(false),
-                unsealed: self.seal.unsealed.is_some(),
+                willing: electable && self.seal.unsealed.is_some(),
                 applied: self.version.index(),
                 term: role.term,
             };
@@ -290,7 +307,7 @@ impl Owner {
     /// Gives the lead to the unsealed voter that has most of the log. False if there is none.
     pub(crate) fn hand_over(&mut self, out: &mut Vec<OwnerOut>) -> bool {
         let Some(status) = self.raft_status().filter(|s| s.role.ready) else { return false };
-        let fresh = |id: &u64| self.is_fresh(*id) && self.peers.heard.get(id).is_some_and(|(_, e)| e.unsealed);
+        let fresh = |id: &u64| self.is_fresh(*id) && self.peers.heard.get(id).is_some_and(|(_, e)| e.willing);
         let best = status
             .peers
             .iter()
@@ -315,6 +332,8 @@ impl Owner {
     pub(crate) fn step_down(&mut self, out: &mut Vec<OwnerOut>) {
         if !self.is_lone_voter() && self.hand_over(out) {
             self.peers.not_before = self.now.mono.plus_ns(STEP_DOWN_NS);
+            // the others hear of it with the next tick
+            self.peers.echoed = Mono(0);
         }
     }
 
@@ -330,6 +349,33 @@ impl Owner {
                 self.checkpointer.fetched(self.now);
             }
             out.push(OwnerOut::Send(e.to, PeerMessage::Raft(e.bytes)));
+        }
+    }
+
+    /// The connection to a peer broke, or there was no room for what it was sent.
+    pub(crate) fn unreachable(&mut self, to: u64) {
+        if let Some(m) = &mut self.member {
+            m.unreachable(to);
+        }
+    }
+
+    /// The table has no record of this node any more: it was taken out while it could still hear of it.
+    pub(crate) fn check_removed(&mut self, out: &mut Vec<OwnerOut>) {
+        let records = members::all(&self.version);
+        let removed = !self.joining && !records.is_empty() && !records.contains_key(&self.raft_id);
+        if removed && !self.removed {
+            out.push(OwnerOut::Log(
+                Level::Error,
+                "this node was removed from the cluster; to let it join again, stop it and empty its data directory"
+                    .into(),
+            ));
+            if self.seal.unsealed.is_some() {
+                self.seal_now(None, out);
+            }
+        }
+        if removed != self.removed {
+            self.removed = removed;
+            self.mark_dirty();
         }
     }
 
@@ -381,7 +427,7 @@ impl Owner {
                 }
             }
             // calls do not come this way: the transport hands them to a core
-            PeerMessage::Forward(..) | PeerMessage::Forwarded(..) => {}
+            PeerMessage::Forward(..) | PeerMessage::Forwarded(..) | PeerMessage::NotDone(_) => {}
         }
     }
 
@@ -411,7 +457,7 @@ mod tests {
         fn messages_survive(index: u64, chunk: u64, bytes: Option<Vec<u8>>, well: bool, name in ".{0,20}") {
             let echo = Echo {
                 record: MemberRecord { name, pins: vec![[3; 32]], ..MemberRecord::default() },
-                unsealed: well, applied: Index(index), term: Term(chunk),
+                willing: well, applied: Index(index), term: Term(chunk),
             };
             for m in [
                 PeerMessage::Raft(bytes.clone().unwrap_or_default()),
@@ -419,6 +465,7 @@ mod tests {
                 PeerMessage::Fetch(Index(index), chunk),
                 PeerMessage::Chunk(Index(index), chunk, bytes.clone()),
                 PeerMessage::Installed(Index(index), well),
+                PeerMessage::NotDone(chunk),
             ] {
                 let bytes = m.encode();
                 let back = PeerMessage::decode(&bytes).expect("reads");

@@ -128,6 +128,16 @@ static FIELDS: &[Field] = &[
     Field::int("removedcode", "Status when removed."),
     Field::int("sealedcode", "Status when sealed."),
     Field::int("uninitcode", "Status when not initialised."),
+    Field::str("leader_api_addr", "Node of the cluster to join."),
+    Field::str("leader_ca_cert", "PEM certificates to trust."),
+    Field::str("leader_client_cert", "PEM certificate to show."),
+    Field::str("leader_client_key", "Its key.").secret(),
+    Field::str("leader_tls_servername", "Name to expect in the certificate."),
+    Field::bool("retry", "Try until it succeeds."),
+    Field::bool("non_voter", "Join without a vote."),
+    Field::str("auto_join", "Discovery by a cloud's directory."),
+    Field::str("server_id", "Name of the node that joins."),
+    Field::str("answer", "To the challenge."),
 ];
 
 impl Owner {
@@ -170,7 +180,9 @@ impl Owner {
                 true => Reply::error(&Error::invalid("recovery rekeying not supported")),
                 false => sealed(),
             }),
-            Endpoint::RaftJoin if writes => Some(self.join()),
+            Endpoint::RaftJoin if writes => self.join(asker, &args, rng, out),
+            Endpoint::RaftChallenge if writes => Some(self.give_challenge(&args, rng)),
+            Endpoint::RaftAnswer if writes => self.take_answer(asker, &args, rng, out),
             Endpoint::RekeyInit
             | Endpoint::RekeyUpdate
             | Endpoint::RekeyVerify
@@ -194,7 +206,7 @@ impl Owner {
     }
 
     pub(crate) fn facts_initialized(&self) -> bool {
-        self.has_member() && self.seal.initialized(&self.version)
+        self.is_challenged() || (self.has_member() && self.seal.initialized(&self.version))
     }
 
     fn init(
@@ -340,6 +352,9 @@ impl Owner {
         if !self.facts_initialized() {
             return Some(refused(&SealError::NotInitialized));
         }
+        if self.is_challenged() {
+            return self.unseal_to_join(asker, args, rng, out);
+        }
         if args.bool("reset") {
             if !self.is_sealed() {
                 return Some(refused(&SealError::Unsealed));
@@ -431,7 +446,7 @@ impl Owner {
     }
 
     /// Reads the cluster's name and id.
-    fn know_cluster(&mut self, out: &mut Vec<OwnerOut>) {
+    pub(crate) fn know_cluster(&mut self, out: &mut Vec<OwnerOut>) {
         let Some(unsealed) = &self.seal.unsealed else { return };
         match bootstrap::cluster_facts(&mut Txn::new(&self.version, Some(unsealed.keyring()))) {
             Ok(f) => {
@@ -641,13 +656,6 @@ impl Owner {
             self.register_issuer(Purpose::Reissue, rng, out);
             self.count_usage(rng, out);
         }
-    }
-
-    fn join(&self) -> Reply {
-        if self.facts_initialized() {
-            return json_reply(&json!({"joined": true}));
-        }
-        Reply::error(&Error::new(Code::Internal, "joining a raft cluster is not served yet: initialise this node"))
     }
 
     /// Opens the keyring of a restored image by the unseal key held.

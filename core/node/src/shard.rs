@@ -18,7 +18,7 @@ use crate::control;
 use crate::forward;
 use crate::tip::{TipCall, TipDone, TipLine};
 use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
-use ringfence_base::{Code, Entropy, Index, Now, Wall};
+use ringfence_base::{Code, Entropy, Index, Mono, Now, Wall};
 use ringfence_logical::{Error, Map, Operation, OwnerOp, Response, Resume, SideOp, SideResult};
 use ringfence_store::Batch;
 use ringfence_vault::audit::{Line, Lines};
@@ -36,6 +36,11 @@ use std::sync::Arc;
 const MAX_ATTEMPTS: u32 = 1000;
 /// Lost races after which a call is handed to the owner.
 const LOSSES: u32 = 2;
+/// While no active node is known, a call that may be done elsewhere waits so long for one, ns: longer than an election
+/// takes.
+const PATIENCE_NS: u64 = 4_000_000_000;
+/// Calls that wait so on one core; a further one is refused at once.
+const MAX_PARKED: usize = 4096;
 
 /// Names a call while the shard waits for something on its behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +117,9 @@ pub enum ShardIn {
     ControlDone(Ticket, Reply),
     /// What became of a call that was passed on to the active node.
     Forwarded(Ticket, Forwarded),
+    /// Look again for the active node on behalf of the calls that wait for one; while [`Shard::has_parked`], every
+    /// few hundredths of a second.
+    Retry,
     /// Drop the keyring now and say so.
     Withdraw(u64),
 }
@@ -121,6 +129,8 @@ pub enum ShardIn {
 pub enum ShardOut {
     /// The answer to the call that was given this tag.
     Reply(u64, Reply),
+    /// The call with this tag, which a standby passed on, was not done: this node is not active.
+    NotDone(u64),
     /// Append these writes.
     Propose(Proposal),
     /// Run this over the tip.
@@ -157,6 +167,8 @@ struct Live {
     /// Counted towards rate limits: once, however often it runs.
     metered: bool,
     begun: Wall,
+    /// When it is given up if no active node is found.
+    patience: Option<Mono>,
     waits: Waits,
 }
 
@@ -188,6 +200,8 @@ enum Waits {
     Control,
     /// The active node answers the whole call.
     Forward,
+    /// There is no active node to be seen; nothing was done.
+    Parked,
     /// Audit of the request line, then the owner.
     AuditThenControl { call: control::ControlCall },
     /// Audit of what the owner answered; the answer goes out whatever the devices say.
@@ -207,6 +221,7 @@ pub struct Shard {
     /// In boxes: calls come and go, and a tree moves its values about.
     live: BTreeMap<Ticket, Box<Live>>,
     next_ticket: u64,
+    parked: Vec<Ticket>,
 }
 
 impl Shard {
@@ -221,6 +236,7 @@ impl Shard {
             generation: 0,
             live: BTreeMap::new(),
             next_ticket: 1,
+            parked: Vec::new(),
         };
         s.take_keys(&cell);
         s
@@ -302,27 +318,83 @@ impl Shard {
         rng: &mut dyn Entropy,
         out: &mut Vec<ShardOut>,
     ) {
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        if let Some(c) = control::ControlCall::of(&call) {
-            let mut live = Live::new(tag, Rc::new(call), now.wall, Waits::Control);
-            live.from_peer = from_peer;
-            if from_peer && forward::stays(&live.call) {
-                // a standby never passes these on
-                out.push(ShardOut::Reply(tag, internal()));
-                return;
-            }
-            let elsewhere = !self.cell.facts.active && self.cell.facts.leader.is_some() && !from_peer;
-            if elsewhere && !self.cell.facts.sealed && !forward::stays(&live.call) {
-                self.elsewhere(ticket, live, out);
-                return;
-            }
-            self.control(ticket, live, c, now, rng, out);
-            return;
-        }
+        let ticket = self.fresh_ticket();
         let mut live = Live::new(tag, Rc::new(call), now.wall, Waits::Run);
         live.from_peer = from_peer;
-        self.run(ticket, live, now, rng, out);
+        self.place(ticket, live, now, rng, out);
+    }
+
+    fn fresh_ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
+    }
+
+    /// Begins a call, or begins it again: nothing of it was done.
+    fn place(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        let Some(c) = control::ControlCall::of(&live.call) else {
+            self.run(ticket, live, now, rng, out);
+            return;
+        };
+        live.waits = Waits::Control;
+        if live.from_peer && forward::stays(&live.call) {
+            // a standby never passes these on
+            out.push(ShardOut::Reply(live.tag, internal()));
+            return;
+        }
+        let facts = &self.cell.facts;
+        if !facts.active && !facts.sealed && facts.initialized && !self.is_alone() && !forward::stays(&live.call) {
+            self.elsewhere(ticket, live, now, out);
+            return;
+        }
+        self.control(ticket, live, c, now, rng, out);
+    }
+
+    /// No other node can ever be active.
+    fn is_alone(&self) -> bool {
+        self.cell.is_alone()
+    }
+
+    /// Calls wait for an active node.
+    pub fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Nothing of this call was done, and whoever is active may do it: it waits until one is seen, for a while.
+    fn park(&mut self, ticket: Ticket, mut live: Box<Live>, now: Now, out: &mut Vec<ShardOut>) {
+        if live.from_peer {
+            out.push(ShardOut::NotDone(live.tag));
+            return;
+        }
+        let until = *live.patience.get_or_insert(now.mono.plus_ns(PATIENCE_NS));
+        let facts = &self.cell.facts;
+        let hopeless = facts.sealed || !facts.initialized || self.is_alone();
+        if hopeless || now.mono >= until || self.parked.len() >= MAX_PARKED {
+            out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
+            return;
+        }
+        live.waits = Waits::Parked;
+        self.live.insert(ticket, live);
+        self.parked.push(ticket);
+    }
+
+    /// Begins the calls again that wait for an active node.
+    fn retry(&mut self, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
+        for ticket in std::mem::take(&mut self.parked) {
+            if let Some(mut live) = self.live.remove(&ticket) {
+                live.waits = Waits::Run;
+                // another name: an answer to an earlier attempt is none to this one
+                let ticket = self.fresh_ticket();
+                self.place(ticket, live, now, rng, out);
+            }
+        }
     }
 
     /// Hands a call to the owner, after the audit devices if it is a ceremony.
@@ -458,6 +530,7 @@ impl Shard {
     /// Takes an event.
     pub fn step(&mut self, input: ShardIn, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
         match input {
+            ShardIn::Retry => self.retry(now, rng, out),
             ShardIn::Withdraw(sequence) => {
                 self.withdraw(sequence, out);
             }
@@ -488,12 +561,11 @@ impl Shard {
             }
             ShardIn::Forwarded(ticket, outcome) => {
                 if let Some(live) = self.live.remove(&ticket) {
-                    let reply = match outcome {
-                        Forwarded::Answer(reply) => reply,
-                        Forwarded::NotSent => not_done(NotDone::NotActive),
-                        Forwarded::Unknown => unknown(),
-                    };
-                    out.push(ShardOut::Reply(live.tag, reply));
+                    match outcome {
+                        Forwarded::Answer(reply) => out.push(ShardOut::Reply(live.tag, reply)),
+                        Forwarded::NotSent => self.park(ticket, live, now, out),
+                        Forwarded::Unknown => out.push(ShardOut::Reply(live.tag, unknown())),
+                    }
                 }
             }
             ShardIn::AuditDone(ticket, taken) => {
@@ -518,7 +590,7 @@ impl Shard {
     fn run(&mut self, ticket: Ticket, mut live: Box<Live>, now: Now, rng: &mut dyn Entropy, out: &mut Vec<ShardOut>) {
         live.attempts += 1;
         let (Some(keys), Some(sealer)) = (&self.cell.keys, self.sealer.clone()) else {
-            self.elsewhere(ticket, live, out);
+            self.elsewhere(ticket, live, now, out);
             return;
         };
         let log_now = self.cell.clock.now(now);
@@ -593,7 +665,7 @@ impl Shard {
             // another node may have taken over and written since: what was read may be of the past
             Next::Answer(_) if txn.is_read_only() && now.mono >= self.cell.lease_until => {
                 drop(txn);
-                self.elsewhere(ticket, live, out);
+                self.elsewhere(ticket, live, now, out);
             }
             Next::Answer(reply) if txn.is_read_only() => {
                 let mut lines = ran.audit.request;
@@ -625,17 +697,27 @@ impl Shard {
     }
 
     /// This node may not answer: the active node does, or the client is told where it is.
-    fn elsewhere(&mut self, ticket: Ticket, mut live: Box<Live>, out: &mut Vec<ShardOut>) {
+    fn elsewhere(&mut self, ticket: Ticket, mut live: Box<Live>, now: Now, out: &mut Vec<ShardOut>) {
         let facts = &self.cell.facts;
-        let Some(leader) = facts.leader.as_ref().filter(|_| !facts.sealed && !live.from_peer) else {
+        if facts.sealed || !facts.initialized {
             out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
             return;
-        };
+        }
         // what went outside, or was resumed, began here and cannot begin again elsewhere
-        if live.resume.is_some() || live.use_counted || live.request_audited {
+        if live.resume.is_some() || live.use_counted {
             out.push(ShardOut::Reply(live.tag, unknown()));
             return;
         }
+        if !live.from_peer
+            && let Some(reply) = forward::of_standby(&live.call)
+        {
+            out.push(ShardOut::Reply(live.tag, reply));
+            return;
+        }
+        let Some(leader) = facts.leader.as_ref().filter(|_| !live.from_peer) else {
+            self.park(ticket, live, now, out);
+            return;
+        };
         if forward::redirects(&live.call) || forward::declined(&live.call) {
             out.push(ShardOut::Reply(live.tag, forward::redirect(&live.call, &leader.api_addr)));
             return;
@@ -825,6 +907,13 @@ impl Shard {
             (
                 Settled::NotDone(NotDone::NotActive),
                 Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip,
+            ) if !live.use_counted && live.resume.is_none() && !self.is_alone() => {
+                // the lead is being handed over, or is lost: whoever has it next may do the call
+                self.park(ticket, live, now, out);
+            }
+            (
+                Settled::NotDone(NotDone::NotActive),
+                Waits::Commit { .. } | Waits::CommitIntent { .. } | Waits::CommitUse | Waits::Tip,
             ) if self.cell.keys.is_none() => {
                 out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
             }
@@ -890,6 +979,7 @@ impl Live {
             losses: 0,
             metered: false,
             begun,
+            patience: None,
             waits,
         })
     }

@@ -298,7 +298,7 @@ impl Owner {
                 out,
             );
         }
-        if !self.is_lone_voter() {
+        if !self.is_lone_voter() || crate::members::all(&self.version).len() > 1 {
             let text = "a snapshot is restored on a cluster of one node: remove the other nodes, restore, and join them again";
             return refuse(Error::invalid(text), out);
         }

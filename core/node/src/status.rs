@@ -6,7 +6,7 @@ use crate::owner::Owner;
 use crate::seal::json_reply;
 use ringfence_barrier::SealConfig;
 use ringfence_base::{Code, Wall};
-use ringfence_logical::{Args, Error, Map, Operation};
+use ringfence_logical::{Args, Error, Operation};
 use ringfence_vault::call::{Body, Reply};
 use serde_json::{Value, json};
 
@@ -14,7 +14,11 @@ impl Owner {
     /// `sys/seal-status`.
     pub(crate) fn seal_status(&self) -> Value {
         let settings = &self.vault.settings;
-        let config = if self.has_member() { SealConfig::load(&self.version).ok().flatten() } else { None };
+        let config = match self.join_seal_config() {
+            Some(c) => Some(c.clone()),
+            None if self.has_member() => SealConfig::load(&self.version).ok().flatten(),
+            None => None,
+        };
         let sealed = self.is_sealed();
         let mut v = json!({
             "type": config.as_ref().map_or("shamir", |c| c.kind.name()),
@@ -30,7 +34,7 @@ impl Owner {
             "migration": false,
             "recovery_seal": false,
             "storage_type": settings.storage_type,
-            "removed_from_cluster": false,
+            "removed_from_cluster": self.removed,
         });
         if !sealed {
             v["cluster_name"] = self.facts.cluster_name.clone().into();
@@ -52,11 +56,13 @@ impl Owner {
         };
         let chosen = (|| -> Result<u16, ()> {
             let codes = (number("activecode", 200)?, number("standbycode", 429)?, number("sealedcode", 503)?);
-            let uninit = number("uninitcode", 501)?;
+            let (uninit, removed) = (number("uninitcode", 501)?, number("removedcode", 530)?);
             let standby_ok = flag("standbyok")?;
             flag("perfstandbyok")?;
             Ok(if !self.facts_initialized() {
                 uninit
+            } else if self.removed {
+                removed
             } else if self.is_sealed() {
                 codes.2
             } else if self.facts.active || standby_ok {
@@ -82,7 +88,7 @@ impl Owner {
             "echo_duration_ms": 0,
             "clock_skew_ms": 0,
             "replication_primary_canary_age_ms": 0,
-            "removed_from_cluster": false,
+            "removed_from_cluster": self.removed,
         });
         if !sealed {
             v["cluster_name"] = self.facts.cluster_name.clone().into();
@@ -172,26 +178,8 @@ impl Owner {
         }
         json!({"config": {"index": 0, "servers": servers}})
     }
-
-    pub(crate) fn autopilot_state(&self) -> Value {
-        let (node, status) = (&self.config.node_id, self.raft_status());
-        let server = json!({
-            "id": node, "name": node, "address": strip_scheme(&self.config.cluster_addr), "node_status": "alive",
-            "last_contact": "0s",
-            "last_term": status.as_ref().map_or(0, |s| s.role.term.0),
-            "last_index": status.as_ref().map_or(0, |s| s.last.0),
-            "healthy": true, "stable_since": self.seal.active_since.unwrap_or(self.now.wall).rfc3339(),
-            "status": "leader", "version": self.vault.settings.api_version, "node_type": "voter", "meta": Value::Null,
-        });
-        let mut servers = Map::new();
-        servers.insert(node.clone(), server);
-        json!({
-            "healthy": true, "failure_tolerance": 0, "servers": servers, "leader": node, "voters": [node],
-            "non_voters": Value::Null, "optimistic_failure_tolerance": 0,
-        })
-    }
 }
 
-fn strip_scheme(url: &str) -> &str {
+pub(crate) fn strip_scheme(url: &str) -> &str {
     url.split_once("://").map_or(url, |(_, rest)| rest)
 }

@@ -242,10 +242,10 @@ impl Owner {
         }
     }
 
-    /// Leadership went: nobody knows whether what they read stays.
+    /// Leadership went: nobody knows whether what they read stays. They wrote nothing and may run elsewhere.
     pub(crate) fn tip_lost(&mut self, out: &mut Vec<OwnerOut>) {
         for r in std::mem::take(&mut self.tip_readers).into_values().flatten() {
-            out.push(OwnerOut::Settled(r.shard, r.ticket, Settled::Unknown));
+            out.push(OwnerOut::Settled(r.shard, r.ticket, Settled::NotDone(NotDone::NotActive)));
         }
     }
 }

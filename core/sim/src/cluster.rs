@@ -153,6 +153,8 @@ struct Cluster {
     asked: BTreeMap<u64, (Asked, u64, usize)>,
     /// Calls that came from a node: which, its life, its number.
     passed: BTreeMap<u64, (usize, u64, u64)>,
+    /// All of them: none is carried out twice.
+    delivered: BTreeSet<(usize, u64, u64)>,
     replies: VecDeque<(u64, usize, Reply)>,
     next_tag: u64,
     steps: u64,
@@ -201,6 +203,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             asked: BTreeMap::new(),
             passed: BTreeMap::new(),
+            delivered: BTreeSet::new(),
             replies: VecDeque::new(),
             next_tag: 1,
             steps: 0,
@@ -753,6 +756,9 @@ impl Cluster {
             {
                 m.next_tick = self.now.mono.plus_ns(TICK_NS + late);
                 m.to_owner.push_back(OwnerIn::Tick);
+                if m.shard.has_parked() {
+                    m.to_shard.push_back(ShardIn::Retry);
+                }
             }
         }
         let i = self.draw(self.nodes.len() as u64) as usize;
@@ -887,8 +893,13 @@ impl Cluster {
                         self.post(i, j, &message);
                     }
                 }
+<<<<<<< HEAD
                 OwnerOut::Log(..) => {}
                 OwnerOut::Halt(why) => self.broken = Some(format!("{}: node{i} halted: {why}", promise::SERVES)),
+=======
+                OwnerOut::Log(..) | OwnerOut::Members(..) | OwnerOut::AskLeader(..) => {}
+                OwnerOut::Halt(why) => self.broken = Some(format!("node{i} halted: {why}")),
+>>>>>>> b789589
             }
         }
     }
@@ -922,7 +933,7 @@ impl Cluster {
         match message {
             PeerMessage::Forward(number, call) => {
                 // a connection that broke says so; a call is never delivered twice
-                if life != p.life || self.passed.values().any(|v| *v == (p.from, life, number)) {
+                if life != p.life || !self.delivered.insert((p.from, life, number)) {
                     return;
                 }
                 let tag = self.next_tag;
@@ -930,6 +941,11 @@ impl Cluster {
                 self.passed.insert(tag, (p.from, life, number));
                 self.report.forwarded += 1;
                 self.call(p.to, tag, *call, true);
+            }
+            PeerMessage::NotDone(number) => {
+                if let Some(m) = &mut self.nodes[p.to].machine {
+                    m.to_shard.push_back(ShardIn::Forwarded(Ticket(number), Forwarded::NotSent));
+                }
             }
             PeerMessage::Forwarded(number, reply) => {
                 if let Some(m) = &mut self.nodes[p.to].machine {
@@ -951,8 +967,17 @@ impl Cluster {
                 self.replied(i, tag, reply);
                 continue;
             }
+            if let ShardOut::NotDone(tag) = o {
+                if let Some((from, life, number)) = self.passed.remove(&tag)
+                    && self.nodes[from].life == life
+                {
+                    self.post(i, from, &PeerMessage::NotDone(number));
+                }
+                continue;
+            }
             let Some(m) = &mut self.nodes[i].machine else { return };
             match o {
+<<<<<<< HEAD
                 ShardOut::Reply(..) => {}
                 ShardOut::Propose(mut p) => {
                     let known = |issuer: u32| m.owner.version().get(&issuer_key(issuer)).is_some();
@@ -964,6 +989,10 @@ impl Cluster {
                     }
                     m.to_owner.push_back(OwnerIn::Propose(id, p));
                 }
+=======
+                ShardOut::Reply(..) | ShardOut::NotDone(..) => {}
+                ShardOut::Propose(p) => m.to_owner.push_back(OwnerIn::Propose(id, p)),
+>>>>>>> b789589
                 ShardOut::Tip(c) => m.to_owner.push_back(OwnerIn::Tip(id, c)),
                 ShardOut::Owner(t, op) => m.to_owner.push_back(OwnerIn::Operate(id, t, op)),
                 ShardOut::Control(t, c) => m.to_owner.push_back(OwnerIn::Control(id, t, c)),

@@ -573,7 +573,9 @@ impl World {
                     let unpacked = ringfence_node::snapshot::unpack(&archive, force);
                     self.to_owner.push_back(OwnerIn::Unpacked(s, t, unpacked));
                 }
-                OwnerOut::Send(..) | OwnerOut::ReadChunk(..) | OwnerOut::Load(..) => {
+                // tells that it is alone
+                OwnerOut::Members(..) => {}
+                OwnerOut::Send(..) | OwnerOut::ReadChunk(..) | OwnerOut::Load(..) | OwnerOut::AskLeader(..) => {
                     self.halted = Some("a node alone has nobody to talk to".into());
                 }
                 OwnerOut::Log(..) => {}
@@ -601,7 +603,9 @@ impl World {
                 ShardOut::Side(t, op) => self.to_shard[shard].push_back(ShardIn::SideDone(t, perform(&op))),
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
-                ShardOut::Forward(..) => self.halted = Some("a node alone passes nothing on".into()),
+                ShardOut::Forward(..) | ShardOut::NotDone(..) => {
+                    self.halted = Some("a node alone passes nothing on".into())
+                }
                 ShardOut::Fault(_, cause) => self.halted = Some(format!("internal error: {cause}")),
             }
         }

@@ -257,7 +257,12 @@ impl Node {
                     self.to_owner.push_back(OwnerIn::Unpacked(s, t, snapshot::unpack(&archive, force)));
                 }
                 // the one node here has no peers
-                OwnerOut::Log(..) | OwnerOut::Send(..) | OwnerOut::ReadChunk(..) | OwnerOut::Load(..) => {}
+                OwnerOut::Log(..)
+                | OwnerOut::Send(..)
+                | OwnerOut::ReadChunk(..)
+                | OwnerOut::Load(..)
+                | OwnerOut::Members(..)
+                | OwnerOut::AskLeader(..) => {}
                 OwnerOut::Halt(why) => self.stopped = Some(why),
             }
         }
@@ -280,7 +285,9 @@ impl Node {
                 ShardOut::Side(t, op) => self.to_shard[shard].push_back(ShardIn::SideDone(t, perform(&op))),
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
-                ShardOut::Forward(..) => self.stopped = Some("a lone node passed a call on".to_owned()),
+                ShardOut::Forward(..) | ShardOut::NotDone(..) => {
+                    self.stopped = Some("a lone node passed a call on".to_owned())
+                }
                 // what only a machine could answer is no fault of the node's
                 ShardOut::Fault(_, cause) if cause.contains("there is no machine here") => {}
                 ShardOut::Fault(_, cause) if cause.contains("nothing here reaches out") => {}

@@ -30,6 +30,8 @@ pub const VERBS: &[Verb] = &[
         join,
     ),
     verb("remove-peer", "<id>", "Remove a peer", &[DR_TOKEN], remove_peer),
+    verb("promote", "<id>", "Give a peer a vote", &[DR_TOKEN], promote),
+    verb("demote", "<id>", "Take a peer's vote", &[DR_TOKEN], demote),
     group("snapshot", "Save, restore and inspect snapshots", snapshot::VERBS),
     group("autopilot", "Work with the autopilot", AUTOPILOT_VERBS),
 ];
@@ -134,6 +136,23 @@ fn remove_peer(session: &mut Session<'_, '_>) -> Outcome {
         .call(&Request::put("sys/storage/raft/remove-peer", body))
         .map_err(doing("Error removing the peer from raft cluster"))?;
     session.say("Peer removed successfully!")
+}
+
+fn promote(session: &mut Session<'_, '_>) -> Outcome {
+    set_voter(session, "promote", "promoting", "Peer promoted successfully!")
+}
+
+fn demote(session: &mut Session<'_, '_>) -> Outcome {
+    set_voter(session, "demote", "demoting", "Peer demoted successfully!")
+}
+
+fn set_voter(session: &mut Session<'_, '_>, verb: &str, doing_it: &str, done: &str) -> Outcome {
+    session.expect_args(1, 1)?;
+    let body = with_dr_token(session, json!({ "server_id": session.arg(0) }));
+    session
+        .call(&Request::put(format!("sys/storage/raft/{verb}"), body))
+        .map_err(|e| doing(&format!("Error {doing_it} the peer"))(e))?;
+    session.say(done)
 }
 
 fn with_dr_token(session: &Session<'_, '_>, mut body: Value) -> Value {

@@ -271,6 +271,7 @@ impl<'run, 'io> Session<'run, 'io> {
                 system_bundle: io.env.get("SSL_CERT_FILE").map(PathBuf::from),
                 client_cert: file("client-cert", "CLIENT_CERT"),
                 client_key: file("client-key", "CLIENT_KEY"),
+                client_text: None,
                 server_name: named("tls-server-name", "TLS_SERVER_NAME"),
                 skip_verify: yes("tls-skip-verify", "SKIP_VERIFY")?,
             },

@@ -31,6 +31,8 @@ pub struct Tls {
     pub client_cert: Option<PathBuf>,
     /// Its key.
     pub client_key: Option<PathBuf>,
+    /// PEM text of our certificate and of its key, used before the files.
+    pub client_text: Option<(String, String)>,
     /// Name to expect in place of the host.
     pub server_name: Option<String>,
     /// Trust anybody.
@@ -51,6 +53,16 @@ impl Tls {
             let roots: Vec<Certificate<'static>> =
                 self.roots()?.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
             config = config.root_certs(RootCerts::Specific(Arc::new(roots)));
+        }
+        if let Some((cert, key)) = &self.client_text {
+            let origin = Path::new("client certificate");
+            let chain: Vec<Certificate<'static>> = parse_certificates(cert.as_bytes(), origin)?
+                .iter()
+                .map(|der| Certificate::from_der(der).to_owned())
+                .collect();
+            let key = PrivateKey::from_pem(key.as_bytes())
+                .map_err(|error| format!("client key: no usable private key: {error}"))?;
+            return Ok(config.client_cert(Some(ClientCert::new_with_certs(&chain, key))).build());
         }
         match (&self.client_cert, &self.client_key) {
             (Some(cert), Some(key)) => {

@@ -21,7 +21,7 @@ mod tests;
 
 pub use listener::{Address, ClientCerts, Listener, ListenerTls, TlsVersion};
 pub use seal::{Seal, SealKind};
-pub use storage::{RaftStorage, Storage};
+pub use storage::{JoinTarget, Pem, RaftStorage, RetryJoin, Storage};
 pub use telemetry::Telemetry;
 
 use std::collections::BTreeMap;

@@ -190,7 +190,8 @@ impl Directory {
         Ok(out)
     }
 
-    fn chunk_path(&self, id: u64) -> PathBuf {
+    /// Where a chunk of the checkpoint lies.
+    pub fn chunk_path(&self, id: u64) -> PathBuf {
         self.path.join(format!("checkpoint/{id}.chunk"))
     }
 }

@@ -8,6 +8,7 @@ pub use owner::{OwnerCore, Storage};
 pub use published::Published;
 
 use crate::audit::Sinks;
+use crate::peer::{ToPeers, call_number};
 use crate::rt::channel::{self, Answer, Sender};
 use crate::rt::{self, OsEntropy};
 use crate::side::Threads;
@@ -15,16 +16,21 @@ use crate::telemetry::metrics::CoreMetrics;
 use crate::telemetry::{self, Level};
 use ringfence_base::{Now, Wall};
 use ringfence_node::control::ControlCall;
+use ringfence_node::peer::MAX_PEER_BYTES;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Cors, Error, Forwarded, LoginNote, Operation, OwnerOp, Reply, Shard, ShardId, ShardIn, ShardOut,
-    SideResult, Ticket, TipCall, Vault,
+    Call, Code, Cors, Error, Forwarded, JoinSaid, Loaded, LoginNote, Operation, OwnerOp, PeerMessage, Reply, Shard,
+    ShardId, ShardIn, ShardOut, SideResult, Ticket, TipCall, Vault,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Calls that wait for an active node look for one so often.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// From a shard to the owner.
 #[derive(Debug)]
@@ -47,6 +53,18 @@ pub enum ToOwner {
     Unpacked(ShardId, Ticket, Result<ringfence_node::snapshot::Unpacked, String>),
     /// A checkpoint's chunk was packed.
     Packed(u64, Box<ringfence_node::Packed>),
+    /// A message of the member with this raft id.
+    Peer(u64, PeerMessage),
+    /// The process is to end: another node takes the lead, if there is one.
+    StepDown,
+    /// The connection to a member broke.
+    Unreachable(u64),
+    /// A chunk file was read for a follower, or is not there.
+    ChunkRead(u64, Option<Vec<u8>>),
+    /// A leader's checkpoint was loaded.
+    Loaded(u64, Box<Loaded>),
+    /// What another node's API answered to a joiner.
+    LeaderSaid(u64, JoinSaid),
     /// The process ends: seal and stop.
     Shutdown,
 }
@@ -56,6 +74,8 @@ pub enum ToOwner {
 pub enum ToShard {
     /// An event for the machine.
     Event(ShardIn),
+    /// A call that a standby passed on over this connection, as it came.
+    Passed(u64, Vec<u8>),
     /// Something that the server answers itself, by name.
     Serve(Ticket, &'static str, serde_json::Value),
     /// Open the audit files anew.
@@ -120,6 +140,11 @@ pub struct Core {
     immediate: RefCell<Option<(u64, Reply)>>,
     published: Arc<Published>,
     owner: Sender<ToOwner>,
+    peers: Sender<ToPeers>,
+    /// Calls that a standby passed on: by tag the connection and their number there.
+    passed: RefCell<BTreeMap<u64, (u64, u64)>>,
+    /// A task looks for the active node on behalf of waiting calls.
+    retrying: Cell<bool>,
     /// Every core's mailbox, this one's included.
     cores: Vec<Sender<ToShard>>,
     /// Requests whose body is still coming in.
@@ -140,6 +165,7 @@ impl Core {
         vault: Arc<Vault>,
         published: Arc<Published>,
         owner: Sender<ToOwner>,
+        peers: Sender<ToPeers>,
         cores: Vec<Sender<ToShard>>,
         threads: Arc<Threads>,
         facts: FactsOf,
@@ -156,6 +182,9 @@ impl Core {
             immediate: RefCell::default(),
             published,
             owner,
+            peers,
+            passed: RefCell::default(),
+            retrying: Cell::new(false),
             cores,
             arriving: RefCell::default(),
             sinks: Sinks::new(),
@@ -211,7 +240,7 @@ impl Core {
 
     /// Calls under way.
     pub fn in_flight(&self) -> usize {
-        self.waiting.borrow().len()
+        self.waiting.borrow().len() + self.passed.borrow().len()
     }
 
     /// The cross-origin settings, as this core sees them.
@@ -263,6 +292,7 @@ impl Core {
             for message in batch.drain(..) {
                 match message {
                     ToShard::Event(event) => self.step_at(event, now),
+                    ToShard::Passed(link, frame) => self.take_passed(link, &frame, now),
                     ToShard::Serve(ticket, name, argument) => {
                         if name == "audit-test" {
                             self.test_sink(ticket, &argument);
@@ -287,6 +317,63 @@ impl Core {
             }
             self.dispatch(None);
         }
+    }
+
+    /// Serves a call that a standby passed on.
+    fn take_passed(self: &Rc<Self>, link: u64, frame: &[u8], now: Now) {
+        let Ok(PeerMessage::Forward(number, call)) = PeerMessage::decode(frame) else {
+            // without a cluster port nothing comes over one
+            let _ = self.peers.try_send(ToPeers::Broken(link));
+            return;
+        };
+        let tag = self.next_tag.get();
+        self.next_tag.set(tag + 1);
+        self.passed.borrow_mut().insert(tag, (link, number));
+        let _guard = AbortOnPanic;
+        let mut shard = self.shard.borrow_mut();
+        self.observe(&mut shard);
+        shard.call_from_peer(tag, *call, now, &mut *self.rng.borrow_mut(), &mut self.out.borrow_mut());
+    }
+
+    /// Answers a standby; true if one waits under this tag.
+    fn answer_passed(&self, tag: u64, answer: impl FnOnce(u64) -> PeerMessage) -> bool {
+        let Some((link, number)) = self.passed.borrow_mut().remove(&tag) else { return false };
+        let mut bytes = answer(number).encode();
+        if bytes.len() > MAX_PEER_BYTES {
+            let reply = Reply::error(&Error::new(Code::Internal, "the answer is too large to be passed back"));
+            bytes = PeerMessage::Forwarded(number, Box::new(reply)).encode();
+        }
+        let _ = self.peers.try_send(ToPeers::Answer(link, bytes));
+        true
+    }
+
+    /// Passes a call on to the active node.
+    fn pass_on(self: &Rc<Self>, ticket: Ticket, to: u64, call: Box<Call>) {
+        let number = call_number(self.id.0, ticket);
+        let bytes = PeerMessage::Forward(number, call).encode();
+        if bytes.len() > MAX_PEER_BYTES {
+            let e = Error::new(Code::TooLarge, "http: request body too large");
+            self.step(ShardIn::Forwarded(ticket, Forwarded::Answer(Reply::error(&e))));
+        } else if self.peers.try_send(ToPeers::Forward(to, number, bytes)).is_err() {
+            // there is no cluster port: not a byte was sent
+            self.step(ShardIn::Forwarded(ticket, Forwarded::NotSent));
+        }
+    }
+
+    /// While calls wait for an active node, looks for it.
+    fn keep_retrying(self: &Rc<Self>) {
+        if !self.shard.borrow().has_parked() || self.retrying.replace(true) {
+            return;
+        }
+        let core = self.clone();
+        rt::spawn_local(async move {
+            while core.shard.borrow().has_parked() {
+                rt::sleep(RETRY).await;
+                core.step(ShardIn::Retry);
+                core.dispatch(None);
+            }
+            core.retrying.set(false);
+        });
     }
 
     /// Tries a device that is about to be enabled.
@@ -323,6 +410,7 @@ impl Core {
     fn dispatch(self: &Rc<Self>, now_serving: Option<u64>) {
         loop {
             if self.out.borrow().is_empty() {
+                self.keep_retrying();
                 return;
             }
             let mut batch = self.out.replace(self.spare.take());
@@ -330,6 +418,12 @@ impl Core {
                 match out {
                     ShardOut::Reply(tag, reply) if now_serving == Some(tag) => {
                         *self.immediate.borrow_mut() = Some((tag, reply));
+                    }
+                    ShardOut::NotDone(tag) => {
+                        self.answer_passed(tag, PeerMessage::NotDone);
+                    }
+                    ShardOut::Reply(tag, reply) if self.passed.borrow().contains_key(&tag) => {
+                        self.answer_passed(tag, |n| PeerMessage::Forwarded(n, Box::new(reply)));
                     }
                     ShardOut::Reply(tag, reply) => {
                         let answer = self.waiting.borrow_mut().remove(&tag);
@@ -356,8 +450,7 @@ impl Core {
                             core.dispatch(None);
                         });
                     }
-                    // this build has no cluster port: not a byte was sent
-                    ShardOut::Forward(ticket, ..) => self.step(ShardIn::Forwarded(ticket, Forwarded::NotSent)),
+                    ShardOut::Forward(ticket, to, call) => self.pass_on(ticket, to, call),
                     ShardOut::Login(note) => self.to_owner(ToOwner::Login(note)),
                     ShardOut::Fault(request, cause) => {
                         telemetry::log(Level::Error, &format!("request {request}: {cause}"));

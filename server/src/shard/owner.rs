@@ -2,6 +2,7 @@
 
 use super::{AbortOnPanic, Published, ToOwner, ToShard};
 use crate::disk::{DirExecutor, Directory, Done, Executor, MemoryExecutor};
+use crate::peer::Peers;
 use crate::rt::channel::{Inlet, Sender};
 use crate::rt::{self, OsEntropy};
 use crate::side::Threads;
@@ -15,8 +16,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two ticks of the owner: half a raft tick, so that none is missed.
-const TICK: Duration = Duration::from_millis(50);
+/// Between two ticks of the owner: a third of a raft tick, so that none is missed.
+const TICK: Duration = Duration::from_millis(20);
 
 /// Where the log lives.
 pub enum Storage {
@@ -45,8 +46,9 @@ pub struct OwnerCore {
     wake: Rc<RefCell<Option<std::task::Waker>>>,
     metrics: Metrics,
     sinks: Vec<Sink>,
+    peers: Option<Rc<Peers>>,
     /// Holds the directory's lock.
-    _directory: Option<Directory>,
+    directory: Option<Directory>,
 }
 
 impl OwnerCore {
@@ -62,6 +64,7 @@ impl OwnerCore {
         threads: Arc<Threads>,
         metrics: Metrics,
         sinks: Vec<Sink>,
+        peers: Option<Rc<Peers>>,
     ) -> Rc<OwnerCore> {
         let done: Rc<RefCell<Vec<Done>>> = Rc::default();
         let wake: Rc<RefCell<Option<std::task::Waker>>> = Rc::default();
@@ -93,7 +96,8 @@ impl OwnerCore {
             wake,
             metrics,
             sinks,
-            _directory: directory,
+            peers,
+            directory,
         })
     }
 
@@ -140,6 +144,12 @@ impl OwnerCore {
                     ToOwner::Login(note) => self.give_at(now, OwnerIn::Login(note)),
                     ToOwner::Unpacked(shard, ticket, u) => self.give_at(now, OwnerIn::Unpacked(shard, ticket, u)),
                     ToOwner::Packed(id, packed) => self.give_at(now, OwnerIn::Packed(id, packed)),
+                    ToOwner::Peer(from, m) => self.give_at(now, OwnerIn::Peer(from, m)),
+                    ToOwner::StepDown => self.give_at(now, OwnerIn::StepDown),
+                    ToOwner::Unreachable(to) => self.give_at(now, OwnerIn::Unreachable(to)),
+                    ToOwner::ChunkRead(id, bytes) => self.give_at(now, OwnerIn::ChunkRead(id, bytes)),
+                    ToOwner::Loaded(number, loaded) => self.give_at(now, OwnerIn::Loaded(number, loaded)),
+                    ToOwner::LeaderSaid(number, said) => self.give_at(now, OwnerIn::LeaderSaid(number, said)),
                     ToOwner::Shutdown => return,
                 }
             }
@@ -157,7 +167,7 @@ impl OwnerCore {
         m.set(Gauge::RaftAppliedIndex, g.applied);
         m.set(Gauge::RaftCommitIndex, g.committed);
         m.set(Gauge::RaftFsmPending, g.pending);
-        m.set(Gauge::RaftPeers, 1);
+        m.set(Gauge::RaftPeers, g.peers);
         m.set(Gauge::BarrierEstimatedEncryptions, g.encryptions);
         m.set_cluster(&self.published.cell().facts.cluster_name);
     }
@@ -288,10 +298,39 @@ impl OwnerCore {
                     let _ = itself.try_send(ToOwner::Unpacked(shard, ticket, unpacked));
                 });
             }
-            // this build has no cluster port; what is sent to a peer may be lost
-            OwnerOut::Send(..) => {}
-            OwnerOut::ReadChunk(id, _) => self.give(OwnerIn::ChunkRead(id, None)),
-            OwnerOut::Load(number, loading) => self.give(OwnerIn::Loaded(number, Box::new(Loaded(loading.load())))),
+            OwnerOut::Send(to, message) => {
+                if let Some(peers) = &self.peers {
+                    peers.send(to, &message);
+                }
+            }
+            OwnerOut::Members(membership) => {
+                if let Some(peers) = &self.peers {
+                    peers.members(*membership);
+                }
+            }
+            OwnerOut::ReadChunk(id, chunk) => {
+                let path = self.directory.as_ref().map(|d| d.chunk_path(chunk));
+                let itself = self.itself.clone();
+                rt::spawn_local(async move {
+                    // one that was replaced meanwhile is not there any more
+                    let bytes = rt::background(move || path.and_then(|p| std::fs::read(p).ok())).await;
+                    let _ = itself.try_send(ToOwner::ChunkRead(id, bytes));
+                });
+            }
+            OwnerOut::Load(number, loading) => {
+                let itself = self.itself.clone();
+                rt::spawn_local(async move {
+                    let loaded = rt::background(move || Loaded(loading.load())).await;
+                    let _ = itself.try_send(ToOwner::Loaded(number, Box::new(loaded)));
+                });
+            }
+            OwnerOut::AskLeader(number, ask) => {
+                let (pool, itself) = (self.threads.pool.clone(), self.itself.clone());
+                rt::spawn_local(async move {
+                    let said = pool.run(move || crate::peer::ask(*ask)).await;
+                    let _ = itself.try_send(ToOwner::LeaderSaid(number, said));
+                });
+            }
             OwnerOut::Log(level, text) => {
                 let level = match level {
                     ringfence_node::Level::Info => Level::Info,

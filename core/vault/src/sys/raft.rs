@@ -1,13 +1,13 @@
 //! `sys/storage/raft/*`: members and snapshots. The owner core does the work; joining is answered before the pipeline.
 
 use super::status::file;
-use super::{as_data, ask_owner, config_record, object, save_config, tell_owner};
+use super::{as_data, ask_owner, config_record, save_config, tell_owner};
 use crate::host::host;
 use ringfence_barrier::Txn;
 use ringfence_base::NsId;
 use ringfence_base::duration::go_seconds;
 use ringfence_logical::{
-    Args, Cx, Error, Field, Map, Outcome, OwnerOp, Path, Response, SideOp, SideResult, Step, nothing,
+    Args, Cx, Error, Field, Outcome, OwnerOp, Path, Response, SideOp, SideResult, Step, nothing,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -31,6 +31,16 @@ pub static PATHS: &[Path] = &[
         .root_namespace_only()
         .help("Take a node out of the cluster.", "")
         .write(remove_peer),
+    Path::new("storage/raft/promote")
+        .fields(SERVER)
+        .root_namespace_only()
+        .help("Give a node a vote.", "It votes as soon as it has kept up for a while.")
+        .write(promote),
+    Path::new("storage/raft/demote")
+        .fields(SERVER)
+        .root_namespace_only()
+        .help("Take a node's vote.", "It goes on to follow.")
+        .write(demote),
     Path::new("storage/raft/snapshot")
         .root_namespace_only()
         .help("All data as one file.", "GET writes it, POST loads it.")
@@ -193,61 +203,20 @@ fn write_autopilot(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 }
 
 fn autopilot_state(_: &mut Cx<'_, '_>, _: &Args) -> Outcome {
-    ask_owner(OwnerOp::RaftConfiguration, |cx, v| {
-        let answer = object(v)?;
-        let servers = answer.get("config").and_then(|c| c.get("servers")).and_then(Value::as_array);
-        let servers = servers.ok_or_else(|| Error::internal("the raft configuration lists no servers"))?;
-        state(cx, servers)
-    })
+    ask_owner(OwnerOp::Named("autopilot-state", Value::Null), as_data)
 }
 
-/// The state of a cluster whose members all answer: with one node, the one that answers this.
-fn state(cx: &Cx<'_, '_>, servers: &[Value]) -> Outcome {
-    let h = host(cx);
-    let text = |s: &Value, key: &str| s.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
-    let flag = |s: &Value, key: &str| s.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let (mut shown, mut voters, mut others, mut leader) = (Map::new(), Vec::new(), Vec::new(), String::new());
-    for s in servers {
-        let id = text(s, "node_id");
-        let status = match (flag(s, "leader"), flag(s, "voter")) {
-            (true, _) => "leader",
-            (false, true) => "voter",
-            (false, false) => "non-voter",
-        };
-        if flag(s, "leader") {
-            leader = id.clone();
-        }
-        if flag(s, "voter") {
-            voters.push(id.clone())
-        } else {
-            others.push(id.clone())
-        }
-        let row = json!({
-            "id": id,
-            "name": id,
-            "address": text(s, "address"),
-            "node_status": "alive",
-            "last_contact": "0s",
-            "last_term": s.get("last_term").cloned().unwrap_or_else(|| 0.into()),
-            "last_index": cx.txn.read_index().0,
-            "healthy": true,
-            "stable_since": cx.txn.log_time().rfc3339(),
-            "status": status,
-            "version": h.settings().api_version,
-            "node_type": if flag(s, "voter") { "voter" } else { "non-voter" },
-            "meta": null,
-        });
-        shown.insert(id, row);
+fn promote(_: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    set_voter("promote", args)
+}
+
+fn demote(_: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    set_voter("demote", args)
+}
+
+fn set_voter(wish: &'static str, args: &Args) -> Outcome {
+    match args.str("server_id") {
+        "" => Err(Error::invalid("no server id provided")),
+        id => tell_owner(OwnerOp::Named(wish, json!({ "server_id": id }))),
     }
-    let tolerance = voters.len().saturating_sub(1) / 2;
-    Response::json(json!({
-        "healthy": true,
-        "failure_tolerance": tolerance,
-        "servers": shown,
-        "leader": leader,
-        "voters": voters,
-        "non_voters": if others.is_empty() { Value::Null } else { json!(others) },
-        "optimistic_failure_tolerance": tolerance,
-    }))
-    .done()
 }

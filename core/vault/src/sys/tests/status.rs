@@ -23,6 +23,7 @@ fn owner(w: &mut World) -> Rc<RefCell<Vec<OwnerOp>>> {
             ]}})),
             OwnerOp::SnapshotSave => SideResult::Bytes(Arc::new(b"archive".to_vec())),
             OwnerOp::Named("ha-status", _) => SideResult::Json(json!({"nodes": [{"hostname": "a"}]})),
+            OwnerOp::Named("autopilot-state", _) => SideResult::Json(json!({"healthy": true, "leader": "n1"})),
             OwnerOp::Named("host-info", _) => SideResult::Json(json!({"memory": {"total": 1}})),
             OwnerOp::Named("in-flight-req", _) => SideResult::Json(json!({"id": {"request_path": "x"}})),
             OwnerOp::Named("metrics", v) if v["format"] == "prometheus" => {
@@ -102,9 +103,12 @@ fn raft() {
     let v = get(&mut w, "sys/storage/raft/configuration");
     assert_eq!(v["data"]["config"]["servers"][0]["node_id"], "n1");
     let v = get(&mut w, "sys/storage/raft/autopilot/state")["data"].clone();
-    assert_eq!((&v["healthy"], &v["leader"], &v["voters"]), (&json!(true), &json!("n1"), &json!(["n1"])));
-    assert_eq!((&v["failure_tolerance"], &v["non_voters"]), (&json!(0), &Value::Null));
-    assert_eq!(v["servers"]["n1"]["status"], "leader");
+    assert_eq!((&v["healthy"], &v["leader"]), (&json!(true), &json!("n1")));
+    for wish in ["promote", "demote"] {
+        set(&mut w, &format!("sys/storage/raft/{wish}"), json!({"server_id": "n2"}));
+        assert_eq!(seen.borrow().last(), Some(&OwnerOp::Named(wish, json!({"server_id": "n2"}))));
+        refused(post(&mut w, &format!("sys/storage/raft/{wish}"), json!({})), "no server id provided");
+    }
     set(&mut w, "sys/storage/raft/remove-peer", json!({"server_id": "n2"}));
     assert_eq!(seen.borrow().last(), Some(&OwnerOp::Named("remove-peer", json!({"server_id": "n2"}))));
     refused(post(&mut w, "sys/storage/raft/remove-peer", json!({})), "no server id provided");
