@@ -156,6 +156,7 @@ fn prepare(
 
 fn open_log(config: &Config) -> Result<(), String> {
     telemetry::configure_level(Level::parse(&config.log_level).unwrap_or(Level::Info));
+    telemetry::configure_requests_level(reload::requests_level(config));
     if matches!(config.log_format, config::LogFormat::Json) {
         telemetry::set_format(telemetry::Format::Json);
     }
@@ -182,21 +183,18 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
     if args.recovery {
         return Err("recovery mode is not served yet: start without -recovery".into());
     }
-    let (mut config, mut warnings) = reload::load(args, env)?;
+    let (mut config, warnings) = reload::load(args, env)?;
     if config.seals.iter().any(|s| s.kind != config::SealKind::Shamir) {
         return Err(
             "Error parsing Seal configuration: only the shamir seal is served yet; remove the seal stanza".into()
         );
-    }
-    if config.log_requests_level.is_some() {
-        warnings.push("log_requests_level is not served yet and has no effect".into());
     }
     let driver = driver(env)?;
     let dev_tls = args.dev.as_ref().filter(|d| d.tls).map(dev_tls::make).transpose()?;
     if let (Some(made), Some(first)) = (&dev_tls, config.listeners.first_mut()) {
         first.tls = Some(made.tls.clone());
     }
-    let listeners = ports::plan(&config, &mut warnings)?;
+    let listeners = ports::plan(&config)?;
     let cores = cores(env);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| default_api_addr(&listeners));
     let cluster_addr = config.cluster_addr.clone().unwrap_or_else(|| ports::next_port(&api_addr));

@@ -4,7 +4,7 @@
 use crate::api::answer::AnswerHeaders;
 use crate::api::json::JsonLimits;
 use crate::api::listen::{Listener, Place, SocketFile};
-use crate::api::request::Rules;
+use crate::api::request::{Redact, Rules};
 use crate::config::{self, Address, Config};
 use crate::tls::TlsCell;
 use ringfence_node::Cors;
@@ -22,8 +22,8 @@ const SOCKET_MODE: u32 = 0o600;
 ///
 /// # Errors
 /// Which listener is of no use, why, and what to do.
-pub fn plan(config: &Config, warnings: &mut Vec<String>) -> Result<Vec<Listener>, String> {
-    let listeners: Result<Vec<_>, _> = config.listeners.iter().map(|l| listener(l, config, warnings)).collect();
+pub fn plan(config: &Config) -> Result<Vec<Listener>, String> {
+    let listeners: Result<Vec<_>, _> = config.listeners.iter().map(|l| listener(l, config)).collect();
     match listeners {
         Ok(l) if l.is_empty() => Err("no listener is configured; add a listener stanza".into()),
         other => other,
@@ -132,7 +132,7 @@ pub fn own_headers(config: &Config) -> Vec<(&'static str, String)> {
     out
 }
 
-fn listener(l: &config::Listener, config: &Config, warnings: &mut Vec<String>) -> Result<Listener, String> {
+fn listener(l: &config::Listener, config: &Config) -> Result<Listener, String> {
     let place = match &l.address {
         Address::Unix { path, mode, user, group } => Place::Unix(SocketFile {
             path: path.clone(),
@@ -149,7 +149,6 @@ fn listener(l: &config::Listener, config: &Config, warnings: &mut Vec<String>) -
                 .map_err(|e| format!("Error initializing listener of type tcp: error loading TLS cert: {e}"))?,
         )),
     };
-    tell_unserved(l, &place, warnings)?;
     let rules = Rules {
         max_request_bytes: usize::try_from(l.max_request_size_bytes).unwrap_or(usize::MAX),
         json: JsonLimits {
@@ -161,6 +160,16 @@ fn listener(l: &config::Listener, config: &Config, warnings: &mut Vec<String>) -
         require_request_header: l.require_request_header,
         disable_printable_check: config.disable_printable_check,
         forwarded_for: l.forwarded_for.clone(),
+        proxy_protocol: l.proxy_protocol.clone(),
+        chroot: l.chroot_namespace.clone().unwrap_or_default(),
+        redact: Redact {
+            addresses: l.redact_addresses,
+            cluster_name: l.redact_cluster_name,
+            version: l.redact_version,
+        },
+        metrics_only: l.metrics.only,
+        closed_metrics: l.metrics.disallowed,
+        metrics_path: l.metrics.path.clone(),
         open_metrics: l.metrics.unauthenticated_access,
         open_in_flight: l.unauthenticated_in_flight_requests_access,
         closed_rekey: l.disable_unauthed_rekey_endpoints,
@@ -175,39 +184,6 @@ fn listener(l: &config::Listener, config: &Config, warnings: &mut Vec<String>) -
         answer_headers: AnswerHeaders::new(&l.custom_response_headers, &own_headers(config)),
     };
     Ok(Listener { place, rules: Arc::new(rules), tls })
-}
-
-/// Settings that are read but not served: those that keep somebody out are refused, others are warned of.
-fn tell_unserved(l: &config::Listener, place: &Place, warnings: &mut Vec<String>) -> Result<(), String> {
-    let kept_out = [
-        ("chroot_namespace", l.chroot_namespace.is_some()),
-        ("proxy_protocol_behavior", l.proxy_protocol.is_some()),
-        ("metrics_only", l.metrics.only),
-        ("disallow_metrics", l.metrics.disallowed),
-    ];
-    for (name, set) in kept_out {
-        if set {
-            return Err(format!(
-                "listener {place}: {name} is not served yet; remove it, or filter in front of this port"
-            ));
-        }
-    }
-    let without_effect = [
-        (
-            "x_forwarded_for_client_cert_header",
-            l.forwarded_for.as_ref().is_some_and(|f| f.client_cert_header.is_some()),
-        ),
-        ("redact_addresses", l.redact_addresses),
-        ("redact_cluster_name", l.redact_cluster_name),
-        ("redact_version", l.redact_version),
-        ("metrics_path", l.metrics.path.is_some()),
-    ];
-    for (name, set) in without_effect {
-        if set {
-            warnings.push(format!("listener {place}: {name} is not served yet and has no effect"));
-        }
-    }
-    Ok(())
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {

@@ -58,6 +58,7 @@ impl Reloader {
         if let Some(level) = Level::parse(&config.log_level) {
             telemetry::configure_level(level);
         }
+        telemetry::configure_requests_level(requests_level(config));
         if config.listeners.len() != self.listeners.len() {
             telemetry::log(Level::Warn, "listeners were added or removed: that needs a restart");
             return;
@@ -67,6 +68,11 @@ impl Reloader {
             running.rules.answer_headers.replace(&wished.custom_response_headers, &own);
         }
     }
+}
+
+/// At which level requests are logged.
+pub fn requests_level(config: &Config) -> Option<Level> {
+    config.log_requests_level.as_deref().and_then(Level::parse)
 }
 
 /// Reads the configuration that these arguments and this environment mean.

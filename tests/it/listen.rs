@@ -173,3 +173,111 @@ fn rot_in_the_log_stops_the_node_and_names_the_place() {
     let log = s.log();
     assert!(log.contains("is damaged") && log.contains("log segment 1 at offset"), "{log}");
 }
+
+/// One exchange over a connection that begins with these bytes.
+fn after(port: u16, first: &[u8], request: &str) -> Option<super::harness::Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connects");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    stream.write_all(first).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    super::harness::read_answer(&mut std::io::BufReader::new(stream)).ok()
+}
+
+#[test]
+fn what_a_listener_may_be_told() {
+    let [plain, chroot, proxied, strict, closed, metrics] = std::array::from_fn(|_| free_port());
+    let s = start("told", |_| {
+        let tcp = |port: u16, more: &str| {
+            format!("listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_disable = true\n{more}\n}}\n")
+        };
+        [
+            "log_requests_level = \"info\"\napi_addr = \"http://127.0.0.1:1\"\n".to_owned(),
+            tcp(plain, "  redact_addresses = true\n  redact_cluster_name = true\n  redact_version = true"),
+            tcp(chroot, "  chroot_namespace = \"team\""),
+            tcp(proxied, "  proxy_protocol_behavior = \"use_always\""),
+            tcp(
+                strict,
+                "  proxy_protocol_behavior = \"deny_unauthorized\"\n  proxy_protocol_authorized_addrs = \"10.0.0.0/8\"",
+            ),
+            tcp(closed, "  telemetry {\n    unauthenticated_metrics_access = true\n    disallow_metrics = true\n  }"),
+            tcp(
+                metrics,
+                "  telemetry {\n    unauthenticated_metrics_access = true\n    metrics_only = true\n    metrics_path = \
+                 \"/metrics\"\n  }",
+            ),
+        ]
+        .concat()
+    });
+    let at = |port: u16, path: &str| format!("http://127.0.0.1:{port}/v1/{path}");
+    until(&[&at(plain, "sys/seal-status")]);
+    let put = |port: u16, path: &str, token: &str, body: serde_json::Value| {
+        let token = format!("X-Vault-Token: {token}");
+        let (_, text) = curl(&["-X", "PUT", "-H", &token, "-d", &body.to_string(), &at(port, path)]);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default()
+    };
+    let get = |port: u16, path: &str, token: &str| {
+        let token = format!("X-Vault-Token: {token}");
+        let (_, text) = curl(&["-H", &token, &at(port, path)]);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default()
+    };
+    let unsupported = json!(["1 error occurred:\n\t* unsupported path\n\n"]);
+    assert_eq!(put(chroot, "sys/init", "", json!({"secret_shares": 1}))["errors"], unsupported);
+    let made = put(proxied, "sys/init", "", json!({"secret_shares": 1, "secret_threshold": 1}));
+    let root = made["root_token"].as_str().expect("a token").to_owned();
+    put(proxied, "sys/unseal", "", json!({"key": made["keys"][0]}));
+
+    // what is left out where it is asked for, and nowhere else
+    let blank = |v: &serde_json::Value| v == &json!("");
+    let open = get(proxied, "sys/seal-status", "");
+    assert!(!blank(&open["version"]) && !blank(&open["cluster_name"]), "{open}");
+    for path in ["sys/seal-status", "sys/health"] {
+        let status = get(plain, path, "");
+        assert!(blank(&status["version"]) && blank(&status["cluster_name"]), "{status}");
+        assert_eq!(status["sealed"], json!(false));
+    }
+    assert!(blank(&get(plain, "sys/leader", "")["leader_address"]));
+    assert_eq!(get(proxied, "sys/leader", "")["leader_address"], json!("http://127.0.0.1:1"));
+
+    // a tenant's listener: everything is in its namespace, and the keys of the whole are out of reach
+    assert_eq!(put(proxied, "sys/namespaces/team", &root, json!({}))["errors"], json!(null));
+    put(proxied, "sys/namespaces/other", &root, json!({}));
+    assert_eq!(put(chroot, "sys/mounts/kv", &root, json!({"type": "kv"})), json!(null));
+    put(chroot, "kv/a", &root, json!({"k": "v"}));
+    assert_eq!(get(proxied, "team/kv/a", &root)["data"], json!({"k": "v"}));
+    assert_eq!(get(chroot, "kv/a", &root)["data"], json!({"k": "v"}));
+    assert_eq!(get(chroot, "sys/health", "")["sealed"], json!(false));
+    let ns = "X-Vault-Namespace: ../other";
+    let (_, text) = curl(&["-H", &format!("X-Vault-Token: {root}"), "-H", ns, &at(chroot, "sys/mounts")]);
+    assert!(text.contains("errors"), "{text}");
+    for path in ["sys/rekey/init", "sys/generate-root/attempt"] {
+        assert_eq!(get(chroot, path, &root)["errors"], unsupported, "{path}");
+    }
+    put(chroot, "sys/seal", &root, json!({}));
+    assert_eq!(get(proxied, "sys/seal-status", "")["sealed"], json!(false));
+
+    // the PROXY protocol
+    let ask = "GET /v1/sys/init HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let one = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 8200\r\n";
+    assert_eq!(after(proxied, one, ask).expect("an answer").status, 200);
+    let two = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &[192, 0, 2, 8, 127, 0, 0, 1, 0x12, 0x68, 1, 1]].concat();
+    assert_eq!(after(proxied, &two, ask).expect("an answer").status, 200);
+    assert_eq!(after(proxied, b"", ask).expect("an answer").status, 200);
+    assert!(after(proxied, b"PROXY TCP4 nobody\r\n", ask).is_none());
+    assert!(after(strict, one, ask).is_none());
+    let log = || std::fs::read_to_string(s.scratch.0.join("log")).expect("the log");
+    for client in ["client_address=192.0.2.7:4711", "client_address=192.0.2.8:4712", "client_address=127.0.0.1:"] {
+        let line = log().lines().filter(|l| l.contains(client)).any(|l| {
+            l.contains("completed_request: ")
+                && l.contains(" status_code=200 request_path=/v1/sys/init request_method=GET")
+        });
+        assert!(line, "{client}: {}", log());
+    }
+
+    // measurements here, there, or only here
+    assert!(get(proxied, "sys/metrics", "")["errors"].is_array());
+    assert_eq!(get(closed, "sys/metrics", &root)["errors"], unsupported);
+    assert!(get(metrics, "sys/metrics", "")["Gauges"].is_array());
+    let (_, text) = curl(&[&format!("http://127.0.0.1:{metrics}/metrics?format=prometheus")]);
+    assert!(text.contains("_runtime_alloc_bytes gauge"), "{text}");
+    assert_eq!(get(metrics, "sys/seal-status", "")["errors"], unsupported);
+}

@@ -593,3 +593,15 @@ fn an_answer_that_takes_too_long_is_ended() {
     // and a short answer is not touched by it
     assert_eq!(s.ask("GET", "sys/mounts", &[("X-Vault-Token", &root)], None).status, 200);
 }
+
+#[test]
+fn a_mount_is_found_without_its_slash() {
+    let s = Server::ready("named");
+    assert_eq!(s.put("sys/mounts/a", &s.root, &json!({"type": "kv"})).status, 204);
+    assert_eq!(s.put("sys/mounts/a/b", &s.root, &json!({"type": "transit"})).status, 400, "below a mount is taken");
+    let (code, out, _) = s.cli(&["path-help", "a"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("## DESCRIPTION") || out.contains("## PATHS"), "{out}");
+    let lost = s.get("b", &s.root);
+    assert_eq!((lost.status, lost.errors()), (404, json!(["no handler for route \"b\". route entry not found."])));
+}

@@ -24,6 +24,7 @@ pub mod work;
 
 pub use cell::{Cell, Facts};
 pub use checkpoint::{FileFault, FileOp, Packed};
+pub use control::ControlCall;
 pub use install::{Loaded, Loading};
 pub use join::{JoinAsk, JoinSaid, JoinTarget};
 pub use members::MemberRecord;

@@ -466,7 +466,7 @@ impl Router {
         (ns, rest)
     }
 
-    /// The mount that serves a path and the path within it. `secret` without a slash finds the mount `secret/` too.
+    /// The mount that serves a path and the path within it.
     pub fn route<'p>(&self, ns: NsId, path: &'p str) -> Option<(&Arc<Routed>, &'p str)> {
         let mounts = self.mounts.get(&ns)?;
         let mut end = path.len();
@@ -483,13 +483,9 @@ impl Router {
         }
     }
 
-    /// As [`Router::route`], and a path that is a mount without its slash finds that mount.
-    pub fn route_loose<'p>(&self, ns: NsId, path: &'p str) -> Option<(&Arc<Routed>, &'p str)> {
-        let with_slash = format!("{path}/");
-        if let Some(m) = self.mounts.get(&ns).and_then(|m| m.get(&with_slash)) {
-            return Some((m, ""));
-        }
-        self.route(ns, path)
+    /// The mount that a path names without its last slash, which is how people ask for its help.
+    pub fn named<'p>(&self, ns: NsId, path: &'p str) -> Option<(&Arc<Routed>, &'p str)> {
+        self.at(ns, &format!("{path}/")).map(|m| (m, ""))
     }
 
     /// A mount by its full path in a namespace (`secret/`, `auth/userpass/`).

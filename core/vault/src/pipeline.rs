@@ -288,7 +288,7 @@ fn locate<'c>(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &'c Call) -> Result<
     if matches!(call.op, Operation::Create | Operation::Update | Operation::Patch) && path.ends_with('/') {
         return Err(Error::invalid("cannot write to a path ending in '/'"));
     }
-    let (routed, inner) = match router.route(ns.id, path) {
+    let (routed, inner) = match router.route(ns.id, path).or_else(|| router.named(ns.id, path)) {
         Some((m, inner)) => (Some(m.clone()), inner),
         None => (None, ""),
     };

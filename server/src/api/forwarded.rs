@@ -3,9 +3,14 @@
 
 use super::request::Origin;
 use crate::config::listener::ForwardedFor;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use ringfence_node::Error;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// The origin of a request, after the header was believed or not.
 ///
@@ -43,7 +48,35 @@ pub fn origin(trust: &ForwardedFor, peer: &Origin, headers: &HeaderMap) -> Resul
         )));
     };
     let remote = address(hops[at]).ok_or_else(malformed)?;
-    Ok(Origin { remote: Some(remote), ..peer.clone() })
+    let mut origin = Origin { remote: Some(remote), ..peer.clone() };
+    if let Some(value) = trust.client_cert_header.as_ref().and_then(|name| headers.get(name.as_str())) {
+        let der = certificate(value.as_bytes(), &trust.client_cert_decoders)
+            .ok_or_else(|| Error::invalid("failed to decode the client certificate of the forwarded request"))?;
+        origin.certificates = Arc::new(vec![der]);
+    }
+    Ok(origin)
+}
+
+/// The certificate that a proxy was shown, through the decoders that the operator names, in their order. What they
+/// yield is to be a certificate, in DER or PEM.
+fn certificate(value: &[u8], decoders: &[String]) -> Option<Vec<u8>> {
+    let mut bytes = value.to_vec();
+    for decoder in decoders {
+        bytes = match decoder.trim().to_ascii_uppercase().as_str() {
+            "URL" => super::query::decode_path(std::str::from_utf8(&bytes).ok()?)?.into_owned().into_bytes(),
+            "BASE64" => {
+                bytes.retain(|b| !b.is_ascii_whitespace());
+                STANDARD.decode(&bytes).ok()?
+            }
+            "DER" => CertificateDer::from_pem_slice(&bytes).ok()?.to_vec(),
+            _ => return None,
+        };
+    }
+    if bytes.starts_with(b"-----BEGIN") {
+        bytes = CertificateDer::from_pem_slice(&bytes).ok()?.to_vec();
+    }
+    // a sequence; what it holds is read where it matters
+    (bytes.first() == Some(&0x30)).then_some(bytes)
 }
 
 /// An address, with or without a port.
@@ -97,6 +130,21 @@ mod tests {
         assert!(ask(&skip, "10.1.1.1", &["1.1.1.1"]).expect_err("too short").contains("chain length 1"));
         for bad in ["", "nobody", "1.1.1.1,", "unix:/x"] {
             assert!(ask(&trust(), "10.1.1.1", &[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn certificates_that_proxies_were_shown() {
+        let der = [0x30, 3, 2, 1, 5];
+        let base64 = STANDARD.encode(der);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+        let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        assert_eq!(certificate(base64.as_bytes(), &names(&["BASE64"])).as_deref(), Some(&der[..]));
+        let escaped = pem.replace('\n', "%0A").replace(' ', "%20").replace('=', "%3D");
+        assert_eq!(certificate(escaped.as_bytes(), &names(&["URL", "DER"])).as_deref(), Some(&der[..]));
+        assert_eq!(certificate(escaped.as_bytes(), &names(&["URL"])).as_deref(), Some(&der[..]));
+        for (bad, decoders) in [("!", "BASE64"), ("AAAA", "BASE64"), ("x", "DER"), ("x", "ROT13"), ("", "URL")] {
+            assert!(certificate(bad.as_bytes(), &names(&[decoders])).is_none(), "{bad} {decoders}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Listeners: accept, TLS, HTTP/1.1 or HTTP/2, one task a connection, a bound on how many there are.
 
 use super::patience::{Patience, Times, Watched};
+use super::proxied;
 use super::request::{Origin, Rules};
 use super::serve;
 use crate::rt::{self, Stream, TcpListener, Timer, UnixListener};
@@ -165,21 +166,33 @@ fn admit(core: &Rc<Core>, gate: &Rc<Gate>, listener: &Listener, stream: Stream, 
     let pass = Pass(gate.clone());
     let (core, listener) = (core.clone(), listener.clone());
     rt::spawn_local(async move {
-        let mut origin =
-            Origin { remote: peer.map(|p| p.ip()), port: peer.map_or(0, |p| p.port()), ..Origin::default() };
-        match &listener.tls {
-            None => http1(&core, &pass.0, &listener.rules, origin, stream).await,
-            Some(cell) => {
-                let Ok(Ok(tls)) = rt::timeout(HANDSHAKE_TIMEOUT, cell.accept(stream)).await else { return };
-                origin.certificates = Arc::new(tls.peer_certificates());
-                if tls.is_h2() {
-                    http2(&core, &pass.0, &listener.rules, origin, tls).await;
-                } else {
-                    http1(&core, &pass.0, &listener.rules, origin, tls).await;
-                }
+        match (&listener.rules.proxy_protocol, peer) {
+            (Some(trust), Some(peer)) => {
+                let header = proxied::accept(trust, stream, peer);
+                let Ok(Ok((stream, client))) = rt::timeout(HANDSHAKE_TIMEOUT, header).await else { return };
+                connection(&core, &pass.0, &listener, Some(client), stream).await;
             }
+            _ => connection(&core, &pass.0, &listener, peer, stream).await,
         }
     });
+}
+
+async fn connection<IO>(core: &Rc<Core>, gate: &Rc<Gate>, listener: &Listener, client: Option<SocketAddr>, io: IO)
+where
+    IO: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+{
+    let mut origin =
+        Origin { remote: client.map(|c| c.ip()), port: client.map_or(0, |c| c.port()), ..Origin::default() };
+    let Some(cell) = &listener.tls else {
+        return http1(core, gate, &listener.rules, origin, io).await;
+    };
+    let Ok(Ok(tls)) = rt::timeout(HANDSHAKE_TIMEOUT, cell.accept(io)).await else { return };
+    origin.certificates = Arc::new(tls.peer_certificates());
+    if tls.is_h2() {
+        http2(core, gate, &listener.rules, origin, tls).await;
+    } else {
+        http1(core, gate, &listener.rules, origin, tls).await;
+    }
 }
 
 async fn http1<IO>(core: &Rc<Core>, gate: &Rc<Gate>, rules: &Arc<Rules>, origin: Origin, io: IO)

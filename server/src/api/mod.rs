@@ -10,6 +10,7 @@ pub mod json;
 pub mod listen;
 mod patience;
 mod payload;
+mod proxied;
 pub mod query;
 pub mod request;
 
@@ -27,6 +28,7 @@ use hyper::body::{Body as _, Incoming};
 use payload::Payload;
 use request::{Head, Origin, Rules, Wanted};
 use ringfence_node::{Body, Call, Code, Error, Operation, Raw, Reply, SideResult};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,6 +44,7 @@ pub async fn serve(core: &Rc<Core>, rules: &Rules, origin: &Origin, request: Req
     let _in_flight = InFlight::of(core);
     let (parts, body) = request.into_parts();
     let namespace = parts.headers.get(NAMESPACE).cloned();
+    let (method, path) = (&parts.method, &parts.uri);
     let settings = || rules.cors.clone().or_else(|| core.cors());
     let (page, refusal) = match cors::judge(&parts.method, &parts.headers, settings) {
         Verdict::None => (None, None),
@@ -58,6 +61,7 @@ pub async fn serve(core: &Rc<Core>, rules: &Rules, origin: &Origin, request: Req
         core.with_rng(|rng| Head::parse(&parts.method, &parts.uri, &parts.headers, origin, rules, rng))
     });
     let mut held = Held::default();
+    let redacted = head.as_ref().map(|h| rules.redact.of(h.call())).unwrap_or_default();
     let call = match head {
         Err(e) => Err(e),
         Ok(h) if h.body() == Wanted::Ignore => Ok(h.without_body()),
@@ -94,7 +98,7 @@ pub async fn serve(core: &Rc<Core>, rules: &Rules, origin: &Origin, request: Req
         },
     };
     let granted = reply.code == Code::Ok;
-    let mut response = respond(reply, namespace);
+    let mut response = respond(redact(reply, redacted), namespace);
     if let Some(wish) = wish.filter(|_| granted) {
         wish.stream(&mut response);
     }
@@ -102,9 +106,40 @@ pub async fn serve(core: &Rc<Core>, rules: &Rules, origin: &Origin, request: Req
         cors::allow(response.headers_mut(), page);
     }
     rules.answer_headers.apply(response.status().as_u16(), response.headers_mut());
-    core.metrics.observe(Sample::HandleRequest, rt::mono().since(begun.mono));
+    let took = rt::mono().since(begun.mono);
+    core.metrics.observe(Sample::HandleRequest, took);
     core.metrics.status(response.status().as_u16());
+    if let Some(level) = telemetry::requests_level() {
+        let client =
+            origin.remote.map_or_else(|| "unix".to_owned(), |ip| SocketAddr::from((ip, origin.port)).to_string());
+        telemetry::log(
+            level,
+            &format!(
+                "completed_request: start_time={} duration={}us client_address={client} status_code={} \
+                 request_path={} request_method={method}",
+                begun.wall.rfc3339(),
+                took / 1000,
+                response.status().as_u16(),
+                path.path(),
+            ),
+        );
+    }
     response
+}
+
+/// Empties the members of an answer that its listener keeps to itself.
+fn redact(mut reply: Reply, members: &'static [&'static str]) -> Reply {
+    if let (false, Body::Json(bytes)) = (members.is_empty(), &mut reply.body)
+        && let Ok(serde_json::Value::Object(mut said)) = serde_json::from_slice(bytes)
+    {
+        for name in members {
+            if let Some(v) = said.get_mut(*name) {
+                *v = "".into();
+            }
+        }
+        *bytes = serde_json::Value::Object(said).to_string().into_bytes();
+    }
+    reply
 }
 
 /// Does a call read the measurements, which a listener may show to anybody?

@@ -4,11 +4,11 @@
 use super::answer::AnswerHeaders;
 use super::json::{self, JsonLimits};
 use super::query;
-use crate::config::listener::ForwardedFor;
+use crate::config::listener::{ForwardedFor, ProxyProtocol};
 use base64::Engine as _;
 use http::{HeaderMap, Method, Uri};
 use ringfence_base::{CanonPath, Entropy, PathError, Secret, duration, entropy, limit};
-use ringfence_node::{Call, Code, Cors, Error, Headers, Map, Operation};
+use ringfence_node::{Call, Code, ControlCall, Cors, Error, Headers, Map, Operation};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,18 @@ pub struct Rules {
     pub disable_printable_check: bool,
     /// Whose `X-Forwarded-For` is believed; `None` leaves the header alone.
     pub forwarded_for: Option<ForwardedFor>,
+    /// Connections begin with a header of the PROXY protocol, and whose is believed.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// The namespace, ending in a slash, that requests here are made in or below; empty for all of them.
+    pub chroot: String,
+    /// What this listener leaves out of status answers.
+    pub redact: Redact,
+    /// Nothing but `sys/metrics` is served here.
+    pub metrics_only: bool,
+    /// `sys/metrics` is not served here.
+    pub closed_metrics: bool,
+    /// A further path of the measurements, from the server's root.
+    pub metrics_path: Option<String>,
     /// `sys/metrics` is answered without a token.
     pub open_metrics: bool,
     /// `sys/in-flight-req` is answered without a token.
@@ -60,6 +72,12 @@ impl Default for Rules {
             require_request_header: false,
             disable_printable_check: false,
             forwarded_for: None,
+            proxy_protocol: None,
+            chroot: String::new(),
+            redact: Redact::default(),
+            metrics_only: false,
+            closed_metrics: false,
+            metrics_path: None,
             open_metrics: false,
             open_in_flight: false,
             closed_rekey: false,
@@ -79,13 +97,49 @@ impl Default for Rules {
 impl Rules {
     /// Whether the listener's configuration keeps a path from being served here.
     pub fn closes(&self, call: &Call) -> bool {
+        let is_metrics = call.path == "sys/metrics";
+        if self.metrics_only && !is_metrics || self.closed_metrics && is_metrics {
+            return true;
+        }
         let Some(path) = call.path.strip_prefix("sys/") else { return false };
+        // keys and cores are everybody's: of what belongs to no namespace, a tenant's listener shows the status only
+        let status = ["health", "seal-status", "leader", "init"];
+        if !self.chroot.is_empty()
+            && (!status.contains(&path) || call.op == Operation::Update)
+            && ControlCall::of(call).is_some()
+        {
+            return true;
+        }
         // what stands under a policy (the backups of a rekey) is not meant
         let rekey = ["rekey/init", "rekey/update", "rekey/verify", "rekey-recovery-key/"];
         self.closed_rekey && rekey.iter().any(|p| path.starts_with(p))
             || self.closed_generate_root && (path == "generate-root" || path.starts_with("generate-root/"))
             || self.closed_replication_status && path.starts_with("replication/") && path.ends_with("/status")
             || self.closed_replication_status && path == "replication/status"
+    }
+}
+
+/// What a listener leaves out of the answers that nobody needs a token for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redact {
+    /// Addresses of nodes.
+    pub addresses: bool,
+    /// The cluster's name.
+    pub cluster_name: bool,
+    /// Versions and build dates.
+    pub version: bool,
+}
+
+impl Redact {
+    /// The members to empty in the answer of a call.
+    pub fn of(self, call: &Call) -> &'static [&'static str] {
+        match (call.path.as_str(), self.addresses, self.cluster_name, self.version) {
+            ("sys/leader", true, ..) => &["leader_address", "leader_cluster_address"],
+            ("sys/health" | "sys/seal-status", _, true, true) => &["cluster_name", "version", "build_date"],
+            ("sys/health" | "sys/seal-status", _, true, false) => &["cluster_name"],
+            ("sys/health" | "sys/seal-status", _, false, true) => &["version", "build_date"],
+            _ => &[],
+        }
     }
 }
 
@@ -198,7 +252,7 @@ impl Head {
             id: entropy::uuid4(rng),
             op,
             path,
-            namespace: seen.namespace.map(str::to_owned),
+            namespace: within(&rules.chroot, seen.namespace),
             token,
             data,
             no_body: true,
@@ -260,7 +314,19 @@ impl Head {
     }
 }
 
+/// The namespace that a request asks for, below the one that its listener is bound to.
+fn within(chroot: &str, asked: Option<&str>) -> Option<String> {
+    match asked {
+        _ if chroot.is_empty() => asked.map(str::to_owned),
+        None => Some(chroot.to_owned()),
+        Some(below) => Some(format!("{chroot}{}", below.trim_start_matches('/'))),
+    }
+}
+
 fn canonical_path(raw: &str, rules: &Rules) -> Result<CanonPath, Error> {
+    if rules.metrics_path.as_deref() == Some(raw) {
+        return CanonPath::parse("sys/metrics").map_err(|_| Error::bare(Code::Invalid));
+    }
     if let Some(inner) = raw.strip_prefix("/v1/")
         && raw.len() <= limit::MAX_PATH_BYTES
         && !inner.starts_with('/')

@@ -101,9 +101,9 @@ fn examine(
         Ok(loaded) => loaded,
         Err(e) => return report.add("Parse Configuration", Verdict::Failed, e.to_string()),
     };
-    let mut warnings = loaded.warnings;
+    let warnings = loaded.warnings;
     let config = loaded.config;
-    let planned = if skips("Check Listeners") { None } else { Some(ports::plan(&config, &mut warnings)) };
+    let planned = if skips("Check Listeners") { None } else { Some(ports::plan(&config)) };
     match warnings.is_empty() {
         true => report.add("Parse Configuration", Verdict::Good, "no unknown or unserved settings"),
         false => warnings.iter().for_each(|w| report.add("Parse Configuration", Verdict::Warned, w.as_str())),

@@ -41,6 +41,9 @@ static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 /// The configuration's level, which a reset goes back to.
 static CONFIGURED: AtomicU8 = AtomicU8::new(Level::Info as u8);
 static JSON: AtomicU8 = AtomicU8::new(0);
+/// At which level each request is logged; [`NO_REQUESTS`] for not at all.
+static REQUESTS: AtomicU8 = AtomicU8::new(NO_REQUESTS);
+const NO_REQUESTS: u8 = u8::MAX;
 static FILE: Mutex<Option<LogFile>> = Mutex::new(None);
 
 struct LogFile {
@@ -154,6 +157,19 @@ pub fn set_level(level: Level) {
 /// The level in force.
 pub fn level() -> Level {
     Level::of(LEVEL.load(Ordering::Relaxed))
+}
+
+/// At which level a finished request is logged, if it is.
+pub fn requests_level() -> Option<Level> {
+    match REQUESTS.load(Ordering::Relaxed) {
+        NO_REQUESTS => None,
+        level => Some(Level::of(level)),
+    }
+}
+
+/// Has finished requests logged at a level, or not at all.
+pub fn configure_requests_level(level: Option<Level>) {
+    REQUESTS.store(level.map_or(NO_REQUESTS, |l| l as u8), Ordering::Relaxed);
 }
 
 /// The configuration's word: it is in force at once, and what [`reset_level`] goes back to.

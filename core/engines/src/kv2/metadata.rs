@@ -174,7 +174,7 @@ pub fn delete(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     let Some(key) = store::load(cx, path)? else { return nothing() };
     for (n, state) in (key.first()..).zip(&key.versions) {
-        if !state.destroyed {
+        if !state.destroyed && (n != key.current || key.data.is_none()) {
             store::erase_version(cx, path, n);
         }
     }

@@ -1,8 +1,8 @@
-//! The record of a key: its metadata and the state of its retained versions, in bytes that a read takes apart without
-//! allocating. Format 1:
+//! The record of a key: its metadata, the state of its retained versions and the current version's data if that is
+//! short, in bytes that a read takes apart without allocating:
 //!
 //! ```text
-//!    0        format = 1
+//!    0        format = 1, or 2 with data
 //!    1..9     created               be64, nanoseconds since 1970
 //!    9..17    updated               be64
 //!   17..25    current version       be64
@@ -13,8 +13,13 @@
 //!   46..54    metadata version      be64
 //!   54..58    retained versions n   be32
 //!   58..      n × 17                created be64, deletion be64 (0 = none), destroyed u8; the last is the current one
+//!   [4        data bytes d          be32; of format 2 only, as the next line
+//!    d        data                  JSON text of the current version's data]
 //!   rest      custom metadata       JSON text of an object; nothing if there is none
 //! ```
+//!
+//! Most secrets are short and most reads want the newest version, so one look-up and one opened record answer them.
+//! Data of an older version, or longer than [`INLINE_BYTES`], is a record of its own.
 //!
 //! Retained versions have no gaps: they are pruned from the oldest on. A record that contradicts itself is an error,
 //! never a panic.
@@ -23,6 +28,9 @@ use ringfence_base::{CodecError, Reader, Wall, Writer};
 use std::collections::BTreeMap;
 
 const FORMAT: u8 = 1;
+const FORMAT_WITH_DATA: u8 = 2;
+/// Data up to this stands in the key's record.
+pub const INLINE_BYTES: usize = 1024;
 const HEAD_BYTES: usize = 58;
 const VERSION_BYTES: usize = 17;
 const CAS_REQUIRED: u8 = 1;
@@ -71,6 +79,8 @@ pub struct Key {
     pub metadata_version: u64,
     /// The retained versions; the last one is `current`.
     pub versions: Vec<VersionState>,
+    /// JSON text of the current version's data, if it stands here.
+    pub data: Option<String>,
     pub custom: BTreeMap<String, String>,
 }
 
@@ -83,12 +93,18 @@ impl Key {
         if self.metadata_cas_required {
             flags |= METADATA_CAS_REQUIRED;
         }
-        let mut w = Writer::over(Vec::with_capacity(HEAD_BYTES + self.versions.len() * VERSION_BYTES + 16));
-        w.u8(FORMAT).be64(self.created.0).be64(self.updated.0).be64(self.current).be64(self.oldest);
+        let data_bytes = self.data.as_ref().map_or(0, |d| d.len() + 4);
+        let room = HEAD_BYTES + self.versions.len() * VERSION_BYTES + data_bytes + 16;
+        let mut w = Writer::over(Vec::with_capacity(room));
+        w.u8(if self.data.is_some() { FORMAT_WITH_DATA } else { FORMAT });
+        w.be64(self.created.0).be64(self.updated.0).be64(self.current).be64(self.oldest);
         w.be32(self.max_versions).u8(flags).be64(self.delete_version_after).be64(self.metadata_version);
         w.be32(self.versions.len() as u32);
         for v in &self.versions {
             w.be64(v.created.0).be64(v.deletion.map_or(0, |d| d.0)).bool(v.destroyed);
+        }
+        if let Some(data) = &self.data {
+            w.be32(data.len() as u32).raw(data.as_bytes());
         }
         if !self.custom.is_empty() {
             w.raw(&serde_json::to_vec(&self.custom).expect("texts always serialise"));
@@ -99,7 +115,7 @@ impl Key {
     pub fn decode(bytes: &[u8]) -> Result<Key, CodecError> {
         let r = KeyRecord::parse(bytes)?;
         let versions = (0..r.retained()).map(|i| r.version_at(i)).collect();
-        let mut key = Key { versions, ..r.head };
+        let mut key = Key { versions, data: r.data.map(str::to_owned), ..r.head };
         if !r.custom.is_empty() {
             key.custom = serde_json::from_str(r.custom).map_err(|_| CodecError::NotText)?;
         }
@@ -153,6 +169,8 @@ pub struct KeyRecord<'r> {
     /// Without versions and custom metadata.
     pub head: Key,
     versions: &'r [u8],
+    /// JSON text of the current version's data, if it stands here.
+    pub data: Option<&'r str>,
     /// JSON text of the custom metadata; empty if there is none.
     custom: &'r str,
 }
@@ -160,10 +178,11 @@ pub struct KeyRecord<'r> {
 impl<'r> KeyRecord<'r> {
     pub fn parse(bytes: &'r [u8]) -> Result<KeyRecord<'r>, CodecError> {
         let mut r = Reader::new(bytes);
-        match r.u8()? {
-            FORMAT => {}
+        let with_data = match r.u8()? {
+            FORMAT => false,
+            FORMAT_WITH_DATA => true,
             other => return Err(CodecError::BadTag(other)),
-        }
+        };
         let (created, updated, current, oldest) = (Wall(r.be64()?), Wall(r.be64()?), r.be64()?, r.be64()?);
         let (max_versions, flags) = (r.be32()?, r.u8()?);
         let (delete_version_after, metadata_version, retained) = (r.be64()?, r.be64()?, r.be32()?);
@@ -177,7 +196,16 @@ impl<'r> KeyRecord<'r> {
         if let Some(v) = versions.chunks_exact(VERSION_BYTES).find(|v| v[16] > 1) {
             return Err(CodecError::BadTag(v[16]));
         }
-        let custom = std::str::from_utf8(r.rest()).map_err(|_| CodecError::NotText)?;
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| CodecError::NotText);
+        let data = match with_data {
+            false => None,
+            true if retained == 0 => return Err(CodecError::BadNumber),
+            true => {
+                let bytes = r.be32()? as usize;
+                Some(text(r.raw(bytes)?)?)
+            }
+        };
+        let custom = text(r.rest())?;
         let head = Key {
             created,
             updated,
@@ -189,9 +217,10 @@ impl<'r> KeyRecord<'r> {
             delete_version_after,
             metadata_version,
             versions: Vec::new(),
+            data: None,
             custom: BTreeMap::new(),
         };
-        Ok(KeyRecord { head, versions, custom })
+        Ok(KeyRecord { head, versions, data, custom })
     }
 
     /// A retained version.
@@ -259,6 +288,25 @@ mod tests {
     }
 
     #[test]
+    fn golden_bytes_with_data() {
+        let mut key = Key { current: 1, versions: vec![state(6)], data: Some("{\"a\":1}".into()), ..Key::default() };
+        key.custom.insert("k".into(), "v".into());
+        let hex = concat!(
+            "02",
+            "00000000000000000000000000000000",
+            "00000000000000010000000000000000",
+            "0000000000",
+            "00000000000000000000000000000000",
+            "00000001",
+            "0000000000000006000000000000000000",
+            "000000077b2261223a317d",
+            "7b226b223a2276227d"
+        );
+        assert_eq!(hex::encode(key.encode()), hex);
+        assert_eq!(Key::decode(&hex::decode(hex).unwrap()), Ok(key));
+    }
+
+    #[test]
     fn pruning_keeps_the_newest() {
         let mut key = Key::default();
         for n in 1..=9 {
@@ -282,8 +330,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn any_bytes_are_safe(mut b: Vec<u8>, n: u64) {
-            if let Some(first) = b.first_mut() { *first = FORMAT }
+        fn any_bytes_are_safe(mut b: Vec<u8>, with_data: bool, n: u64) {
+            if let Some(first) = b.first_mut() { *first = if with_data { FORMAT_WITH_DATA } else { FORMAT } }
             if let Ok(r) = KeyRecord::parse(&b) {
                 let _ = r.version(n);
             }
@@ -292,12 +340,13 @@ mod tests {
 
         #[test]
         fn keys_survive(
-            current in 0u64..50, more in 0u64..1_000_000, max: u32, after: u64, flags in 0u8..4, custom: BTreeMap<String, String>,
+            current in 0u64..50, more in 0u64..1_000_000, max: u32, after: u64, flags in 0u8..4, data: Option<String>,
+            custom: BTreeMap<String, String>,
         ) {
             let key = Key {
                 created: Wall(9), updated: Wall(10), current: current + more, oldest: 0, max_versions: max,
                 cas_required: flags & 1 > 0, metadata_cas_required: flags & 2 > 0, delete_version_after: after,
-                metadata_version: more, custom,
+                metadata_version: more, custom, data: data.filter(|_| current > 0),
                 versions: (0..current).map(|i| VersionState {
                     created: Wall(i), deletion: (i % 3 == 0).then_some(Wall(i + 1)), destroyed: i % 5 == 0,
                 }).collect(),
@@ -305,6 +354,7 @@ mod tests {
             let bytes = key.encode();
             prop_assert_eq!(Key::decode(&bytes), Ok(key.clone()));
             let r = KeyRecord::parse(&bytes).unwrap();
+            prop_assert_eq!(r.data, key.data.as_deref());
             for n in 0..=current + more + 1 {
                 if n > 100 && n + 100 < current + more { continue }
                 prop_assert_eq!(r.version(n), key.version(n).copied());

@@ -1,8 +1,9 @@
 //! Where version 2 keeps what, and how keys and versions are read and written.
 
-use super::record::Key;
+use super::record::{INLINE_BYTES, Key, KeyRecord};
 use super::upgrade;
 use ringfence_logical::{Cx, Error};
+use std::borrow::Cow;
 
 /// Area of the configuration.
 pub const CONFIG: u8 = b'c';
@@ -47,7 +48,33 @@ pub fn save(cx: &mut Cx<'_, '_>, path: &str, key: &Key) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the JSON text of a version's data.
+/// The JSON text of a retained version's data, which stands in the key's record or in one of its own.
+pub fn text<'k>(cx: &mut Cx<'_, '_>, path: &str, key: &KeyRecord<'k>, version: u64) -> Result<Cow<'k, str>, Error> {
+    match key.data {
+        Some(data) if version == key.head.current => Ok(data.into()),
+        _ => Ok(load_version(cx, path, version)?.into()),
+    }
+}
+
+/// Writes the current version's data: into the key's record, which is still to be saved, if it is short.
+pub fn set_current(cx: &mut Cx<'_, '_>, path: &str, key: &mut Key, text: String) -> Result<(), Error> {
+    if text.len() <= INLINE_BYTES {
+        key.data = Some(text);
+        return Ok(());
+    }
+    key.data = None;
+    save_version(cx, path, key.current, &text)
+}
+
+/// Erases a retained version's data, wherever it stands; the key's record is still to be saved.
+pub fn erase(cx: &mut Cx<'_, '_>, path: &str, key: &mut Key, version: u64) {
+    if version == key.current && key.data.take().is_some() {
+        return;
+    }
+    erase_version(cx, path, version);
+}
+
+/// Reads the JSON text of a version's data out of a record of its own.
 pub fn load_version(cx: &mut Cx<'_, '_>, path: &str, version: u64) -> Result<String, Error> {
     let absent = || Error::internal("a live version has no data");
     let mut bytes = match cx.get(VERSIONS, &suffix(path, version))? {
@@ -61,7 +88,7 @@ pub fn load_version(cx: &mut Cx<'_, '_>, path: &str, version: u64) -> Result<Str
     String::from_utf8(bytes).map_err(|_| Error::internal("a version's data is not text"))
 }
 
-/// Writes the JSON text of a version's data.
+/// Writes the JSON text of a version's data into a record of its own.
 pub fn save_version(cx: &mut Cx<'_, '_>, path: &str, version: u64, text: &str) -> Result<(), Error> {
     crate::check_size(text.len() + 1)?;
     let mut bytes = Vec::with_capacity(text.len() + 1);
@@ -71,7 +98,7 @@ pub fn save_version(cx: &mut Cx<'_, '_>, path: &str, version: u64, text: &str) -
     Ok(())
 }
 
-/// Erases a version's data.
+/// Erases a version's data that has a record of its own.
 pub fn erase_version(cx: &mut Cx<'_, '_>, path: &str, version: u64) {
     if version == 1 {
         upgrade::forget(cx, path);

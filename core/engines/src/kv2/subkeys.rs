@@ -19,7 +19,7 @@ pub fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     write_state(&mut text, version, &state, key.custom_json());
     text.push_str(",\"subkeys\":");
     if live {
-        let stored = store::load_version(cx, path, version)?;
+        let stored = store::text(cx, path, &key, version)?;
         let mut data =
             serde_json::from_str(&stored).map_err(|e| Error::internal(format!("a version's data: {e}")))?;
         if let Value::Object(object) = &mut data {

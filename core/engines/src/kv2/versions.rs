@@ -61,7 +61,7 @@ pub fn destroy(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         if let Some(state) = key.version_mut(n).filter(|s| !s.destroyed) {
             state.destroyed = true;
             changed = true;
-            store::erase_version(cx, path, n);
+            store::erase(cx, path, &mut key, n);
         }
     }
     if changed {
