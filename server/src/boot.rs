@@ -94,9 +94,21 @@ fn prepare(
     if let Some(made) = plan.dev_tls.as_ref().filter(|made| made.temporary) {
         leavings.0.push(made.folder.clone());
     }
+    if rt::is_test_clock_refused(env.contains_key(rt::TEST_CLOCK)) {
+        return Err(format!(
+            "Error starting the server: {} is set, which only a build with the feature test-clock obeys: unset it",
+            rt::TEST_CLOCK
+        ));
+    }
     open_log(&plan.config)?;
     for w in &plan.warnings {
         telemetry::log(Level::Warn, w);
+    }
+    if env.contains_key(rt::TEST_CLOCK) {
+        telemetry::log(
+            Level::Warn,
+            "this is a build for cluster tests: its clock obeys a file; keep no secrets in it",
+        );
     }
     let memory = if plan.config.disable_mlock { None } else { Some(rt::lock_memory()) };
     if let Some(MemoryLock::Swappable(why)) = &memory {

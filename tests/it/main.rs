@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod inputs;
+mod jepsen;
 mod listen;
 mod lists;
 mod load;

@@ -11,7 +11,10 @@
 //! - when the faults end, the cluster serves through every node.
 
 use crate::disk::{Done, SimDisk};
+use crate::mutant::{self, Mutant, Nonces};
+use crate::promise;
 use crate::world::Violation;
+use ringfence_barrier::issuer_key;
 use ringfence_base::entropy::SeededEntropy;
 use ringfence_base::{Index, Mono, Now, Secret, Wall, entropy};
 use ringfence_node::{
@@ -42,6 +45,8 @@ pub struct ClusterRun {
     pub nodes: usize,
     /// Steps under faults, of 0.2 simulated milliseconds each.
     pub steps: u64,
+    /// Broken on purpose.
+    pub mutant: Option<Mutant>,
 }
 
 /// What a run did.
@@ -51,6 +56,8 @@ pub struct ClusterReport {
     pub crashes: u64,
     /// Cuts of the network.
     pub cuts: u64,
+    /// Pauses of nodes.
+    pub pauses: u64,
     /// Terms that had a leader.
     pub terms: u64,
     /// Requests acknowledged.
@@ -87,6 +94,10 @@ struct Node {
     opened: bool,
     /// The newest index whose image was looked at.
     looked_at: u64,
+    /// The process stands still until then; its disk and the network do not know.
+    paused_until: Mono,
+    /// Calls that wait in the sockets of a paused process: who made them, and whether a peer did.
+    held: Vec<(u64, Call, bool)>,
 }
 
 /// A message under way.
@@ -154,6 +165,10 @@ struct Cluster {
     broken: Option<String>,
     /// Faults may happen.
     rough: bool,
+    mutant: Option<Mutant>,
+    nonces: Nonces,
+    /// A node that may think it leads while another does, and until when clients ask it more than others.
+    suspect: Option<(usize, Mono)>,
 }
 
 impl ClusterRun {
@@ -164,6 +179,7 @@ impl ClusterRun {
     pub fn go(&self) -> Result<ClusterReport, Violation> {
         let fail = |what: String| Violation { seed: self.seed, what };
         let mut c = Cluster::new(self.seed, self.nodes);
+        c.mutant = self.mutant;
         let (key, root) = c.form().map_err(&fail)?;
         c.trouble(self.steps, &key, &root).map_err(&fail)?;
         c.heal(&key, &root).map_err(&fail)?;
@@ -197,6 +213,9 @@ impl Cluster {
             report: ClusterReport::default(),
             broken: None,
             rough: false,
+            mutant: None,
+            nonces: Nonces::default(),
+            suspect: None,
         };
         for i in 0..count {
             c.nodes.push(Node {
@@ -206,6 +225,8 @@ impl Cluster {
                 raft_id: 0,
                 opened: false,
                 looked_at: 0,
+                paused_until: Mono(0),
+                held: Vec::new(),
             });
             // an empty disk always starts
             let _ = c.start(i);
@@ -228,7 +249,7 @@ impl Cluster {
             ..OwnerConfig::default()
         };
         let node = &mut self.nodes[i];
-        let found = node.disk.recover().map_err(|e| format!("node{i} does not start: {e}"))?;
+        let found = node.disk.recover().map_err(|e| format!("{}: node{i} does not start: {e}", promise::SERVES))?;
         let owner = match found {
             Some(f) => Owner::restart(config, self.vault.clone(), f, self.now),
             None => Owner::blank(config, self.vault.clone(), self.now),
@@ -237,6 +258,7 @@ impl Cluster {
         let shard = Shard::new(0, self.vault.clone(), cell.clone());
         node.life += 1;
         node.opened = false;
+        node.paused_until = Mono(0);
         node.machine = Some(Machine {
             owner,
             shard,
@@ -289,7 +311,7 @@ impl Cluster {
         let a = self.ask(i, "sys/unseal", "", json!({"key": key}))?;
         match json_of(&a)["sealed"] {
             Value::Bool(false) => Ok(()),
-            _ => Err(format!("unseal of node{i}: {}", json_of(&a))),
+            _ => Err(format!("{}: unseal of node{i}: {}", promise::SERVES, json_of(&a))),
         }
     }
 
@@ -300,14 +322,14 @@ impl Cluster {
             }
             self.step()?;
         }
-        Err(format!("never: {what}"))
+        Err(format!("{}: never: {what}", promise::SERVES))
     }
 
     /// Clients at work while everything goes wrong.
     fn trouble(&mut self, steps: u64, key: &str, root: &str) -> Result<(), String> {
         self.rough = true;
         for _ in 0..steps {
-            if self.asked.len() < 8 {
+            if self.asked.len() < 16 {
                 self.invent(root);
             }
             self.step()?;
@@ -324,7 +346,7 @@ impl Cluster {
         let count = self.nodes.len();
         let i = self.draw(count as u64) as usize;
         let down = self.nodes.iter().filter(|n| n.machine.is_none()).count();
-        match self.draw(10) {
+        match self.draw(13) {
             0 | 1 if down == 0 || self.draw(4) == 0 => self.crash(i),
             0..=3 => {
                 if let Some(i) = self.nodes.iter().position(|n| n.machine.is_none()) {
@@ -352,6 +374,25 @@ impl Cluster {
                     self.send(i, Operation::Update, "sys/unseal", "", json!({"key": key}), 0);
                 }
             }
+            9 | 10 => {
+                // a process stands still, the leader rather than another
+                let i = self.leader().unwrap_or(i);
+                let length = 1_000_000_000 + self.draw(2_000_000_000);
+                if self.nodes[i].machine.is_some() {
+                    self.report.pauses += 1;
+                    self.nodes[i].paused_until = self.now.mono.plus_ns(length);
+                    self.suspect = Some((i, self.now.mono.plus_ns(length + 100_000_000)));
+                }
+            }
+            11 => {
+                // the leader alone, until the next time that cuts are mended
+                let Some(i) = self.leader() else { return Ok(()) };
+                self.report.cuts += 1;
+                for j in (0..count).filter(|j| *j != i) {
+                    self.cut.extend([(i, j), (j, i)]);
+                }
+                self.suspect = Some((i, self.now.mono.plus_ns(4_000_000_000)));
+            }
             _ if self.nodes[i].machine.is_some() => {
                 let tag = self.send(i, Operation::Update, "sys/step-down", root, Value::Null, 0);
                 self.asked.insert(tag, (Asked::StepDown, self.steps, i));
@@ -361,10 +402,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// Who says it is active, the newest of several.
+    fn leader(&self) -> Option<usize> {
+        let term =
+            |n: &Node| n.machine.as_ref()?.owner.raft_status().filter(|s| s.role.is_leader).map(|s| s.role.term);
+        (0..self.nodes.len()).filter(|i| term(&self.nodes[*i]).is_some()).max_by_key(|i| term(&self.nodes[*i]))
+    }
+
+    fn is_paused(&self, i: usize) -> bool {
+        self.nodes[i].paused_until > self.now.mono
+    }
+
     fn crash(&mut self, i: usize) {
         if self.nodes[i].machine.take().is_none() {
             return;
         }
+        self.nodes[i].held.clear();
+        self.nodes[i].paused_until = Mono(0);
         let mut rng = SeededEntropy(self.rng.next_u64());
         let node = &mut self.nodes[i];
         node.disk.crash(&mut rng);
@@ -377,7 +431,7 @@ impl Cluster {
         }
         for part in self.nodes[i].disk.contents() {
             if holds_canary(part) {
-                self.broken = Some(format!("a secret stands on the disk of node{i}"));
+                self.broken = Some(format!("{}: a secret stands on the disk of node{i}", promise::CLEAR));
             }
         }
     }
@@ -385,6 +439,7 @@ impl Cluster {
     /// The faults end: everything starts, is connected and unsealed, and serves.
     fn heal(&mut self, key: &str, root: &str) -> Result<(), String> {
         self.cut.clear();
+        self.nodes.iter_mut().for_each(|n| n.paused_until = n.paused_until.min(self.now.mono));
         for i in 0..self.nodes.len() {
             if self.nodes[i].machine.is_none() {
                 self.start(i)?;
@@ -407,7 +462,7 @@ impl Cluster {
             self.hear()?;
             quiet += 1;
             if quiet > PATIENCE_STEPS {
-                return Err("calls are never answered".into());
+                return Err(format!("{}: calls are never answered", promise::SERVES));
             }
         }
         for i in 0..self.nodes.len() {
@@ -418,7 +473,8 @@ impl Cluster {
                 })?;
                 let n = value_of(&a)?;
                 if !allowed.contains(&n) {
-                    return Err(format!("after healing node{i} reads k{k} as {n}, not one of {allowed:?}"));
+                    let name = promise::ACKNOWLEDGED;
+                    return Err(format!("{name}: after healing node{i} reads k{k} as {n}, not one of {allowed:?}"));
                 }
             }
             let body = json!({"data": {"s": CANARY}});
@@ -433,7 +489,7 @@ impl Cluster {
         let images: BTreeSet<u64> = self.nodes.iter().filter_map(|n| n.machine.as_ref()).map(image_hash).collect();
         match images.len() {
             1 => Ok(()),
-            n => Err(format!("{n} different images at one index")),
+            n => Err(format!("{}: {n} different images at one index", promise::IMAGES)),
         }
     }
 
@@ -447,8 +503,18 @@ impl Cluster {
         if up.is_empty() {
             return;
         }
-        let i = up[self.draw(up.len() as u64) as usize];
-        let (key, pick) = (self.draw(KEYS), self.draw(100));
+        let mut i = up[self.draw(up.len() as u64) as usize];
+        let (key, mut pick) = (self.draw(KEYS), self.draw(100));
+        // what a deposed leader says shows only to who reads from it, after others were written through
+        if let Some((suspect, until)) = self.suspect
+            && self.now.mono < until
+        {
+            if up.contains(&suspect) && self.draw(3) == 0 {
+                (i, pick) = (suspect, 60);
+            } else if i == suspect && up.len() > 1 {
+                i = up.iter().copied().find(|j| *j != suspect).unwrap_or(i);
+            }
+        }
         let path = format!("secret/data/k{key}");
         let root = root.to_owned();
         let (asked, op, path, token, body, wrap) = match pick {
@@ -541,13 +607,15 @@ impl Cluster {
                 Asked::Read(key, allowed) if ok || reply.code == Code::NotFound => {
                     let n = value_of(&reply)?;
                     if !allowed.contains(&n) {
-                        return Err(format!("node{at} reads k{key} as {n}, which is none of {allowed:?}"));
+                        let name = promise::READS;
+                        return Err(format!("{name}: node{at} reads k{key} as {n}, which is none of {allowed:?}"));
                     }
                 }
                 Asked::Hot if ok => {
                     let version = json_of(&reply)["data"]["version"].as_u64().unwrap_or(0);
                     if !self.known.hot.insert(version) {
-                        return Err(format!("two writers of one key were told version {version}"));
+                        let name = promise::VERSIONS;
+                        return Err(format!("{name}: two writers of one key were told version {version}"));
                     }
                 }
                 Asked::Create if ok => {
@@ -556,7 +624,9 @@ impl Cluster {
                         .tokens
                         .push((v["auth"]["client_token"].as_str().unwrap_or_default().to_owned(), false));
                 }
-                Asked::Use(t) if ok && t != usize::MAX => return Err(format!("a revoked token lives on node{at}")),
+                Asked::Use(t) if ok && t != usize::MAX => {
+                    return Err(format!("{}: a revoked token lives on node{at}", promise::REVOKED));
+                }
                 Asked::Revoke(t) if ok => self.known.tokens[t].1 = true,
                 Asked::Wrap if ok => {
                     let v = json_of(&reply);
@@ -565,7 +635,7 @@ impl Cluster {
                 Asked::Unwrap(w) if ok => {
                     self.known.wrappings[w].1 += 1;
                     if self.known.wrappings[w].1 > 1 {
-                        return Err("a wrapping token opened twice".into());
+                        return Err(format!("{}: a wrapping token opened twice", promise::UNWRAP));
                     }
                 }
                 _ => {}
@@ -603,6 +673,10 @@ impl Cluster {
     }
 
     fn call(&mut self, i: usize, tag: u64, call: Call, from_peer: bool) {
+        if self.is_paused(i) {
+            self.nodes[i].held.push((tag, call, from_peer));
+            return;
+        }
         let Some(m) = &mut self.nodes[i].machine else { return };
         let mut out = Vec::new();
         m.shard.observe(m.cell.clone());
@@ -615,7 +689,7 @@ impl Cluster {
 
     fn ask(&mut self, i: usize, path: &str, token: &str, body: Value) -> Result<Reply, String> {
         let tag = self.send(i, Operation::Update, path, token, body, 0);
-        self.answer_to(tag)?.ok_or_else(|| format!("{path} on node{i} is never answered"))
+        self.answer_to(tag)?.ok_or_else(|| format!("{}: {path} on node{i} is never answered", promise::SERVES))
     }
 
     fn answer_to(&mut self, tag: u64) -> Result<Option<Reply>, String> {
@@ -652,7 +726,7 @@ impl Cluster {
                 self.step()?;
             }
         }
-        Err(format!("after healing node{i} does not serve {path}: {last}"))
+        Err(format!("{}: after healing node{i} does not serve {path}: {last}", promise::SERVES))
     }
 
     /// One thing happens, somewhere.
@@ -667,10 +741,18 @@ impl Cluster {
             self.arrive(packet);
         }
         for i in 0..self.nodes.len() {
+            // who wakes up answers what waits in its sockets first: the worst of all orders
+            if !self.nodes[i].held.is_empty() && !self.is_paused(i) {
+                for (tag, call, from_peer) in std::mem::take(&mut self.nodes[i].held) {
+                    self.call(i, tag, call, from_peer);
+                }
+            }
             // no tick is caught up: a late one is one
             let late = self.rng.next_u64() % 2_000_000;
+            let paused = self.is_paused(i);
             if let Some(m) = &mut self.nodes[i].machine
                 && m.next_tick <= self.now.mono
+                && !paused
             {
                 m.next_tick = self.now.mono.plus_ns(TICK_NS + late);
                 m.to_owner.push_back(OwnerIn::Tick);
@@ -681,6 +763,7 @@ impl Cluster {
         }
         let i = self.draw(self.nodes.len() as u64) as usize;
         match self.draw(4) {
+            _ if self.is_paused(i) => {}
             0 => {
                 let take = 1 + self.draw(8);
                 for _ in 0..take {
@@ -744,7 +827,7 @@ impl Cluster {
         if let Some(role) = m.owner.raft_status().map(|s| s.role).filter(|r| r.is_leader) {
             let first = *self.leaders.entry(role.term.0).or_insert(id);
             if first != id {
-                self.broken = Some(format!("two leaders in term {}", role.term));
+                self.broken = Some(format!("{}: two leaders in term {}", promise::LEADERS, role.term));
             }
         }
         let index = m.owner.version().index().0;
@@ -754,14 +837,15 @@ impl Cluster {
             let hash = image_hash(m);
             match self.images.insert(index, hash) {
                 Some(other) if other != hash => {
-                    self.broken = Some(format!("node{i} has another image at {index} than one before"));
+                    self.broken =
+                        Some(format!("{}: node{i} has another image at {index} than one before", promise::IMAGES));
                 }
                 Some(_) => self.report.compared += 1,
                 None => {}
             }
         }
         if m.cell.keys.is_some() && !self.nodes[i].opened {
-            self.broken = Some(format!("node{i} has keys that nobody gave it"));
+            self.broken = Some(format!("{}: node{i} has keys that nobody gave it", promise::SEALED));
         }
     }
 
@@ -772,8 +856,11 @@ impl Cluster {
                 OwnerOut::Disk(op) => self.nodes[i].disk.disk(op),
                 OwnerOut::File(op) => self.nodes[i].disk.file(op),
                 OwnerOut::Pack(id, packing) => m.to_owner.push_back(OwnerIn::Packed(id, Box::new(packing.pack()))),
-                OwnerOut::Publish(cell) => m.cell = cell,
-                OwnerOut::Settled(_, t, settled) => m.to_shard.push_back(ShardIn::Settled(t, settled)),
+                OwnerOut::Publish(cell) => m.cell = mutant::published(self.mutant, cell),
+                OwnerOut::Settled(_, t, settled) => {
+                    let settled = mutant::settled(self.mutant, settled, m.owner.version().index());
+                    m.to_shard.push_back(ShardIn::Settled(t, settled));
+                }
                 OwnerOut::TipDone(_, t, done) => m.to_shard.push_back(ShardIn::TipDone(t, done)),
                 OwnerOut::ControlDone(_, t, reply) => m.to_shard.push_back(ShardIn::ControlDone(t, reply)),
                 OwnerOut::OperateDone(_, t, result) => m.to_shard.push_back(ShardIn::SideDone(t, result)),
@@ -809,8 +896,13 @@ impl Cluster {
                         self.post(i, j, &message);
                     }
                 }
+<<<<<<< HEAD
+                OwnerOut::Log(..) => {}
+                OwnerOut::Halt(why) => self.broken = Some(format!("{}: node{i} halted: {why}", promise::SERVES)),
+=======
                 OwnerOut::Log(..) | OwnerOut::Members(..) | OwnerOut::AskLeader(..) => {}
                 OwnerOut::Halt(why) => self.broken = Some(format!("node{i} halted: {why}")),
+>>>>>>> b789589
             }
         }
     }
@@ -820,7 +912,7 @@ impl Cluster {
         let bytes = message.encode();
         let replicated = matches!(message, PeerMessage::Raft(_) | PeerMessage::Chunk(..));
         if replicated && holds_canary(&bytes) {
-            self.broken = Some("a secret is replicated in the clear".into());
+            self.broken = Some(format!("{}: a secret is replicated in the clear", promise::CLEAR));
         }
         if self.cut.contains(&(from, to)) || (self.rough && self.draw(100) == 0) {
             return;
@@ -838,7 +930,7 @@ impl Cluster {
     fn arrive(&mut self, p: Packet) {
         let (id, life) = (self.nodes[p.from].raft_id, self.nodes[p.from].life);
         let Ok(message) = PeerMessage::decode(&p.bytes) else {
-            self.broken = Some("a node sends what nobody can read".into());
+            self.broken = Some(format!("{}: a node sends what nobody can read", promise::SERVES));
             return;
         };
         match message {
@@ -888,8 +980,22 @@ impl Cluster {
             }
             let Some(m) = &mut self.nodes[i].machine else { return };
             match o {
+<<<<<<< HEAD
+                ShardOut::Reply(..) => {}
+                ShardOut::Propose(mut p) => {
+                    let known = |issuer: u32| m.owner.version().get(&issuer_key(issuer)).is_some();
+                    if let Some(stamp) = self.nonces.note(&p.batch, known) {
+                        self.broken = Some(format!("{}: node{i} seals twice under {stamp:02x?}", promise::NONCES));
+                    }
+                    if self.mutant == Some(Mutant::LostGuard) {
+                        p.reads = Default::default();
+                    }
+                    m.to_owner.push_back(OwnerIn::Propose(id, p));
+                }
+=======
                 ShardOut::Reply(..) | ShardOut::NotDone(..) => {}
                 ShardOut::Propose(p) => m.to_owner.push_back(OwnerIn::Propose(id, p)),
+>>>>>>> b789589
                 ShardOut::Tip(c) => m.to_owner.push_back(OwnerIn::Tip(id, c)),
                 ShardOut::Owner(t, op) => m.to_owner.push_back(OwnerIn::Operate(id, t, op)),
                 ShardOut::Control(t, c) => m.to_owner.push_back(OwnerIn::Control(id, t, c)),
@@ -897,7 +1003,9 @@ impl Cluster {
                 ShardOut::Side(t, op) => m.to_shard.push_back(ShardIn::SideDone(t, perform(&op))),
                 ShardOut::Login(note) => m.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => m.to_shard.push_back(ShardIn::AuditDone(t, true)),
-                ShardOut::Fault(_, cause) => self.broken = Some(format!("internal error on node{i}: {cause}")),
+                ShardOut::Fault(_, cause) => {
+                    self.broken = Some(format!("{}: internal error on node{i}: {cause}", promise::SERVES))
+                }
                 ShardOut::Forward(t, to, call) => {
                     if let Some(j) = self.nodes.iter().position(|n| n.raft_id == to) {
                         self.post(i, j, &PeerMessage::Forward(t.0, call));
@@ -918,7 +1026,7 @@ impl Cluster {
             && holds_canary(b)
             && !self.nodes[i].opened
         {
-            self.broken = Some(format!("node{i} is sealed and answers data"));
+            self.broken = Some(format!("{}: node{i} is sealed and answers data", promise::SEALED));
         }
         let mut h = self.report.digest ^ tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.seed;
         if let Body::Json(b) = &reply.body {
@@ -940,7 +1048,7 @@ fn holds_canary(bytes: &[u8]) -> bool {
     bytes.windows(CANARY.len()).any(|b| b == CANARY.as_bytes())
 }
 
-fn fold(mut h: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn fold(mut h: u64, bytes: &[u8]) -> u64 {
     for chunk in bytes.chunks(8) {
         let mut w = [0u8; 8];
         w[..chunk.len()].copy_from_slice(chunk);
@@ -974,6 +1082,6 @@ fn value_of(reply: &Reply) -> Result<u64, String> {
     let data = &v["data"]["data"];
     match (data["n"].as_u64(), data["again"].as_u64()) {
         (Some(n), Some(again)) if n == again && data["secret"] == CANARY => Ok(n),
-        _ => Err(format!("a register holds half a write or none: {:?} {v}", reply.code)),
+        _ => Err(format!("{}: a register holds half a write or none: {:?} {v}", promise::ACKNOWLEDGED, reply.code)),
     }
 }

@@ -32,6 +32,9 @@ pub struct SimDisk {
     pub completed: u64,
     /// The device takes no more: preparing a segment or a file fails.
     pub full: bool,
+    /// The device says that a write is durable when it only holds it, for so many writes: a broken one.
+    pub held_writes: usize,
+    held: VecDeque<DiskOp>,
 }
 
 #[derive(Clone)]
@@ -70,7 +73,12 @@ impl SimDisk {
         if !from_beside {
             let op = self.writes.pop_front()?;
             let id = op.id();
-            self.write(&op, |_| true);
+            self.held.push_back(op);
+            while self.held.len() > self.held_writes {
+                if let Some(op) = self.held.pop_front() {
+                    self.write(&op, |_| true);
+                }
+            }
             return Some(Done::Disk(id, Ok(())));
         }
         match self.beside.pop_front()? {
@@ -110,6 +118,7 @@ impl SimDisk {
     /// The power goes: the write in flight leaves any of its sectors, an operation beside may or may not have been
     /// finished, everything else that was queued is gone.
     pub fn crash(&mut self, rng: &mut SeededEntropy) {
+        self.held.clear();
         if let Some(op) = self.writes.pop_front() {
             let style = rng.next_u64() % 4;
             let cut = rng.next_u64() % 64;

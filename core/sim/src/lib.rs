@@ -9,10 +9,13 @@ pub mod accounts;
 pub mod cluster;
 pub mod disk;
 pub mod history;
+pub mod mutant;
+pub mod promise;
 pub mod world;
 
 pub use accounts::{AccountsReport, AccountsRun};
 pub use cluster::{ClusterReport, ClusterRun};
+pub use mutant::Mutant;
 pub use world::{Report, Run, Violation};
 
 /// What a schedule of snapshots hears from a directory that always has room.

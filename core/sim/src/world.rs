@@ -3,6 +3,8 @@
 use crate::accounts::{Service, Whom};
 use crate::disk::{Done, SimDisk};
 use crate::history::{History, Register, Token, Wrapping};
+use crate::mutant::Mutant;
+use crate::promise;
 use ringfence_base::entropy::SeededEntropy;
 use ringfence_base::{Mono, Now, Secret, Wall, entropy};
 use ringfence_node::{
@@ -25,8 +27,15 @@ const CANARY: &str = "canary-8d1f0c77";
 pub struct Violation {
     /// Replays it.
     pub seed: u64,
-    /// What was promised and not kept.
+    /// What was promised and not kept: its name from [`promise`], and what was seen.
     pub what: String,
+}
+
+impl Violation {
+    /// The promise's name.
+    pub fn promise(&self) -> &str {
+        self.what.split_once(": ").map_or("", |(name, _)| name)
+    }
 }
 
 /// What a run did.
@@ -55,6 +64,8 @@ pub struct Run {
     pub lives: u64,
     /// Disk operations of a life, at most; the crash falls on one of them.
     pub operations_a_life: u64,
+    /// Broken on purpose.
+    pub mutant: Option<Mutant>,
 }
 
 /// What a client is waiting for.
@@ -97,10 +108,15 @@ impl Run {
         let mut rng = SeededEntropy(self.seed);
         let vault = Arc::new(Vault::new(registry(), Settings::default()));
         let (mut disk, mut history, mut report) = (SimDisk::default(), History::default(), Report::default());
+        if self.mutant == Some(Mutant::SkippedFsync) {
+            disk.held_writes = 12;
+        }
         let mut keys: Option<(String, String)> = None;
         let mut now = Now { mono: Mono(1), wall: Wall::from_seconds(1_700_000_000) };
         for life in 0..self.lives {
-            let found = disk.recover().map_err(|e| fail(format!("life {life}: the node does not start: {e}")))?;
+            let found = disk
+                .recover()
+                .map_err(|e| fail(format!("{}: life {life}: the node does not start: {e}", promise::SERVES)))?;
             let mut w = World::new(vault.clone(), disk, found, SeededEntropy(rng.next_u64()), now);
             if keys.is_none() || !w.initialized() {
                 // an answer that never came may have been lost with its keys: then the cluster begins anew
@@ -110,10 +126,10 @@ impl Run {
                 w.unseal(key).map_err(&fail)?;
             }
             if let Some((_, root)) = &keys {
-                w.check(root, &mut history).map_err(|e| fail(format!("life {life}: {e}")))?;
+                w.check(root, &mut history).map_err(|e| fail(format!("{e} (life {life})")))?;
                 let last = life + 1 == self.lives;
                 let budget = 1 + rng.next_u64() % self.operations_a_life;
-                w.live(root, &mut history, budget, !last).map_err(|e| fail(format!("life {life}: {e}")))?;
+                w.live(root, &mut history, budget, !last).map_err(|e| fail(format!("{e} (life {life})")))?;
             }
             report.acknowledged = history.acknowledged;
             report.tips += w.tips;
@@ -125,7 +141,7 @@ impl Run {
             report.operations = disk.completed;
             for part in disk.contents() {
                 if part.windows(CANARY.len()).any(|b| b == CANARY.as_bytes()) {
-                    return Err(fail(format!("life {life}: a secret stands on the disk")));
+                    return Err(fail(format!("{}: life {life}: a secret stands on the disk", promise::CLEAR)));
                 }
             }
         }
@@ -205,7 +221,7 @@ impl World {
         let a = self.ask("sys/unseal", "", json!({"key": key}))?;
         match json_of(&a)["sealed"] {
             Value::Bool(false) => Ok(()),
-            _ => Err(format!("unseal: {}", json_of(&a))),
+            _ => Err(format!("{}: unseal: {}", promise::SERVES, json_of(&a))),
         }
     }
 
@@ -215,7 +231,7 @@ impl World {
         let mounted = self.ask_op(Operation::Read, "sys/mounts/secret", root, Value::Null)?;
         if mounted.code != Code::Ok {
             if history.acknowledged > 0 {
-                return Err(format!("the mount is gone: {}", json_of(&mounted)));
+                return Err(format!("{}: the mount is gone: {}", promise::ACKNOWLEDGED, json_of(&mounted)));
             }
             self.ask("sys/mounts/secret", root, json!({"type": "kv", "options": {"version": "2"}}))?;
         }
@@ -223,7 +239,12 @@ impl World {
             let a = self.ask_op(Operation::Read, &format!("secret/data/k{key}"), root, Value::Null)?;
             let n = value_of(&a, *key)?;
             if n < r.acknowledged || n > r.tried {
-                return Err(format!("k{key} is {n}, not in {}..={}", r.acknowledged, r.tried));
+                return Err(format!(
+                    "{}: k{key} is {n}, not in {}..={}",
+                    promise::ACKNOWLEDGED,
+                    r.acknowledged,
+                    r.tried
+                ));
             }
             r.acknowledged = n;
         }
@@ -231,7 +252,11 @@ impl World {
         let version = json_of(&a)["data"]["current_version"].as_u64().unwrap_or(0);
         let told = history.hot.versions.last().copied().unwrap_or(0);
         if version < told || version > history.hot.tried {
-            return Err(format!("the contended key is at {version}, not in {told}..={}", history.hot.tried));
+            let tried = history.hot.tried;
+            return Err(format!(
+                "{}: the contended key is at {version}, not in {told}..={tried}",
+                promise::ACKNOWLEDGED
+            ));
         }
         for t in &mut history.tokens {
             let a = self.ask_op(Operation::Read, "auth/token/lookup-self", &t.text, Value::Null)?;
@@ -239,20 +264,20 @@ impl World {
                 t.worked += 1;
             }
             if t.revoked && a.code == Code::Ok {
-                return Err("a revoked token lives".into());
+                return Err(format!("{}: a revoked token lives", promise::REVOKED));
             }
             if !t.revoking && t.uses == 0 && a.code != Code::Ok {
-                return Err(format!("a token is gone: {}", json_of(&a)));
+                return Err(format!("{}: a token is gone: {}", promise::ACKNOWLEDGED, json_of(&a)));
             }
             if t.uses > 0 && t.worked > t.uses {
-                return Err(format!("a token of {} uses worked {} times", t.uses, t.worked));
+                return Err(format!("{}: a token of {} uses worked {} times", promise::USES, t.uses, t.worked));
             }
         }
         for w in &mut history.wrappings {
             let a = self.ask("sys/wrapping/unwrap", &w.text, Value::Null)?;
             w.opened += u64::from(a.code == Code::Ok);
             if w.opened > 1 {
-                return Err("a wrapping token opened twice".into());
+                return Err(format!("{}: a wrapping token opened twice", promise::UNWRAP));
             }
         }
         Ok(())
@@ -270,10 +295,10 @@ impl World {
             self.hear(history)?;
             steps += 1;
             if let Some(why) = &self.halted {
-                return Err(format!("the node halted: {why}"));
+                return Err(format!("{}: the node halted: {why}", promise::SERVES));
             }
             if steps > PATIENCE_STEPS {
-                return Err("the node does nothing any more".into());
+                return Err(format!("{}: the node does nothing any more", promise::SERVES));
             }
         }
         let mut left = PATIENCE_STEPS;
@@ -282,7 +307,7 @@ impl World {
             self.hear(history)?;
             left -= 1;
             if left == 0 {
-                return Err(format!("not answered: {:?}", self.asked));
+                return Err(format!("{}: not answered: {:?}", promise::SERVES, self.asked));
             }
         }
         Ok(())
@@ -361,14 +386,17 @@ impl World {
                 Asked::Hot if ok => {
                     let version = json_of(&reply)["data"]["version"].as_u64().unwrap_or(0);
                     if !history.hot.versions.insert(version) {
-                        return Err(format!("two writers of one key were told version {version}"));
+                        return Err(format!(
+                            "{}: two writers of one key were told version {version}",
+                            promise::VERSIONS
+                        ));
                     }
                 }
                 Asked::Read(key) if ok => {
                     let n = value_of(&reply, key)?;
                     let r = history.registers.get(&key).copied().unwrap_or_default();
                     if n > r.tried {
-                        return Err(format!("k{key} reads {n}, which nobody wrote"));
+                        return Err(format!("{}: k{key} reads {n}, which nobody wrote", promise::READS));
                     }
                 }
                 Asked::Create { uses } if ok => {
@@ -380,7 +408,12 @@ impl World {
                     let t = &mut history.tokens[i];
                     t.worked += u64::from(ok);
                     if t.uses > 0 && t.worked > t.uses {
-                        return Err(format!("a token of {} uses worked {} times", t.uses, t.worked));
+                        return Err(format!(
+                            "{}: a token of {} uses worked {} times",
+                            promise::USES,
+                            t.uses,
+                            t.worked
+                        ));
                     }
                 }
                 Asked::Revoke(i) if ok => history.tokens[i].revoked = true,
@@ -392,7 +425,7 @@ impl World {
                 Asked::Unwrap(i) if ok => {
                     history.wrappings[i].opened += 1;
                     if history.wrappings[i].opened > 1 {
-                        return Err("a wrapping token opened twice".into());
+                        return Err(format!("{}: a wrapping token opened twice", promise::UNWRAP));
                     }
                 }
                 _ => {}
@@ -454,11 +487,11 @@ impl World {
                 return Ok(reply);
             }
             if let Some(why) = &self.halted {
-                return Err(format!("the node halted: {why}"));
+                return Err(format!("{}: the node halted: {why}", promise::SERVES));
             }
             self.step();
         }
-        Err(format!("{path} is never answered"))
+        Err(format!("{}: {path} is never answered", promise::SERVES))
     }
 
     /// One thing happens, somewhere.
@@ -652,6 +685,6 @@ fn value_of(reply: &Reply, key: u64) -> Result<u64, String> {
     let data = &v["data"]["data"];
     match (data["n"].as_u64(), data["again"].as_u64()) {
         (Some(n), Some(again)) if n == again && data["secret"] == CANARY => Ok(n),
-        _ => Err(format!("k{key} holds half a write or none: {:?} {v}", reply.code)),
+        _ => Err(format!("{}: k{key} holds half a write or none: {:?} {v}", promise::ACKNOWLEDGED, reply.code)),
     }
 }

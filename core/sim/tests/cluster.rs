@@ -11,7 +11,7 @@ fn seeds() -> u64 {
 fn three_nodes_keep_what_was_acknowledged() {
     let (mut acknowledged, mut forwarded, mut terms, mut installs, mut compared) = (0, 0, 0, 0, 0);
     for seed in 1..=seeds() {
-        match (ClusterRun { seed, nodes: 3, steps: 50_000 }).go() {
+        match (ClusterRun { seed, nodes: 3, steps: 50_000, mutant: None }).go() {
             Ok(r) => {
                 acknowledged += r.acknowledged;
                 forwarded += r.forwarded;
@@ -31,14 +31,14 @@ fn three_nodes_keep_what_was_acknowledged() {
 
 #[test]
 fn five_nodes_hold_as_well() {
-    if let Err(v) = (ClusterRun { seed: 5, nodes: 5, steps: 50_000 }).go() {
+    if let Err(v) = (ClusterRun { seed: 5, nodes: 5, steps: 50_000, mutant: None }).go() {
         panic!("seed {}: {}", v.seed, v.what);
     }
 }
 
 #[test]
 fn a_seed_replays_to_the_byte() {
-    let run = ClusterRun { seed: 77, nodes: 3, steps: 20_000 };
+    let run = ClusterRun { seed: 77, nodes: 3, steps: 20_000, mutant: None };
     let (a, b) = (run.go().expect("holds"), run.go().expect("holds"));
     assert_eq!(format!("{a:?}"), format!("{b:?}"));
 }

@@ -11,7 +11,7 @@ fn seeds() -> u64 {
 fn acknowledgements_survive_crashes_at_any_operation() {
     let (mut acknowledged, mut checkpoints, mut tips) = (0, 0, 0);
     for seed in 1..=seeds() {
-        match (Run { seed, lives: 10, operations_a_life: 60 }).go() {
+        match (Run { seed, lives: 10, operations_a_life: 60, mutant: None }).go() {
             Ok(r) => {
                 acknowledged += r.acknowledged;
                 tips += r.tips;
@@ -27,7 +27,7 @@ fn acknowledgements_survive_crashes_at_any_operation() {
 
 #[test]
 fn a_seed_replays_to_the_byte() {
-    let run = Run { seed: 77, lives: 4, operations_a_life: 40 };
+    let run = Run { seed: 77, lives: 4, operations_a_life: 40, mutant: None };
     let (a, b) = (run.go().expect("holds"), run.go().expect("holds"));
     assert_eq!((a.digest, a.acknowledged, a.operations), (b.digest, b.acknowledged, b.operations));
 }

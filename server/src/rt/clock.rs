@@ -8,7 +8,10 @@ use ringfence_base::{Entropy, Mono, Now, Wall};
 
 /// The time: one clock that counts suspension and never steps, and the wall clock.
 pub fn now() -> Now {
-    Now { mono: Mono(clock_ns(libc::CLOCK_BOOTTIME)), wall: Wall(clock_ns(libc::CLOCK_REALTIME)) }
+    let wall = clock_ns(libc::CLOCK_REALTIME);
+    #[cfg(feature = "test-clock")]
+    let wall = super::test_clock::shifted(wall);
+    Now { mono: Mono(clock_ns(libc::CLOCK_BOOTTIME)), wall: Wall(wall) }
 }
 
 /// The monotonic time alone, for who measures a span.

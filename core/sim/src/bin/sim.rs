@@ -20,7 +20,7 @@ fn main() {
     if nodes > 1 {
         let steps = number("--steps", 100_000);
         for seed in first..last {
-            match (ClusterRun { seed, nodes, steps }).go() {
+            match (ClusterRun { seed, nodes, steps, mutant: None }).go() {
                 Ok(r) => println!("seed {seed}: {r:?}"),
                 Err(v) => {
                     println!("seed {}: BROKEN: {}", v.seed, v.what);
@@ -43,7 +43,7 @@ fn main() {
         return;
     }
     for seed in first..last {
-        match (Run { seed, lives, operations_a_life }).go() {
+        match (Run { seed, lives, operations_a_life, mutant: None }).go() {
             Ok(r) => println!(
                 "seed {seed}: {} crashes, {} disk operations, {} acknowledged, checkpoint at {}, digest {:016x}",
                 r.crashes, r.operations, r.acknowledged, r.checkpoint, r.digest

@@ -1,0 +1,96 @@
+//! Broken machines, on purpose: each is what one careless line would make of the node. A property that does not catch its
+//! mutant proves nothing (`tests/mutants.rs`).
+//!
+//! They are made where the simulated world drives the machines, not inside of them: nothing that is shipped holds a
+//! switch that breaks it.
+
+use ringfence_barrier::{Issuer, issuer_key, next_issuer};
+use ringfence_base::{Entropy, Mono};
+use ringfence_node::cell::{Keys, Licences};
+use ringfence_node::{Cell, Settled};
+use ringfence_store::{Batch, Op};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The disk says that a write is durable before it is.
+    SkippedFsync,
+    /// The active node answers reads without asking whether it may still be active.
+    StaleRead,
+    /// The owner appends without looking at what the transaction had read.
+    LostGuard,
+    /// A waiter whose entry was lost with the leadership is told that it was committed: nobody compared the term.
+    UncheckedTerm,
+    /// A core's counter begins again under the same issuer.
+    ReusedNonce,
+}
+
+/// All of them.
+pub const ALL: [Mutant; 5] =
+    [Mutant::SkippedFsync, Mutant::StaleRead, Mutant::LostGuard, Mutant::UncheckedTerm, Mutant::ReusedNonce];
+
+/// Draws the same bytes again: the salt that an issuer has already.
+struct Again([u8; 16]);
+
+impl Entropy for Again {
+    fn fill(&mut self, buf: &mut [u8]) {
+        for (to, from) in buf.iter_mut().zip(self.0.iter().cycle()) {
+            *to = *from;
+        }
+    }
+}
+
+/// What the mutant publishes instead of a cell.
+pub(crate) fn published(mutant: Option<Mutant>, cell: Arc<Cell>) -> Arc<Cell> {
+    let copy = |keys: Option<Keys>, lease_until: Mono| {
+        let (sequence, version, clock) = (cell.sequence, cell.version.clone(), cell.clock);
+        Arc::new(Cell { sequence, version, keys, clock, facts: cell.facts.clone(), lease_until })
+    };
+    match (mutant, &cell.keys) {
+        (Some(Mutant::StaleRead), keys) if cell.facts.active => copy(keys.clone(), Mono(u64::MAX)),
+        (Some(Mutant::ReusedNonce), Some(keys)) => {
+            let number = next_issuer(&cell.version) - 1;
+            let record = cell.version.get(&issuer_key(number));
+            let Some(salt) = record.and_then(|r| r.get(1..17)?.first_chunk().copied()) else { return cell };
+            let issuer = Issuer::draw(number, &mut Again(salt));
+            let generation = keys.licences.generation + (cell.sequence << 20);
+            let licences = Arc::new(Licences::new(issuer, &keys.keyring, 1, generation));
+            copy(Some(Keys { keyring: keys.keyring.clone(), licences }), cell.lease_until)
+        }
+        _ => cell,
+    }
+}
+
+/// What the mutant tells a waiter.
+pub(crate) fn settled(mutant: Option<Mutant>, settled: Settled, index: ringfence_base::Index) -> Settled {
+    match (mutant, settled) {
+        (Some(Mutant::UncheckedTerm), Settled::Unknown) => Settled::Committed(index),
+        (_, other) => other,
+    }
+}
+
+/// Every nonce that was used, and what for: the twelve bytes and the term of a sealed record.
+#[derive(Default)]
+pub(crate) struct Nonces(BTreeMap<[u8; 16], u64>);
+
+impl Nonces {
+    /// Takes note of what a core wants to write. Answers a nonce that was used before, for something else.
+    pub(crate) fn note(&mut self, batch: &Batch, known: impl Fn(u32) -> bool) -> Option<[u8; 16]> {
+        for op in &batch.ops {
+            let Op::Put { key, value } = op else { continue };
+            // clear records have other beginnings; one that looks like a stamp of an issuer that is registered is one
+            let Some(stamp) = value.get(1..17).and_then(|s| s.first_chunk::<16>().copied()) else { continue };
+            let word = |at: usize| u32::from_be_bytes([stamp[at], stamp[at + 1], stamp[at + 2], stamp[at + 3]]);
+            if value[0] != 1 || value.len() < 35 || word(0) == 0 || word(0) > 1000 || !known(word(4)) {
+                continue;
+            }
+            let hash = crate::cluster::fold(crate::cluster::fold(0, key), value);
+            if self.0.insert(stamp, hash).is_some_and(|other| other != hash) {
+                return Some(stamp);
+            }
+        }
+        None
+    }
+}
