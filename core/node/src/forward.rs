@@ -278,7 +278,7 @@ mod tests {
             path: "secret/data/a".into(),
             namespace: Some("team/".into()),
             token: Some(Secret::new("hvs.x".to_owned())),
-            data: json!({"data": {"a": 1, "b": [true, null]}}).as_object().cloned().expect("an object"),
+            data: json!({"data": {"a": 1, "b": [true, null]}}).as_object().cloned().expect("an object").into(),
             no_body: false,
             remote: Some("::1".parse().expect("an address")),
             remote_port: 4711,

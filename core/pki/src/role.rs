@@ -368,7 +368,7 @@ pub fn policies(texts: &[String]) -> Result<Option<CertificatePolicies>, Error> 
 
 /// A role by name.
 pub fn load(cx: &mut Cx<'_, '_>, name: &str) -> Result<Option<Role>, Error> {
-    let known = cx.decoded(ROLES, name.as_bytes(), store::json_of::<Role>)?;
+    let known = cx.decoded(ROLES, name.as_bytes(), store::many, store::json_of::<Role>)?;
     Ok(known.map(|r| (*r).clone()))
 }
 
