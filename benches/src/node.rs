@@ -463,7 +463,7 @@ pub fn call(rng: &mut dyn Entropy, op: Operation, path: &str, token: &str, data:
         namespace: None,
         token: (!token.is_empty()).then(|| Secret::new(token.to_owned())),
         no_body: data.is_empty(),
-        data,
+        data: data.into(),
         remote: None,
         remote_port: 0,
         wrap_ttl: 0,

@@ -41,8 +41,8 @@ pub use ringfence_crypto::kwp::wrap_for_pem;
 pub use ringfence_logical::args::parse_bool;
 pub use ringfence_logical::side::perform;
 pub use ringfence_logical::{
-    Error, HttpAnswer, HttpAsk, KeepSnapshot, Map, Operation, OwnerOp, Parameters, Probe, ProbeKind, Raw, Reach, SideOp,
-    SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
+    Error, HttpAnswer, HttpAsk, KeepSnapshot, Map, Operation, OwnerOp, Parameters, Probe, ProbeKind, Raw, Reach,
+    SideOp, SideResult, SqlAsk, SqlKind, SqlTarget, SqlTls,
 };
 pub use ringfence_pki::relation;
 pub use ringfence_policy::hcl;

@@ -5,7 +5,7 @@
 use crate::disk::SimDisk;
 use crate::world::{Violation, World, json_of};
 use ringfence_base::entropy::SeededEntropy;
-use ringfence_base::{Entropy, Mono, Now, Wall};
+use ringfence_base::{Mono, Now, Wall};
 use ringfence_node::{Code, Operation, Reply, Settings, SideResult, SqlAsk, Ticket, Vault, registry};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

@@ -896,13 +896,8 @@ impl Cluster {
                         self.post(i, j, &message);
                     }
                 }
-<<<<<<< HEAD
-                OwnerOut::Log(..) => {}
-                OwnerOut::Halt(why) => self.broken = Some(format!("{}: node{i} halted: {why}", promise::SERVES)),
-=======
                 OwnerOut::Log(..) | OwnerOut::Members(..) | OwnerOut::AskLeader(..) => {}
-                OwnerOut::Halt(why) => self.broken = Some(format!("node{i} halted: {why}")),
->>>>>>> b789589
+                OwnerOut::Halt(why) => self.broken = Some(format!("{}: node{i} halted: {why}", promise::SERVES)),
             }
         }
     }
@@ -980,8 +975,7 @@ impl Cluster {
             }
             let Some(m) = &mut self.nodes[i].machine else { return };
             match o {
-<<<<<<< HEAD
-                ShardOut::Reply(..) => {}
+                ShardOut::Reply(..) | ShardOut::NotDone(..) => {}
                 ShardOut::Propose(mut p) => {
                     let known = |issuer: u32| m.owner.version().get(&issuer_key(issuer)).is_some();
                     if let Some(stamp) = self.nonces.note(&p.batch, known) {
@@ -992,10 +986,6 @@ impl Cluster {
                     }
                     m.to_owner.push_back(OwnerIn::Propose(id, p));
                 }
-=======
-                ShardOut::Reply(..) | ShardOut::NotDone(..) => {}
-                ShardOut::Propose(p) => m.to_owner.push_back(OwnerIn::Propose(id, p)),
->>>>>>> b789589
                 ShardOut::Tip(c) => m.to_owner.push_back(OwnerIn::Tip(id, c)),
                 ShardOut::Owner(t, op) => m.to_owner.push_back(OwnerIn::Operate(id, t, op)),
                 ShardOut::Control(t, c) => m.to_owner.push_back(OwnerIn::Control(id, t, c)),

@@ -310,7 +310,7 @@ fn call(op: Operation, path: &str, token: &str, body: Value) -> Call {
         namespace: None,
         token: (!token.is_empty()).then(|| Secret::new(token.to_owned())),
         no_body: data.is_empty(),
-        data,
+        data: data.into(),
         remote: None,
         remote_port: 0,
         wrap_ttl: 0,

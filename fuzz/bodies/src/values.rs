@@ -4,7 +4,7 @@ use crate::input::Input;
 use ringfence_base::limit::MAX_PATH_BYTES;
 use ringfence_base::path::is_printable;
 use ringfence_base::{CanonPath, PathError, Wall, duration};
-use ringfence_logical::{Args, Field, Kind};
+use ringfence_logical::{Args, Field, Kind, Map};
 
 /// The canonical form against one written from its rules, and that it is its own canonical form.
 pub fn path(data: &[u8]) {
@@ -93,7 +93,8 @@ pub fn fields(data: &[u8]) {
     let Ok(serde_json::Value::Object(body)) = serde_json::from_slice(input.all()) else { return };
     // what one bad field refuses must not hide the others
     for (key, value) in &body {
-        let _ = Args::parse(FIELDS, &[], [(key.clone(), value.clone())].into_iter().collect()).map(|a| ask(&a));
+        let _ =
+            Args::parse(FIELDS, &[], [(key.clone(), value.clone())].into_iter().collect::<Map>()).map(|a| ask(&a));
     }
     let Ok(args) = Args::parse(FIELDS, &[("str", captured.as_str())], body.clone()) else { return };
     ask(&args);
