@@ -446,7 +446,7 @@ fn a_configured_node_joins_by_itself() {
     let v = first.put("sys/init", "", &json!({"secret_shares": 1, "secret_threshold": 1})).json();
     let key = v["keys_base64"][0].as_str().expect("a key").to_owned();
     let root = v["root_token"].as_str().expect("a token").to_owned();
-    first.unseal(&[key.clone()]);
+    first.unseal(std::slice::from_ref(&key));
     second.wait_for("challenged", |n| n.get("sys/seal-status", "").json()["initialized"] == true);
     second.unseal(&[key]);
     second.wait_for("unsealed", |n| n.health() == 429);

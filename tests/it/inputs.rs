@@ -25,6 +25,8 @@ const WITHOUT_FIELDS: &[(&str, &str)] = &[
     ("sys/storage/raft/snapshot-force", "takes an archive"),
     ("sys/locked-users/{mount_accessor}/unlock/{alias_identifier}", "everything stands in the path"),
     ("sys/config/reload/{subsystem}", "everything stands in the path"),
+    ("identity/oidc/provider/{name}/authorize", "its fields may come in a query, too"),
+    ("identity/oidc/provider/{name}/userinfo", "the token is all it needs"),
     ("sys/internal/specs/openapi", "its fields may come in a query, too"),
     ("sys/plugins/catalog/{type}/{name}", "nothing can be registered"),
     ("auth/token/lookup-self", "a read that clients may write"),
@@ -50,6 +52,8 @@ const UNTYPED: &[(&str, &str, &str)] = &[
     ("*/data/{path}", "data", "key-value data"),
     ("*", "batch_input", "a list of objects, or its JSON text; refused by the handler"),
     ("*/config", "jwks_pairs", "a list of objects; refused by the handler"),
+    ("identity/oidc/provider/{name}/authorize", "request", "refused whatever it is: request_not_supported"),
+    ("identity/oidc/provider/{name}/authorize", "request_uri", "refused whatever it is: request_uri_not_supported"),
     ("*/roles/{name}", "policy_identifiers", "object identifiers, or objects, or JSON text; refused by the handler"),
 ];
 

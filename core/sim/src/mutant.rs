@@ -7,6 +7,7 @@
 use ringfence_barrier::{Issuer, issuer_key, next_issuer};
 use ringfence_base::{Entropy, Mono};
 use ringfence_node::cell::{Keys, Licences};
+use ringfence_node::shard::NotDone;
 use ringfence_node::{Cell, Settled};
 use ringfence_store::{Batch, Op};
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ pub enum Mutant {
     StaleRead,
     /// The owner appends without looking at what the transaction had read.
     LostGuard,
-    /// A waiter whose entry was lost with the leadership is told that it was committed: nobody compared the term.
+    /// A waiter whose write was in the hands of a leader that has lost its term is told that it was committed: nobody
+    /// compared the term.
     UncheckedTerm,
     /// A core's counter begins again under the same issuer.
     ReusedNonce,
@@ -66,7 +68,9 @@ pub(crate) fn published(mutant: Option<Mutant>, cell: Arc<Cell>) -> Arc<Cell> {
 /// What the mutant tells a waiter.
 pub(crate) fn settled(mutant: Option<Mutant>, settled: Settled, index: ringfence_base::Index) -> Settled {
     match (mutant, settled) {
-        (Some(Mutant::UncheckedTerm), Settled::Unknown) => Settled::Committed(index),
+        (Some(Mutant::UncheckedTerm), Settled::Unknown | Settled::NotDone(NotDone::NotActive)) => {
+            Settled::Committed(index)
+        }
         (_, other) => other,
     }
 }

@@ -27,7 +27,8 @@ fn caught(mutant: Mutant, run: fn(u64, Option<Mutant>) -> Result<(), Violation>,
 
 #[test]
 fn a_skipped_fsync_is_caught() {
-    caught(Mutant::SkippedFsync, alone, &[promise::ACKNOWLEDGED]);
+    // what is missing shows as a lost write, or as a hole in the log that the node refuses to start over
+    caught(Mutant::SkippedFsync, alone, &[promise::ACKNOWLEDGED, promise::SERVES]);
 }
 
 #[test]
