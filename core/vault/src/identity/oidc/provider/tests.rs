@@ -35,7 +35,7 @@ fn exchange(w: &mut World, client: &Value, code: &Value) -> (Code, Value) {
 #[test]
 fn a_code_lives_five_minutes() {
     let (mut w, client, token) = world();
-    let mut code = |w: &mut World| authorize(w, &client, &token, json!({})).1["code"].clone();
+    let code = |w: &mut World| authorize(w, &client, &token, json!({})).1["code"].clone();
     let (first, second) = (code(&mut w), code(&mut w));
     w.now = w.now.plus_seconds(290);
     assert_eq!(exchange(&mut w, &client, &first).0, Code::Ok);
