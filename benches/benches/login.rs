@@ -113,7 +113,7 @@ fn jwt(server: &Server) -> (&'static str, Logins) {
     let text = format!(
         "{}.{}",
         part(&json!({"alg": "ES256"})),
-        part(&json!({"sub": "job", "aud": "us", "exp": 4_102_444_800_u64}))
+        part(&json!({"sub": "job", "aud": "us", "nbf": 1, "exp": 4_102_444_800_u64}))
     );
     let signature = key.sign(&SystemRandom::new(), text.as_bytes()).expect("a signature");
     let token = format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature));

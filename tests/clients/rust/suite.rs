@@ -236,11 +236,11 @@ async fn identities() {
 async fn jwt() {
     use auth::oidc::{config, login, role};
     const KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
-        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAExc/5+P47zbZu7tlHonDMvyYoohmz\n\
-        E9JD9YWm9ozDOxyoc+UbSWSPPwFzXoPBmjTU0KhgxyHNWErtd+h0N46b+A==\n\
+        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEdtzvObgXMtRjtP+P3BXOnkOvngsF\n\
+        7YhkoJrzzEXsI0QZSu7LsNS1cLcXyPJ+kArRJPrq7T1YFm1CJ27aYjF8wQ==\n\
         -----END PUBLIC KEY-----\n";
-    const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJqb2IiLCJhdWQiOiJ1cyIsImV4cCI6NDEwMjQ0NDgwMH0.\
-        gF8dYGK3gF3h9RmfUdh-kfBgb0X6twVY-Nr1H1c1itEoLKLI0xAhPXu2TU-YXiELfW_F0dz0UPhQjKX147si4Q";
+    const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJqb2IiLCJhdWQiOiJ1cyIsIm5iZiI6MSwiZXhwIjo0MTAyNDQ0ODAwfQ.\
+        BPKdELDP_A3j0e7jdxqEJ-Xgt9Z00E3zwsOIkUt3PAT1xdujGJkd1iDFJGhtxQnVqFU5vwnkLyy94NoLoEXZYg";
     let (c, mount) = (root(), name("jwt"));
     sys::auth::enable(&c, &mount, "jwt", None).await.expect("a method");
     let mut fields = api::auth::oidc::requests::SetConfigurationRequest::builder();
