@@ -85,7 +85,7 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 2048, ..Default::default() })]
 
     #[test]
     fn what_is_sent_arrives(m in message()) {
@@ -96,11 +96,11 @@ proptest! {
     #[test]
     fn a_changed_byte_never_panics(m in message(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
         let mut bytes = encode(&m).expect("a type for the wire");
+        prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err(), "a cut message");
         let i = at.index(bytes.len());
         bytes[i] = byte;
-        let _ = decode(&bytes);
-        bytes.truncate(cut.index(bytes.len()));
-        prop_assert!(decode(&bytes).is_err());
+        let _ = decode(&bytes); // another kind or a shorter list may well stand there: whole, but not what was sent
+        let _ = decode(&bytes[..cut.index(bytes.len())]);
     }
 
     #[test]
