@@ -1,6 +1,9 @@
 //! Log time: the clock that batches carry and every expiry check uses. It moves with the owner's monotonic clock, is
-//! slewed towards its wall clock by at most 5 %, and never goes back. It may step forward once, when this node begins
-//! to lead after an outage.
+//! slewed towards its wall clock by at most 5 %, and never goes back.
+//!
+//! Whoever takes the lead goes on from what the nodes told each other about log time, so that no wall clock is asked: one
+//! that jumped neither ends a lease nor revives one. Only after an outage of all nodes, when no process is left that knows
+//! log time, it steps forward once: to the clock of a node alone, or to the lower middle of the clocks of a majority.
 
 use crate::cell::LogClock;
 use ringfence_base::{Now, Wall};
@@ -22,6 +25,12 @@ impl LogTime {
     /// Begins at the log time of the image; steps forward to the wall clock if that is later.
     pub fn start(&mut self, image: Wall, now: Now) {
         self.reading = LogClock { log_time: image.max(now.wall), at: now.mono };
+        self.started = true;
+    }
+
+    /// Goes on from a known log time, without a step.
+    pub fn follow(&mut self, known: Wall, now: Now) {
+        self.reading = LogClock { log_time: known, at: now.mono };
         self.started = true;
     }
 
@@ -48,10 +57,36 @@ impl LogTime {
     }
 }
 
+/// The lower middle of some clocks: while fewer than half of them are ahead of the time, it is not.
+pub fn lower_middle(clocks: &mut [Wall]) -> Option<Wall> {
+    clocks.sort_unstable();
+    clocks.get(clocks.len().checked_sub(1)? / 2).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use ringfence_base::Mono;
+
+    #[test]
+    fn a_minority_of_clocks_ahead_moves_nothing() {
+        let middle = |seconds: &[u64]| {
+            lower_middle(&mut seconds.iter().map(|s| Wall::from_seconds(*s)).collect::<Vec<_>>()).map(Wall::seconds)
+        };
+        assert_eq!(middle(&[]), None);
+        assert_eq!(middle(&[7]), Some(7));
+        assert_eq!(middle(&[9000, 7]), Some(7));
+        assert_eq!(middle(&[9000, 7, 8]), Some(8));
+        assert_eq!(middle(&[9000, 7, 8, 8000]), Some(8));
+        assert_eq!(middle(&[1, 7, 8, 9, 8000]), Some(8));
+    }
+
+    #[test]
+    fn who_follows_takes_no_step() {
+        let mut t = LogTime::default();
+        t.follow(Wall::from_seconds(100), at(0, 5000));
+        assert_eq!(t.tick(at(100, 5000)).seconds(), 205);
+    }
 
     fn at(mono_s: u64, wall_s: u64) -> Now {
         Now { mono: Mono(mono_s * 1_000_000_000), wall: Wall::from_seconds(wall_s) }

@@ -309,6 +309,8 @@ pub struct Owner {
     /// Licences cut since the process began.
     pub(crate) licence_count: u64,
     pub(crate) clock: LogTime,
+    /// It is raft's leader, and will be active when it knows what time it is.
+    waits_for_clocks: bool,
     pub(crate) cluster: [u8; 16],
     pub(crate) facts: Arc<Facts>,
     cell: Arc<Cell>,
@@ -414,6 +416,7 @@ impl Owner {
             vault,
             raft_id: member.as_ref().map_or(0, |m| m.status().raft_id),
             member,
+            waits_for_clocks: false,
             joining: false,
             peers: Peers::default(),
             stabilising: Stabilising::default(),
@@ -642,6 +645,7 @@ impl Owner {
             m.tick(rng);
             self.ticked = self.now;
             self.peer_tick(out);
+            self.lead_when_clocks_are_known(out);
             self.install_tick(out);
             self.check_removed(out);
             self.give_up_orphans(out);
@@ -729,8 +733,19 @@ impl Owner {
         }
     }
 
-    fn role_changed(&mut self, role: Role, done: &mut Vec<(Settled, Waiter)>, out: &mut Vec<OwnerOut>) {
+    /// A leader that waited for the others' clocks begins.
+    fn lead_when_clocks_are_known(&mut self, out: &mut Vec<OwnerOut>) {
+        if let Some(m) = self.member.as_ref().filter(|_| self.waits_for_clocks) {
+            let role = m.role();
+            // nothing was proposed by a node that did not lead
+            self.role_changed(role, &mut Vec::new(), out);
+        }
+    }
+
+    fn role_changed(&mut self, mut role: Role, done: &mut Vec<(Settled, Waiter)>, out: &mut Vec<OwnerOut>) {
         let was_ready = self.role.ready;
+        self.waits_for_clocks = role.ready && !was_ready && !self.knows_time();
+        role.ready &= !self.waits_for_clocks;
         self.role = role;
         self.dirty = true;
         if role.ready && !was_ready {
@@ -747,7 +762,7 @@ impl Owner {
                     ),
                 ));
             }
-            self.clock.start(image_time, self.now);
+            self.take_clock(image_time);
             self.peers.drop_lease();
             self.leading_since = self.now.mono;
             self.follow_keyring(out);
@@ -767,6 +782,7 @@ impl Owner {
             self.overlay = Overlay::default();
             self.tip_lost(out);
             self.peers.drop_lease();
+            self.keep_clock();
             self.stabilising = Stabilising::default();
             self.withdraw_keys(out);
         }

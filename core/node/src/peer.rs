@@ -4,7 +4,7 @@
 //! ```text
 //! u8 kind, then
 //!   1 raft         an encoded message of `ringfence_raft::wire`
-//!   2 echo         the sender's record; bool willing; num applied index, term
+//!   2 echo         the sender's record; bool willing; num applied index, term; num wall clock; bool known, num log time
 //!   3 fetch        num checkpoint index, chunk
 //!   4 chunk        num checkpoint index, chunk; bool there; the chunk file's bytes
 //!   5 installed    num checkpoint index; bool well
@@ -15,10 +15,12 @@
 //! Three lanes: what is [`Lane::Control`] never waits behind what is [`Lane::Bulk`], nor do calls. Who `from` is, is the transport's to
 //! prove; nothing else in a message is trusted, and any bytes are safe.
 
+use crate::cell::LogClock;
+use crate::clock;
 use crate::forward;
 use crate::members::{self, MemberRecord};
 use crate::owner::{Level, Owner, OwnerOut, TICK_NS};
-use ringfence_base::{CodecError, Index, Mono, Reader, Term, Writer};
+use ringfence_base::{CodecError, Index, Mono, Reader, Term, Wall, Writer};
 use ringfence_raft::wire::{self, Weight};
 use ringfence_raft::{CommandError, WireError};
 use ringfence_store::stream::MAX_CHUNK_BYTES;
@@ -38,6 +40,11 @@ const HANDING_NS: u64 = 2_000_000_000;
 /// A lease to read lasts so long from the moment its round was sent, ns: the shortest election timeout of 10 ticks, less
 /// the tick that may come at once, less a tenth for clocks that run apart.
 const LEASE_NS: u64 = 8 * TICK_NS;
+
+/// Clocks of two nodes that are further apart are warned of, ns.
+const SKEW_NS: u64 = 10_000_000_000;
+/// A clock is warned of so often at most, ns.
+const SKEW_EVERY_NS: u64 = 3_600_000_000_000;
 
 /// Largest message, bytes.
 pub const MAX_PEER_BYTES: usize = forward::MAX_FORWARD_BYTES;
@@ -65,6 +72,10 @@ pub struct Echo {
     pub applied: Index,
     /// Its term.
     pub term: Term,
+    /// Its wall clock.
+    pub wall: Wall,
+    /// Log time, if it leads or was told.
+    pub log_time: Option<Wall>,
 }
 
 /// A message between nodes.
@@ -111,7 +122,8 @@ impl PeerMessage {
             PeerMessage::Echo(e) => {
                 w.u8(2);
                 e.record.write(&mut w);
-                w.bool(e.willing).num(e.applied.0).num(e.term.0);
+                w.bool(e.willing).num(e.applied.0).num(e.term.0).num(e.wall.0);
+                w.bool(e.log_time.is_some()).num(e.log_time.unwrap_or_default().0);
             }
             PeerMessage::Fetch(index, chunk) => {
                 w.u8(3).num(index.0).num(*chunk);
@@ -160,6 +172,11 @@ impl PeerMessage {
                 willing: r.bool()?,
                 applied: Index(r.num()?),
                 term: Term(r.num()?),
+                wall: Wall(r.num()?),
+                log_time: {
+                    let (known, time) = (r.bool()?, Wall(r.num()?));
+                    known.then_some(time)
+                },
             })),
             3 => PeerMessage::Fetch(Index(r.num()?), r.num()?),
             4 => {
@@ -199,6 +216,12 @@ pub(crate) struct Peers {
     lease_until: Mono,
     /// Another may lead at any moment: no lease before.
     no_lease_before: Mono,
+    /// Log time as nodes told each other, or as this one kept it while it led.
+    pub(crate) log_clock: Option<LogClock>,
+    /// Who led when this node last told about itself.
+    echoed_leader: u64,
+    /// Whose clock was warned of, and when.
+    skews: BTreeMap<u64, Mono>,
 }
 
 impl Peers {
@@ -285,13 +308,22 @@ impl Owner {
                 self.hand_over(out);
             }
         }
-        if now.since(self.peers.echoed) >= ECHO_NS {
+        self.watch_clocks(out);
+        // a new leader may have to know the time before it begins
+        if now.since(self.peers.echoed) >= ECHO_NS || role.leader_id != self.peers.echoed_leader {
             self.peers.echoed = now;
+            self.peers.echoed_leader = role.leader_id;
+            let log_time = match self.is_active() {
+                true => Some(self.log_now()),
+                false => self.peers.log_clock.map(|c| c.now(self.now)),
+            };
             let echo = Echo {
                 record: self.own_record(false),
                 willing: electable && self.seal.unsealed.is_some(),
                 applied: self.version.index(),
                 term: role.term,
+                wall: self.now.wall,
+                log_time,
             };
             for id in conf.voters.iter().chain(&conf.learners).filter(|id| **id != self.raft_id) {
                 out.push(OwnerOut::Send(*id, PeerMessage::Echo(Box::new(echo.clone()))));
@@ -302,6 +334,75 @@ impl Owner {
     /// A peer spoke lately.
     pub(crate) fn is_fresh(&self, id: u64) -> bool {
         self.peers.heard.get(&id).is_some_and(|(at, _)| self.now.mono.since(*at) < FRESH_NS)
+    }
+
+    /// Whether this node may begin to lead: it knows log time, or what a majority of clocks says.
+    pub(crate) fn knows_time(&self) -> bool {
+        self.is_lone_voter() || self.peers.log_clock.is_some() || self.majority_clock().is_some()
+    }
+
+    /// This node begins to lead: log time goes on from where the nodes know it to be.
+    pub(crate) fn take_clock(&mut self, image: Wall) {
+        let now = self.now;
+        if self.is_lone_voter() {
+            self.clock.start(image, now);
+            return;
+        }
+        match self.peers.log_clock {
+            Some(known) => self.clock.follow(image.max(known.now(now)), now),
+            // an outage of all: the one step forward
+            None => self.clock.follow(image.max(self.majority_clock().unwrap_or_default()), now),
+        }
+    }
+
+    /// The lead is lost; what this node knows of log time may be asked for again.
+    pub(crate) fn keep_clock(&mut self) {
+        self.peers.log_clock = Some(LogClock { log_time: self.log_now(), at: self.now.mono });
+    }
+
+    /// The wall clocks of the other voters that were heard lately.
+    fn voters_clocks(&self) -> Vec<(u64, Wall)> {
+        let voters = self.member.as_ref().map(|m| m.conf().voters).unwrap_or_default();
+        let heard = |id: u64| {
+            let (at, echo) = self.peers.heard.get(&id)?;
+            let age = self.now.mono.since(*at);
+            (age < FRESH_NS).then(|| (id, echo.wall.plus_ns(age)))
+        };
+        voters.into_iter().filter(|id| *id != self.raft_id).filter_map(heard).collect()
+    }
+
+    /// The lower middle of the clocks of a majority of the voters, this one's among them.
+    fn majority_clock(&self) -> Option<Wall> {
+        let voters = self.member.as_ref().map_or(0, |m| m.conf().voters.len());
+        let mut clocks: Vec<Wall> = self.voters_clocks().iter().map(|(_, w)| *w).chain([self.now.wall]).collect();
+        if clocks.len() <= voters / 2 {
+            return None;
+        }
+        clock::lower_middle(&mut clocks)
+    }
+
+    /// The active node warns of clocks that differ from its own.
+    fn watch_clocks(&mut self, out: &mut Vec<OwnerOut>) {
+        if !self.is_active() {
+            return;
+        }
+        let now = self.now;
+        for (id, wall) in self.voters_clocks() {
+            let apart = wall.since(now.wall).max(now.wall.since(wall));
+            let warned = self.peers.skews.get(&id).is_some_and(|at| now.mono.since(*at) < SKEW_EVERY_NS);
+            if apart > SKEW_NS && !warned {
+                self.peers.skews.insert(id, now.mono);
+                let name = self.peers.told(id).map_or_else(|| format!("{id:x}"), |r| r.name);
+                let seconds = apart / 1_000_000_000;
+                out.push(OwnerOut::Log(
+                    Level::Warn,
+                    format!("the clocks of this node and of {name} are {seconds} s apart: set them"),
+                ));
+            }
+        }
+        while self.peers.skews.len() > 2 * members::MAX_MEMBERS {
+            self.peers.skews.pop_first();
+        }
     }
 
     /// Gives the lead to the unsealed voter that has most of the log. False if there is none.
@@ -395,6 +496,10 @@ impl Owner {
                 }
             }
             PeerMessage::Echo(echo) => {
+                if let Some(told) = echo.log_time {
+                    let known = self.peers.log_clock.map_or(Wall(0), |c| c.now(self.now));
+                    self.peers.log_clock = Some(LogClock { log_time: told.max(known), at: self.now.mono });
+                }
                 self.peers.heard.insert(from, (self.now.mono, *echo));
                 while self.peers.heard.len() > 2 * members::MAX_MEMBERS {
                     self.peers.heard.pop_first();
@@ -458,6 +563,7 @@ mod tests {
             let echo = Echo {
                 record: MemberRecord { name, pins: vec![[3; 32]], ..MemberRecord::default() },
                 willing: well, applied: Index(index), term: Term(chunk),
+                wall: Wall(index), log_time: well.then_some(Wall(chunk)),
             };
             for m in [
                 PeerMessage::Raft(bytes.clone().unwrap_or_default()),
