@@ -9,8 +9,10 @@
 //!   4 chunk        num checkpoint index, chunk; bool there; the chunk file's bytes
 //!   5 installed    num checkpoint index; bool well
 //!   6 forward      num id; a call (see `forward`)
-//!   7 forwarded    num id; a reply (see `forward`)
+//!   7 forwarded    num id; num applied index; a reply (see `forward`)
 //!   8 not done     num id
+//!   9 ask          num number
+//!  10 told         num number; num applied index, log time; bool failures are being counted (see `standby`)
 //! ```
 //! Three lanes: what is [`Lane::Control`] never waits behind what is [`Lane::Bulk`], nor do calls. Who `from` is, is the transport's to
 //! prove; nothing else in a message is trusted, and any bytes are safe.
@@ -18,7 +20,8 @@
 use crate::forward;
 use crate::members::{self, MemberRecord};
 use crate::owner::{Level, Owner, OwnerOut, TICK_NS};
-use ringfence_base::{CodecError, Index, Mono, Reader, Term, Writer};
+use crate::standby::Told;
+use ringfence_base::{CodecError, Index, Mono, Reader, Term, Wall, Writer};
 use ringfence_raft::wire::{self, Weight};
 use ringfence_raft::{CommandError, WireError};
 use ringfence_store::stream::MAX_CHUNK_BYTES;
@@ -82,10 +85,14 @@ pub enum PeerMessage {
     Installed(Index, bool),
     /// A call that the active node is to answer, by the sender's number for it.
     Forward(u64, Box<Call>),
-    /// Its answer.
-    Forwarded(u64, Box<Reply>),
+    /// Its answer, and how far the image was that it rests on.
+    Forwarded(u64, Index, Box<Reply>),
     /// Instead of an answer: the node is not active, and nothing was done.
     NotDone(u64),
+    /// A standby asks the active node how far it is.
+    Ask(u64),
+    /// So far.
+    Told(u64, Told),
 }
 
 impl PeerMessage {
@@ -93,9 +100,12 @@ impl PeerMessage {
     pub fn lane(&self) -> Lane {
         match self {
             PeerMessage::Raft(bytes) if wire::weight(bytes) != Weight::Light => Lane::Bulk,
-            PeerMessage::Raft(_) | PeerMessage::Echo(_) | PeerMessage::Fetch(..) | PeerMessage::Installed(..) => {
-                Lane::Control
-            }
+            PeerMessage::Raft(_)
+            | PeerMessage::Echo(_)
+            | PeerMessage::Fetch(..)
+            | PeerMessage::Installed(..)
+            | PeerMessage::Ask(_)
+            | PeerMessage::Told(..) => Lane::Control,
             PeerMessage::Chunk(..) => Lane::Bulk,
             PeerMessage::Forward(..) | PeerMessage::Forwarded(..) | PeerMessage::NotDone(_) => Lane::Calls,
         }
@@ -126,12 +136,18 @@ impl PeerMessage {
                 w.u8(6).num(*id);
                 forward::write_call(&mut w, call);
             }
-            PeerMessage::Forwarded(id, reply) => {
-                w.u8(7).num(*id);
+            PeerMessage::Forwarded(id, index, reply) => {
+                w.u8(7).num(*id).num(index.0);
                 forward::write_reply(&mut w, reply);
             }
             PeerMessage::NotDone(id) => {
                 w.u8(8).num(*id);
+            }
+            PeerMessage::Ask(number) => {
+                w.u8(9).num(*number);
+            }
+            PeerMessage::Told(number, told) => {
+                w.u8(10).num(*number).num(told.index.0).num(told.log_time.0).bool(told.counting_failures);
             }
         }
         w.finish()
@@ -171,8 +187,13 @@ impl PeerMessage {
             }
             5 => PeerMessage::Installed(Index(r.num()?), r.bool()?),
             6 => PeerMessage::Forward(r.num()?, Box::new(forward::read_call(&mut r)?)),
-            7 => PeerMessage::Forwarded(r.num()?, Box::new(forward::read_reply(&mut r)?)),
+            7 => PeerMessage::Forwarded(r.num()?, Index(r.num()?), Box::new(forward::read_reply(&mut r)?)),
             8 => PeerMessage::NotDone(r.num()?),
+            9 => PeerMessage::Ask(r.num()?),
+            10 => PeerMessage::Told(
+                r.num()?,
+                Told { index: Index(r.num()?), log_time: Wall(r.num()?), counting_failures: r.bool()? },
+            ),
             t => return Err(CodecError::BadTag(t)),
         };
         r.end()?;
@@ -426,6 +447,8 @@ impl Owner {
                     m.snapshot_sent(from, well);
                 }
             }
+            PeerMessage::Ask(number) => self.asked(from, number, out),
+            PeerMessage::Told(number, told) => self.told(number, told),
             // calls do not come this way: the transport hands them to a core
             PeerMessage::Forward(..) | PeerMessage::Forwarded(..) | PeerMessage::NotDone(_) => {}
         }
@@ -466,6 +489,11 @@ mod tests {
                 PeerMessage::Chunk(Index(index), chunk, bytes.clone()),
                 PeerMessage::Installed(Index(index), well),
                 PeerMessage::NotDone(chunk),
+                PeerMessage::Ask(chunk),
+                PeerMessage::Told(
+                    chunk,
+                    Told { index: Index(index), log_time: Wall(chunk), counting_failures: well },
+                ),
             ] {
                 let bytes = m.encode();
                 let back = PeerMessage::decode(&bytes).expect("reads");

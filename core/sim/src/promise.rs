@@ -2,8 +2,12 @@
 
 /// What was acknowledged is there afterwards.
 pub const ACKNOWLEDGED: &str = "acknowledged-writes-survive";
-/// A read shows the last acknowledged write, or one under way.
+/// A read of the active node shows the last acknowledged write, or one under way.
 pub const READS: &str = "reads-are-linearizable";
+/// A read that no client asked to be the newest shows what was the newest within the bound of standbys, or later.
+pub const BOUND: &str = "reads-of-standbys-are-bounded";
+/// A read that shows a position sees everything up to it, on whichever node.
+pub const POSITIONS: &str = "never-behind-a-position";
 /// Two writers are never told the same version.
 pub const VERSIONS: &str = "one-version-a-writer";
 /// A revoked token is dead.

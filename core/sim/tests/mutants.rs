@@ -37,6 +37,16 @@ fn a_stale_read_is_caught() {
 }
 
 #[test]
+fn an_ageless_standby_is_caught() {
+    caught(Mutant::AgelessStandby, cluster, &[promise::BOUND, promise::REVOKED]);
+}
+
+#[test]
+fn an_unheard_position_is_caught() {
+    caught(Mutant::UnheardPosition, cluster, &[promise::POSITIONS]);
+}
+
+#[test]
 fn a_lost_guard_is_caught() {
     caught(Mutant::LostGuard, cluster, &[promise::VERSIONS, promise::READS]);
 }
