@@ -90,7 +90,10 @@ pub fn may_be_too_early(call: &Call, reply: &Reply) -> bool {
     match reply.code {
         Code::Ok | Code::Accepted | Code::NoContent | Code::Quota => false,
         Code::Denied | Code::Internal => true,
-        _ => !matches!(call.op, Operation::Read | Operation::List | Operation::Scan | Operation::Help | Operation::Header),
+        _ => !matches!(
+            call.op,
+            Operation::Read | Operation::List | Operation::Scan | Operation::Help | Operation::Header
+        ),
     }
 }
 

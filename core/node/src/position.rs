@@ -105,7 +105,10 @@ mod tests {
         assert_eq!(read(&ours, "c", &write(&ours, "c", Index(7))), Ok(Index(7)));
         assert_eq!(read(&ours, "c", &write(&theirs, "c", Index(7))), Err(Foreign));
         assert_eq!(read(&ours, "c", &write(&ours, "d", Index(7))), Err(Foreign));
-        assert_eq!(read(&ours.rotated(Wall(2), &mut SeededEntropy(3)), "c", &write(&ours, "c", Index(7))), Ok(Index(7)));
+        assert_eq!(
+            read(&ours.rotated(Wall(2), &mut SeededEntropy(3)), "c", &write(&ours, "c", Index(7))),
+            Ok(Index(7))
+        );
         for text in ["", "v1", "djE6YzoxOjA6", &"A".repeat(4096)] {
             assert_eq!(read(&ours, "c", text), Err(Foreign), "{text}");
         }

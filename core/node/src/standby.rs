@@ -128,11 +128,8 @@ impl Owner {
         if !self.is_active() || self.keys.is_none() || self.now.mono >= self.lease_until() {
             return;
         }
-        let told = Told {
-            index: self.version.index(),
-            log_time: self.log_now(),
-            counting_failures: self.failures.any(),
-        };
+        let told =
+            Told { index: self.version.index(), log_time: self.log_now(), counting_failures: self.failures.any() };
         out.push(OwnerOut::Send(from, PeerMessage::Told(number, told)));
     }
 

@@ -656,9 +656,7 @@ impl Cluster {
                 }
                 Asked::Create if ok => {
                     let v = json_of(&reply);
-                    self.known
-                        .tokens
-                        .push((v["auth"]["client_token"].as_str().unwrap_or_default().to_owned(), None));
+                    self.known.tokens.push((v["auth"]["client_token"].as_str().unwrap_or_default().to_owned(), None));
                 }
                 Asked::Use(t) if ok && t != usize::MAX => {
                     return Err(format!("{}: a revoked token lives on node{at}", promise::REVOKED));

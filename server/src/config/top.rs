@@ -197,8 +197,12 @@ fn read_replication(config: &mut Config, from: &Reader<'_>, warnings: &mut Vec<S
     if let Some(wait) = from.time("best_effort_wal_wait_duration")? {
         config.index_wait = wait;
     }
-    const ELSEWHERE: [&str; 4] =
-        ["resolver_discover_servers", "logshipper_buffer_length", "logshipper_buffer_size", "allow_forwarding_via_token"];
+    const ELSEWHERE: [&str; 4] = [
+        "resolver_discover_servers",
+        "logshipper_buffer_length",
+        "logshipper_buffer_size",
+        "allow_forwarding_via_token",
+    ];
     from.know(&ELSEWHERE);
     from.finish(warnings);
     Ok(())

@@ -19,8 +19,8 @@ use ringfence_node::control::ControlCall;
 use ringfence_node::peer::MAX_PEER_BYTES;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Awaiting, Call, Code, Cors, Error, Forwarded, JoinSaid, Loaded, LoginNote, Operation, OwnerOp, PeerMessage, Reply, Shard,
-    ShardId, ShardIn, ShardOut, SideResult, Ticket, TipCall, Vault,
+    Awaiting, Call, Code, Cors, Error, Forwarded, JoinSaid, Loaded, LoginNote, Operation, OwnerOp, PeerMessage,
+    Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, TipCall, Vault,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
