@@ -346,7 +346,7 @@ fn three_nodes_serve_as_one() {
     }
     let standby = &cluster.nodes[(active + 1) % 3];
     let headers = [("X-Vault-Token", cluster.root.as_str()), ("X-Vault-No-Request-Forwarding", "1")];
-    let a = request(standby.port, "GET", "secret/data/x1", &headers, None).expect("an answer");
+    let a = request(standby.port, "PUT", "secret/data/x1", &headers, Some(b"{}")).expect("an answer");
     let there = format!("{}/v1/secret/data/x1", cluster.nodes[active].api());
     assert_eq!((a.status, a.header("location")), (307, Some(there.as_str())));
     let a = standby.put("sys/seal", &cluster.root, &json!({}));

@@ -520,9 +520,11 @@ impl Shard {
         }
     }
 
-    /// Whether a rate limit refuses a call as things stand: asked before its body is taken in.
+    /// Whether a rate limit refuses a call as things stand: asked before its body is taken in. A standby takes it in: it
+    /// may pass the call on to where less was counted.
     pub fn is_over_limit(&self, call: &Call, now: Now, rng: &mut dyn Entropy) -> bool {
-        let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return false };
+        let keys = self.cell.keys.as_ref().filter(|_| self.cell.facts.active);
+        let (Some(keys), Some(sealer)) = (keys, &self.sealer) else { return false };
         let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
         if !pipeline::limits_rates(&self.core, &txn) {
             return false;

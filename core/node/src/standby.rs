@@ -144,6 +144,9 @@ impl Owner {
         self.standby.asked = self.standby.asked.split_off(&number);
         let at = self.standby.ahead.entry(told.index).or_default();
         *at = sent.max(*at);
+        while self.standby.ahead.len() > MAX_ASKED {
+            self.standby.ahead.pop_first();
+        }
         self.standby.counting_failures = told.counting_failures;
         let own = self.standby.clock.log_time.plus_ns(now.since(self.standby.clock.at));
         // it never goes back: ahead of the active node's it stands until that has caught up
