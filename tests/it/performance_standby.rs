@@ -112,6 +112,15 @@ fn a_standby_answers_what_it_can_without_writing() {
             let a = cluster.with(i, method, path, &headers, None);
             assert_eq!(a.status, 200, "{method} {path}: {:?}", a.errors());
         }
+        for (path, body) in [
+            ("sys/capabilities-self", json!({"path": "secret/data/x"})),
+            ("auth/token/lookup", json!({"token": root})),
+            ("sys/tools/random/16", json!({})),
+            ("auth/token/create-orphan", json!({"type": "batch", "policies": ["default"]})),
+        ] {
+            let a = cluster.with(i, "PUT", path, &headers, Some(&body));
+            assert_eq!(a.status, 200, "{path}: {:?}", a.errors());
+        }
         assert_eq!(cluster.with(i, "GET", "secret/data/none", &headers, None).status, 404);
     }
     // what writes, or belongs to one node, is passed on; a refusal too, for the active node may know better by now
@@ -126,6 +135,14 @@ fn a_standby_answers_what_it_can_without_writing() {
         ("GET", "sys/storage/raft/snapshot", None),
     ] {
         assert_eq!(cluster.alone(one, method, path, root, body.as_ref()).status, 307, "{method} {path}");
+    }
+    // and what changes something when there is something to change, even if this node knows of nothing
+    for (path, body) in [
+        ("auth/token/revoke", json!({"token": "hvs.unknown"})),
+        ("sys/leases/revoke", json!({"lease_id": "no/such/lease"})),
+        ("auth/token/tidy", json!({})),
+    ] {
+        assert_eq!(cluster.alone(one, "PUT", path, root, Some(&body)).status, 307, "{path}");
     }
     assert_eq!(cluster.alone(one, "GET", "secret/data/x", "hvs.wrong", None).status, 307);
     assert_eq!(n_of(&cluster.read(active, "x")), 7, "nothing of them was done");

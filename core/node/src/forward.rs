@@ -85,10 +85,11 @@ pub fn surely_writes(call: &Call) -> bool {
 }
 
 /// True for answers that a standby leaves to the active node, because a little later it would say something else: it may
-/// not know yet of a token, policy, role or key that a client was told of elsewhere.
+/// not know yet of a token, policy, role or key that a client was told of elsewhere. What is no read and says no more than
+/// that it is done found nothing to do, perhaps too early.
 pub fn may_be_too_early(call: &Call, reply: &Reply) -> bool {
     match reply.code {
-        Code::Ok | Code::Accepted | Code::NoContent | Code::Quota => false,
+        Code::Ok | Code::Quota => false,
         Code::Denied | Code::Internal => true,
         _ => !matches!(
             call.op,

@@ -662,6 +662,7 @@ impl Shard {
             use_counted: live.use_counted,
             request_audited: live.request_audited,
             again: std::mem::replace(&mut live.metered, true),
+            on_standby: stands_by,
             resume: live.resume.as_ref().map(|(f, r)| (f, r)),
         };
         // what a read relies on is asked by nobody, unless it turns out to write
@@ -694,6 +695,8 @@ impl Shard {
             out.push(ShardOut::Login(note));
         }
         match ran.next {
+            // a standby's, which was sent there above
+            Next::Elsewhere => self.elsewhere(ticket, live, now, rng, out),
             Next::CountUse => {
                 live.waits = Waits::CommitUse;
                 // the sealer is not lent any more when the proposal asks it for its count
@@ -829,7 +832,7 @@ impl Shard {
             && match &ran.next {
                 Next::Answer(reply) => !forward::may_be_too_early(call, reply),
                 Next::Side { op, intent, .. } => !intent && op.is_computation(),
-                Next::CountUse => false,
+                Next::CountUse | Next::Elsewhere => false,
             }
     }
 
