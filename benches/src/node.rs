@@ -394,6 +394,7 @@ impl Node {
                     self.shard.observe(cell);
                 }
                 OwnerOut::Settled(_, t, settled) => self.to_shard.push_back(ShardIn::Settled(t, settled)),
+                OwnerOut::Reached(_, t, reached) => self.to_shard.push_back(ShardIn::Reached(t, reached)),
                 OwnerOut::TipDone(_, t, done) => self.to_shard.push_back(ShardIn::TipDone(t, done)),
                 OwnerOut::ControlDone(_, t, reply) => self.to_shard.push_back(ShardIn::ControlDone(t, reply)),
                 OwnerOut::OperateDone(_, t, result) => self.to_shard.push_back(ShardIn::SideDone(t, result)),
@@ -432,6 +433,7 @@ impl Node {
                 ShardOut::Withdrawn(s) => self.to_owner.push_back(OwnerIn::Withdrawn(id, s)),
                 ShardOut::Side(t, op) => self.to_shard.push_back(ShardIn::SideDone(t, perform(&op))),
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
+                ShardOut::Await(t, index, what) => self.to_owner.push_back(OwnerIn::Await(id, t, index, what)),
                 ShardOut::Audit(t, _) => self.to_shard.push_back(ShardIn::AuditDone(t, true)),
                 ShardOut::Forward(..) | ShardOut::NotDone(..) => panic!("a node alone passes nothing on"),
                 ShardOut::Fault(_, cause) => panic!("internal error: {cause}"),

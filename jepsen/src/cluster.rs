@@ -244,7 +244,8 @@ impl Cluster {
         let text = format!(
             "disable_mlock = true\nstorage \"raft\" {{\n  path = \"{}\"\n  node_id = \"{}\"\n{joins}}}\n\
              listener \"tcp\" {{\n  address = \"{}\"\n  cluster_address = \"{}\"\n  tls_disable = true\n}}\n\
-             api_addr = \"http://{}\"\ncluster_addr = \"https://{}\"\n",
+             api_addr = \"http://{}\"\ncluster_addr = \"https://{}\"\n\
+             replication {{\n  allow_forwarding_via_header = true\n}}\n",
             n.data_dir().display(),
             n.name,
             a.api_listen,

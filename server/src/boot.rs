@@ -219,6 +219,7 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
             Some(config::Storage::File { .. }) => "file".into(),
             _ => "inmem".into(),
         },
+        forwards_by_header: config.allow_forwarding_via_header,
         dev: args.dev.is_some(),
         sanitized: sanitized(&config),
         api_addr: api_addr.clone(),
@@ -235,6 +236,8 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
         memory_limit_bytes: memory_limit(env),
         checkpoint_log_bytes: checkpoint_log_bytes(env),
         clustered: cluster.is_some(),
+        performance_standby: !config.disable_performance_standby && !config.disable_standby_reads,
+        index_wait_ns: u64::try_from(config.index_wait.as_nanos()).unwrap_or(u64::MAX),
         trailing_entries: match &config.storage {
             Some(config::Storage::Raft(r)) => r.trailing_logs,
             _ => OwnerConfig::default().trailing_entries,

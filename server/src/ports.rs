@@ -167,6 +167,7 @@ fn listener(l: &config::Listener, config: &Config) -> Result<Listener, String> {
             cluster_name: l.redact_cluster_name,
             version: l.redact_version,
         },
+        forwards_when_inconsistent: l.forwards_when_inconsistent,
         metrics_only: l.metrics.only,
         closed_metrics: l.metrics.disallowed,
         metrics_path: l.metrics.path.clone(),

@@ -19,6 +19,7 @@ mod load;
 mod mfa;
 mod namespaces;
 mod oidc;
+mod performance_standby;
 mod pki;
 mod quotas;
 mod seen;

@@ -102,6 +102,20 @@ impl Issuer {
         }
     }
 
+    /// A sealer that mints tokens and nothing else, for one more core of a node that does not lead: what it would seal
+    /// could never be committed.
+    pub fn minting_sealer(&mut self, keyring: &Keyring) -> Sealer {
+        let core = self.next_core();
+        let (term, key) = keyring.record_key(&self.salt);
+        Sealer {
+            stamp: Stamp { term, issuer: UNREGISTERED, core, counter: 0 },
+            salt: self.salt,
+            key,
+            minter: Minter::new(keyring, &self.salt, core),
+            uncounted: 0,
+        }
+    }
+
     /// A minter for one more core, for nodes that do not seal.
     pub fn minter(&mut self, keyring: &Keyring) -> Minter {
         let core = self.next_core();
@@ -154,6 +168,7 @@ impl Sealer {
 
     /// Seals one record for the key it will stand at.
     pub fn seal(&mut self, image_key: &[u8], header: &[u8], plaintext: &[u8]) -> Vec<u8> {
+        ringfence_base::invariant!(self.stamp.issuer != UNREGISTERED, "only a registered issuer seals records");
         ringfence_base::invariant!(self.stamp.counter < MAX_COUNTER, "a core's counter never passes 48 bits");
         self.stamp.counter += 1;
         self.uncounted += 1;

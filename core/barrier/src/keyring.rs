@@ -85,6 +85,8 @@ impl HashKind {
     pub const WRAPPING: HashKind = HashKind(5);
     /// The owner of leases, in their clear header.
     pub const LEASE_OWNER: HashKind = HashKind(6);
+    /// Positions in the log that clients carry.
+    pub const POSITION: HashKind = HashKind(7);
     // numbers from 64 up are free for upper floors
 }
 
@@ -212,6 +214,11 @@ impl Keyring {
     pub fn index_hash(&self, kind: HashKind, bytes: &[u8]) -> [u8; 16] {
         let full = self.index_key.sign(&[&[kind.0], bytes]);
         *full.first_chunk().expect("an HMAC has 32 bytes")
+    }
+
+    /// Proves to any node of the cluster that another one wrote this text. Stable for the life of the cluster.
+    pub fn mac(&self, kind: HashKind, text: &[u8]) -> [u8; 32] {
+        self.index_key.sign(&[&[kind.0], text])
     }
 
     /// The active term's key for a sealer with this salt.

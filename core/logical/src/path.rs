@@ -63,6 +63,8 @@ pub struct Path {
     pub free_form: bool,
     /// A successful answer can be handled for its wrapped accessor etc. Login paths make tokens.
     pub login: bool,
+    /// Its write is a question or a computation that usually writes nothing: a standby tries it by itself.
+    pub computes: bool,
     /// Whom a login names, in the method's one normal form: for lockouts, before the credentials are looked at.
     pub names: Option<fn(&Args) -> String>,
     /// The role that a login is to, as the method itself finds it: quotas of a role count by it, before the credentials
@@ -90,6 +92,7 @@ impl Path {
             delete: None,
             free_form: false,
             login: false,
+            computes: false,
             names: None,
             role: None,
             root_namespace_only: false,
@@ -118,6 +121,13 @@ impl Path {
     /// Needs sudo.
     pub const fn sudo(mut self) -> Path {
         self.access = Access::Sudo;
+        self
+    }
+
+    /// A write that asks or computes, and leaves nothing behind for which an older image would answer otherwise than by a
+    /// refusal: a standby tries it. What changes something when there is something to change is none.
+    pub const fn computes(mut self) -> Path {
+        self.computes = true;
         self
     }
 

@@ -70,6 +70,16 @@ pub enum SideOp {
     Sql(Box<SqlAsk>),
 }
 
+impl SideOp {
+    /// It has no effect and asks nobody: it may be done twice, and anywhere.
+    pub fn is_computation(&self) -> bool {
+        match self {
+            SideOp::BcryptHash { .. } | SideOp::BcryptVerify { .. } | SideOp::Compute(_) => true,
+            SideOp::Owner(_) | SideOp::Http(_) | SideOp::Probe(_) | SideOp::Sql(_) => false,
+        }
+    }
+}
+
 /// A pure computation with a name for logs. It must need nothing but what it owns.
 pub struct Compute {
     /// What it is, for logs; never a secret.

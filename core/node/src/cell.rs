@@ -14,14 +14,15 @@ pub struct Cell {
     pub sequence: u64,
     /// The image.
     pub version: Version,
-    /// `None` while sealed, or while this node may not evaluate.
+    /// `None` while sealed, or while this node may not evaluate. A standby's open everything and seal nothing.
     pub keys: Option<Keys>,
     /// The log's clock at the moment of publication.
     pub clock: LogClock,
     /// What status endpoints tell.
     pub facts: Arc<Facts>,
-    /// Before this moment no other node can have acknowledged anything: what is read here is the latest. Without end
-    /// for a node alone.
+    /// Answers may be given from this image until then. On the active node: before this moment no other node can have
+    /// acknowledged anything, so what is read here is the latest; without end for a node alone. On a standby: the image
+    /// was the cluster's at most [`crate::standby::STALE_NS`] before.
     pub lease_until: Mono,
 }
 
@@ -52,6 +53,12 @@ impl Licences {
     /// Cuts an issuer into one sealer a core.
     pub fn new(mut issuer: Issuer, keyring: &Keyring, cores: usize, generation: u64) -> Licences {
         let by_core = (0..cores).map(|_| Some(issuer.sealer(keyring))).collect();
+        Licences { generation, by_core: Mutex::new(by_core) }
+    }
+
+    /// Cuts an issuer that no image knows into one sealer a core that mints tokens and nothing else.
+    pub fn minting(mut issuer: Issuer, keyring: &Keyring, cores: usize, generation: u64) -> Licences {
+        let by_core = (0..cores).map(|_| Some(issuer.minting_sealer(keyring))).collect();
         Licences { generation, by_core: Mutex::new(by_core) }
     }
 
@@ -87,13 +94,17 @@ pub struct Facts {
     pub sealed: bool,
     /// This node evaluates requests.
     pub active: bool,
+    /// This node answers what it can without writing, and passes the rest on.
+    pub performance_standby: bool,
+    /// The cluster has other nodes.
+    pub has_peers: bool,
     /// `vault-cluster-1a2b3c4d`; empty while sealed.
     pub cluster_name: String,
     /// A UUID; empty while sealed.
     pub cluster_id: String,
     /// Who evaluates requests, if another node does.
     pub leader: Option<Leader>,
-    /// Somebody gave wrong credentials lately: good logins are reported too.
+    /// Somebody gave wrong credentials lately: the active node hears of good logins too.
     pub counting_failures: bool,
 }
 

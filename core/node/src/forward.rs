@@ -69,6 +69,35 @@ pub fn declined(call: &Call) -> bool {
     call.headers.iter().any(|(name, value)| name == "x-vault-no-request-forwarding" && !value.is_empty())
 }
 
+/// True if the client wants the active node's answer, whatever this one could say. Obeyed where the configuration
+/// allows it.
+pub fn wished(call: &Call) -> bool {
+    call.headers.mention("x-vault-forward:")
+        && call.headers.iter().any(|(name, value)| name == "x-vault-forward" && value.trim() == "active-node")
+}
+
+/// True for calls that a standby does not even try: they write whatever comes of them, or are not its to answer.
+pub fn surely_writes(call: &Call) -> bool {
+    call.wrap_ttl > 0
+        || matches!(call.op, Operation::Delete | Operation::Patch)
+        || redirects(call)
+        || of_standby(call).is_some()
+}
+
+/// True for answers that a standby leaves to the active node, because a little later it would say something else: it may
+/// not know yet of a token, policy, role or key that a client was told of elsewhere. What is no read and says no more than
+/// that it is done found nothing to do, perhaps too early.
+pub fn may_be_too_early(call: &Call, reply: &Reply) -> bool {
+    match reply.code {
+        Code::Ok | Code::Quota => false,
+        Code::Denied | Code::Internal => true,
+        _ => !matches!(
+            call.op,
+            Operation::Read | Operation::List | Operation::Scan | Operation::Help | Operation::Header
+        ),
+    }
+}
+
 /// What a standby answers itself to calls that mean the node they are sent to.
 pub fn of_standby(call: &Call) -> Option<Reply> {
     let text = "vault cannot seal when in standby mode; please restart instead";

@@ -15,9 +15,11 @@ pub mod lockout;
 pub mod members;
 pub mod owner;
 pub mod peer;
+mod position;
 pub mod seal;
 pub mod shard;
 pub mod snapshot;
+pub mod standby;
 pub mod status;
 pub mod tip;
 pub mod work;
@@ -31,7 +33,7 @@ pub use join::{JoinAsk, JoinSaid, JoinTarget};
 pub use members::MemberRecord;
 pub use owner::{Found, Gauges, Level, Membership, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use peer::{Lane, PeerMessage};
-pub use shard::{Forwarded, Settled, Shard, ShardIn, ShardOut, Ticket};
+pub use shard::{Awaiting, Forwarded, Settled, Shard, ShardIn, ShardOut, Ticket};
 pub use tip::{TipCall, TipDone};
 
 // what the edge needs of the floors below; `server` imports nothing else of `core/`

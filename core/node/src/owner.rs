@@ -18,8 +18,10 @@ use crate::install::{Install, Loaded, Loading};
 use crate::join::{Join, JoinAsk, JoinSaid};
 use crate::members::{self, MemberRecord, Stabilising};
 use crate::peer::{PeerMessage, Peers};
+use crate::position;
 use crate::seal::SealState;
-use crate::shard::{NotDone, Proposal, Settled, Ticket};
+use crate::shard::{Awaiting, NotDone, Proposal, Settled, Ticket};
+use crate::standby::Standby;
 use crate::tip::{TipCall, TipDone, TipReader};
 use crate::work::LeaseWork;
 use ringfence_barrier::{Finished, Overlay, ReadSet, Verdict, Window};
@@ -48,6 +50,9 @@ const PUBLISH_EVERY_NS: u64 = 1_000_000_000;
 const RECONCILE_NS: u64 = 500_000_000;
 /// After the lead was lost, what was proposed is waited for so long: the new leader's log tells what became of it, ns.
 const ORPHAN_NS: u64 = 3_000_000_000;
+/// A call waits so long for the index that it demands, unless the configuration says otherwise, ns. Source: Vault's
+/// `best_effort_wal_wait_duration`.
+pub const INDEX_WAIT_NS: u64 = 2_000_000_000;
 /// Raft ticks, ns. Elections count in these.
 pub const TICK_NS: u64 = 60_000_000;
 
@@ -82,6 +87,10 @@ pub struct OwnerConfig {
     pub pins: Vec<[u8; 32]>,
     /// It may have peers: its storage is raft, and clustering is not switched off.
     pub clustered: bool,
+    /// While it stands by, it answers what it can without writing.
+    pub performance_standby: bool,
+    /// A call waits so long for the index that it demands, ns.
+    pub index_wait_ns: u64,
     /// Which implementation of the primitives; the simulator's is the seeded one.
     pub provider: Provider,
 }
@@ -101,6 +110,8 @@ impl Default for OwnerConfig {
             max_batch_bytes: ringfence_base::limit::MAX_BATCH_BYTES,
             pins: Vec::new(),
             clustered: false,
+            performance_standby: true,
+            index_wait_ns: INDEX_WAIT_NS,
             provider: Provider::default(),
         }
     }
@@ -149,6 +160,8 @@ pub enum OwnerIn {
     Admit(u64, Box<MemberRecord>),
     /// A login that counts towards a lockout.
     Login(ringfence_vault::pipeline::LoginNote),
+    /// A shard waits until this index can be read.
+    Await(ShardId, Ticket, Index, Awaiting),
 }
 
 /// What the owner asks for.
@@ -164,6 +177,8 @@ pub enum OwnerOut {
     Publish(Arc<Cell>),
     /// Tell a shard what became of its writes.
     Settled(ShardId, Ticket, Settled),
+    /// Tell a shard that the index it waits for can be read, or that it has waited long enough.
+    Reached(ShardId, Ticket, bool),
     /// Tell a shard what a run over the tip came to.
     TipDone(ShardId, Ticket, Box<TipDone>),
     /// Answer a control call.
@@ -275,6 +290,7 @@ pub struct Owner {
     /// A member that has not yet got anything from the cluster it joins.
     pub(crate) joining: bool,
     pub(crate) peers: Peers,
+    pub(crate) standby: Standby,
     pub(crate) stabilising: Stabilising,
     pub(crate) install: Option<Install>,
     pub(crate) installs: u64,
@@ -336,6 +352,8 @@ pub struct Gauges {
     pub unsealed: bool,
     /// Evaluates requests.
     pub active: bool,
+    /// Answers reads while another node is active.
+    pub performance_standby: bool,
     /// Rows with a due time or an owner: tokens and leases.
     pub leases: u64,
     /// Last applied index.
@@ -419,6 +437,7 @@ impl Owner {
             waits_for_clocks: false,
             joining: false,
             peers: Peers::default(),
+            standby: Standby::default(),
             stabilising: Stabilising::default(),
             install: None,
             installs: 0,
@@ -479,8 +498,9 @@ impl Owner {
     pub fn gauges(&self) -> Gauges {
         let status = self.raft_status();
         Gauges {
-            unsealed: self.keys.is_some(),
+            unsealed: !self.is_sealed(),
             active: self.facts.active,
+            performance_standby: self.is_performance_standby(),
             leases: self.index.len() as u64,
             applied: self.version.index().0,
             committed: status.as_ref().map_or(0, |s| s.committed.0),
@@ -525,6 +545,8 @@ impl Owner {
             OwnerIn::Withdrawn(shard, sequence) => self.withdrawn(shard, sequence, out),
             OwnerIn::Unpacked(shard, ticket, unpacked) => self.unpacked(shard, ticket, unpacked, out),
             OwnerIn::Login(note) => self.login(note, rng, out),
+            OwnerIn::Await(shard, ticket, index, Awaiting::Call) => self.await_index(shard, ticket, index, out),
+            OwnerIn::Await(shard, ticket, index, Awaiting::Answer) => self.catch_up(shard, ticket, index, out),
             OwnerIn::Peer(from, message) => self.peer(from, message, out),
             OwnerIn::ChunkRead(id, bytes) => self.chunk_read(id, bytes, out),
             OwnerIn::Loaded(number, loaded) => self.install_loaded(number, *loaded, out),
@@ -545,6 +567,7 @@ impl Owner {
         self.open_joined(out);
         self.tell_members(out);
         self.publish_if_needed(out);
+        self.release_waiting(out);
         if self.checkpointer.is_running() {
             return;
         }
@@ -592,6 +615,7 @@ impl Owner {
             }
             self.dirty = true;
             self.joining = false;
+            self.find_level();
             self.lease_nudge();
             if !self.role.ready {
                 self.follow_keyring(out);
@@ -610,7 +634,10 @@ impl Owner {
         for (settled, waiter) in done {
             match waiter {
                 Waiter::Own(purpose) => self.own_settled(settled, purpose, rng, out),
-                Waiter::Tip(shard, ticket, done) if matches!(settled, Settled::Committed(_)) => {
+                Waiter::Tip(shard, ticket, mut done) if matches!(settled, Settled::Committed(_)) => {
+                    if let (Settled::Committed(index), TipDone::Answer { reply, .. }) = (settled, &mut *done) {
+                        self.tell_position(reply, index);
+                    }
                     theirs.push(OwnerOut::TipDone(shard, ticket, done));
                 }
                 Waiter::Tip(shard, ticket, _) | Waiter::Shard(shard, ticket) => {
@@ -646,6 +673,7 @@ impl Owner {
             self.ticked = self.now;
             self.peer_tick(out);
             self.lead_when_clocks_are_known(out);
+            self.standby_tick(rng, out);
             self.install_tick(out);
             self.check_removed(out);
             self.give_up_orphans(out);
@@ -655,6 +683,7 @@ impl Owner {
             }
         }
         self.join_tick(rng, out);
+        self.give_up_waiting(out);
         if self.is_active() {
             self.clock.tick(self.now);
             self.lease_tick(rng, out);
@@ -989,6 +1018,24 @@ impl Owner {
         self.waiting.len()
     }
 
+    /// The cluster has other nodes.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.conf_state.voters.len() + self.conf_state.learners.len() > 1
+    }
+
+    /// The index that every core can read.
+    pub(crate) fn shown_index(&self) -> Index {
+        self.cell.version.index()
+    }
+
+    /// The client is told where in the log its write stands.
+    fn tell_position(&self, reply: &mut Reply, index: Index) {
+        if let (true, Some(keys)) = (self.has_peers(), &self.keys) {
+            let text = position::write(&keys.keyring, &self.facts.cluster_id, index);
+            reply.headers.push((position::HEADER, text));
+        }
+    }
+
     pub(crate) fn mark_dirty(&mut self) {
         self.dirty = true;
     }
@@ -1003,26 +1050,34 @@ impl Owner {
             return;
         }
         let sealed = self.is_sealed();
+        let active = self.is_active() && self.keys.is_some();
+        let stands_by = !active && !sealed && self.standby.keys.is_some();
         let facts = Facts {
             initialized: self.facts_initialized(),
             sealed,
-            active: self.is_active() && self.keys.is_some(),
+            active,
+            performance_standby: stands_by,
+            has_peers: self.has_peers(),
             leader: self.known_leader(),
             cluster_name: if sealed { String::new() } else { self.facts.cluster_name.clone() },
             cluster_id: if sealed { String::new() } else { self.facts.cluster_id.clone() },
-            counting_failures: self.failures.any(),
+            counting_failures: if stands_by { self.standby.counting_failures } else { self.failures.any() },
         };
         if *self.facts != facts {
             self.facts = Arc::new(facts);
         }
-        let keys = if self.facts.active { self.keys.clone() } else { None };
+        let (keys, clock, lease_until) = match (active, stands_by) {
+            (true, _) => (self.keys.clone(), self.clock.reading(), self.lease_until()),
+            (false, true) => (self.standby.keys.clone(), self.standby.clock, self.stands_by_until()),
+            (false, false) => (None, self.clock.reading(), self.lease_until()),
+        };
         self.cell = Arc::new(Cell {
             sequence: self.cell.sequence + 1,
             version: self.version.clone(),
             keys,
-            clock: self.clock.reading(),
+            clock,
             facts: self.facts.clone(),
-            lease_until: self.lease_until(),
+            lease_until,
         });
         self.published = self.now;
         out.push(OwnerOut::Publish(self.cell.clone()));

@@ -9,8 +9,10 @@
 //!   4 chunk        num checkpoint index, chunk; bool there; the chunk file's bytes
 //!   5 installed    num checkpoint index; bool well
 //!   6 forward      num id; a call (see `forward`)
-//!   7 forwarded    num id; a reply (see `forward`)
+//!   7 forwarded    num id; num applied index; a reply (see `forward`)
 //!   8 not done     num id
+//!   9 ask          num number
+//!  10 told         num number; num applied index, log time; bool failures are being counted (see `standby`)
 //! ```
 //! Three lanes: what is [`Lane::Control`] never waits behind what is [`Lane::Bulk`], nor do calls. Who `from` is, is the transport's to
 //! prove; nothing else in a message is trusted, and any bytes are safe.
@@ -20,6 +22,7 @@ use crate::clock;
 use crate::forward;
 use crate::members::{self, MemberRecord};
 use crate::owner::{Level, Owner, OwnerOut, TICK_NS};
+use crate::standby::Told;
 use ringfence_base::{CodecError, Index, Mono, Reader, Term, Wall, Writer};
 use ringfence_raft::wire::{self, Weight};
 use ringfence_raft::{CommandError, WireError};
@@ -93,10 +96,14 @@ pub enum PeerMessage {
     Installed(Index, bool),
     /// A call that the active node is to answer, by the sender's number for it.
     Forward(u64, Box<Call>),
-    /// Its answer.
-    Forwarded(u64, Box<Reply>),
+    /// Its answer, and how far the image was that it rests on.
+    Forwarded(u64, Index, Box<Reply>),
     /// Instead of an answer: the node is not active, and nothing was done.
     NotDone(u64),
+    /// A standby asks the active node how far it is.
+    Ask(u64),
+    /// So far.
+    Told(u64, Told),
 }
 
 impl PeerMessage {
@@ -104,9 +111,12 @@ impl PeerMessage {
     pub fn lane(&self) -> Lane {
         match self {
             PeerMessage::Raft(bytes) if wire::weight(bytes) != Weight::Light => Lane::Bulk,
-            PeerMessage::Raft(_) | PeerMessage::Echo(_) | PeerMessage::Fetch(..) | PeerMessage::Installed(..) => {
-                Lane::Control
-            }
+            PeerMessage::Raft(_)
+            | PeerMessage::Echo(_)
+            | PeerMessage::Fetch(..)
+            | PeerMessage::Installed(..)
+            | PeerMessage::Ask(_)
+            | PeerMessage::Told(..) => Lane::Control,
             PeerMessage::Chunk(..) => Lane::Bulk,
             PeerMessage::Forward(..) | PeerMessage::Forwarded(..) | PeerMessage::NotDone(_) => Lane::Calls,
         }
@@ -138,12 +148,18 @@ impl PeerMessage {
                 w.u8(6).num(*id);
                 forward::write_call(&mut w, call);
             }
-            PeerMessage::Forwarded(id, reply) => {
-                w.u8(7).num(*id);
+            PeerMessage::Forwarded(id, index, reply) => {
+                w.u8(7).num(*id).num(index.0);
                 forward::write_reply(&mut w, reply);
             }
             PeerMessage::NotDone(id) => {
                 w.u8(8).num(*id);
+            }
+            PeerMessage::Ask(number) => {
+                w.u8(9).num(*number);
+            }
+            PeerMessage::Told(number, told) => {
+                w.u8(10).num(*number).num(told.index.0).num(told.log_time.0).bool(told.counting_failures);
             }
         }
         w.finish()
@@ -188,8 +204,13 @@ impl PeerMessage {
             }
             5 => PeerMessage::Installed(Index(r.num()?), r.bool()?),
             6 => PeerMessage::Forward(r.num()?, Box::new(forward::read_call(&mut r)?)),
-            7 => PeerMessage::Forwarded(r.num()?, Box::new(forward::read_reply(&mut r)?)),
+            7 => PeerMessage::Forwarded(r.num()?, Index(r.num()?), Box::new(forward::read_reply(&mut r)?)),
             8 => PeerMessage::NotDone(r.num()?),
+            9 => PeerMessage::Ask(r.num()?),
+            10 => PeerMessage::Told(
+                r.num()?,
+                Told { index: Index(r.num()?), log_time: Wall(r.num()?), counting_failures: r.bool()? },
+            ),
             t => return Err(CodecError::BadTag(t)),
         };
         r.end()?;
@@ -355,6 +376,12 @@ impl Owner {
         }
     }
 
+    /// Another node says what log time is. What is known already does not go back.
+    pub(crate) fn hear_log_time(&mut self, told: Wall) {
+        let known = self.peers.log_clock.map_or(Wall(0), |c| c.now(self.now));
+        self.peers.log_clock = Some(LogClock { log_time: told.max(known), at: self.now.mono });
+    }
+
     /// The lead is lost; what this node knows of log time may be asked for again.
     pub(crate) fn keep_clock(&mut self) {
         self.peers.log_clock = Some(LogClock { log_time: self.log_now(), at: self.now.mono });
@@ -497,8 +524,7 @@ impl Owner {
             }
             PeerMessage::Echo(echo) => {
                 if let Some(told) = echo.log_time {
-                    let known = self.peers.log_clock.map_or(Wall(0), |c| c.now(self.now));
-                    self.peers.log_clock = Some(LogClock { log_time: told.max(known), at: self.now.mono });
+                    self.hear_log_time(told);
                 }
                 self.peers.heard.insert(from, (self.now.mono, *echo));
                 while self.peers.heard.len() > 2 * members::MAX_MEMBERS {
@@ -531,6 +557,8 @@ impl Owner {
                     m.snapshot_sent(from, well);
                 }
             }
+            PeerMessage::Ask(number) => self.asked(from, number, out),
+            PeerMessage::Told(number, told) => self.told(number, told),
             // calls do not come this way: the transport hands them to a core
             PeerMessage::Forward(..) | PeerMessage::Forwarded(..) | PeerMessage::NotDone(_) => {}
         }
@@ -572,6 +600,11 @@ mod tests {
                 PeerMessage::Chunk(Index(index), chunk, bytes.clone()),
                 PeerMessage::Installed(Index(index), well),
                 PeerMessage::NotDone(chunk),
+                PeerMessage::Ask(chunk),
+                PeerMessage::Told(
+                    chunk,
+                    Told { index: Index(index), log_time: Wall(chunk), counting_failures: well },
+                ),
             ] {
                 let bytes = m.encode();
                 let back = PeerMessage::decode(&bytes).expect("reads");

@@ -27,7 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A new issuer is drawn this often, ns: it narrows the window in which a resumed memory image could repeat nonces.
-const REISSUE_NS: u64 = 300 * 1_000_000_000;
+pub(crate) const REISSUE_NS: u64 = 300 * 1_000_000_000;
 /// After an issuer could not be registered (a full disk, a lost election) it is tried again after a second, then after
 /// twice as long each time, up to this, ns.
 const MAX_ISSUE_PAUSE_NS: u64 = 8 * 1_000_000_000;
@@ -537,6 +537,9 @@ impl Owner {
                 if let Some(k) = &mut self.keys {
                     k.keyring = next.keyring().clone();
                 }
+                if let Some(k) = &mut self.standby.keys {
+                    k.keyring = next.keyring().clone();
+                }
                 self.seal.unsealed = Some(next);
                 self.mark_dirty();
             }
@@ -555,6 +558,7 @@ impl Owner {
         // the lead goes to a node that has keys, if there is one
         self.hand_over(out);
         self.keys = None;
+        self.stand_by_no_more();
         self.seal = SealState::sealed(self.seal.provider);
         self.lease_end();
         self.mark_dirty();

@@ -11,11 +11,15 @@
 //!     └──────────────────────────────── use of a use-limited token committed ──┘
 //! ```
 //!
+//! A standby's core runs calls too, over transactions that are never committed. A run that turns out to write, or to do
+//! anything beyond a computation, is dropped before any effect, and the call goes to the active node whole.
+//!
 //! Pure: driven by `server` (one per core) and by the simulator. Never blocks, never holds a transaction over a wait.
 
 use crate::cell::{Cell, Keys};
 use crate::control;
 use crate::forward;
+use crate::position::{self, Demand};
 use crate::tip::{TipCall, TipDone, TipLine};
 use crate::writing_reads::WritingReads;
 use ringfence_barrier::{BarrierError, Finished, ReadSet, Sealer, Txn};
@@ -25,7 +29,7 @@ use ringfence_store::Batch;
 use ringfence_vault::audit::{Line, Lines};
 use ringfence_vault::call::{Body, Call, Reply};
 use ringfence_vault::host::{ClusterFacts, CoreState, Vault};
-use ringfence_vault::pipeline::{self, LoginNote, Next, Pass, Stage, Told};
+use ringfence_vault::pipeline::{self, LoginNote, Next, Pass, Ran, Stage, Told};
 use ringfence_vault::sys::config::{Cors, cors};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -95,17 +99,28 @@ pub enum NotDone {
 /// What became of a call that was passed on.
 #[derive(Debug)]
 pub enum Forwarded {
-    /// The active node's answer.
-    Answer(Reply),
+    /// The active node's answer, and the index of the image that it rests on.
+    Answer(Reply, Index),
     /// Not a byte of it was sent: nothing was done.
     NotSent,
     /// It was sent and no answer came: it may or may not have been done.
     Unknown,
 }
 
+/// What a call waits for an index for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaiting {
+    /// To be run.
+    Call,
+    /// Its answer, which another node gave, is to go out: whoever hears it finds no less here.
+    Answer,
+}
+
 /// What a shard is told.
 #[derive(Debug)]
 pub enum ShardIn {
+    /// The index that a call waits for can be read (true), or it has waited long enough.
+    Reached(Ticket, bool),
     /// What became of a proposal, or why a run over the tip has no answer.
     Settled(Ticket, Settled),
     /// The owner ran the call over the tip, and what that rests on is committed.
@@ -148,6 +163,8 @@ pub enum ShardOut {
     Withdrawn(u64),
     /// A login that the owner counts.
     Login(LoginNote),
+    /// Say when this index can be read; answered by [`ShardIn::Reached`].
+    Await(Ticket, Index, Awaiting),
     /// Pass this call on to the node with this raft id; answered once by [`ShardIn::Forwarded`].
     Forward(Ticket, u64, Box<Call>),
     /// For the log: why a request got an internal error.
@@ -167,6 +184,10 @@ struct Live {
     losses: u32,
     /// Counted towards rate limits: once, however often it runs.
     metered: bool,
+    /// The index that it demands was looked for.
+    demanded: bool,
+    /// What it went on from, or waits for, is a computation that a standby began: it can begin again anywhere.
+    computed: bool,
     begun: Wall,
     /// When it is given up if no active node is found.
     patience: Option<Mono>,
@@ -203,6 +224,10 @@ enum Waits {
     Forward,
     /// There is no active node to be seen; nothing was done.
     Parked,
+    /// The index that it demands; nothing was done.
+    Demand,
+    /// The index that the active node's answer rests on.
+    Level { reply: Reply },
     /// Audit of the request line, then the owner.
     AuditThenControl { call: control::ControlCall },
     /// Audit of what the owner answered; the answer goes out whatever the devices say.
@@ -495,9 +520,11 @@ impl Shard {
         }
     }
 
-    /// Whether a rate limit refuses a call as things stand: asked before its body is taken in.
+    /// Whether a rate limit refuses a call as things stand: asked before its body is taken in. A standby takes it in: it
+    /// may pass the call on to where less was counted.
     pub fn is_over_limit(&self, call: &Call, now: Now, rng: &mut dyn Entropy) -> bool {
-        let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return false };
+        let keys = self.cell.keys.as_ref().filter(|_| self.cell.facts.active);
+        let (Some(keys), Some(sealer)) = (keys, &self.sealer) else { return false };
         let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
         if !pipeline::limits_rates(&self.core, &txn) {
             return false;
@@ -514,9 +541,11 @@ impl Shard {
         pipeline::is_over_limit(&mut pass, &mut txn, &Rc::new(call.clone()))
     }
 
-    /// Whether a call would be let through as things stand: asked before its body is taken in.
+    /// Whether a call would be let through as things stand: asked before its body is taken in. A standby takes no large
+    /// body: it sends the client to the active node.
     pub fn would_admit(&self, call: &Call, now: Now, rng: &mut dyn Entropy) -> bool {
-        let (Some(keys), Some(sealer)) = (&self.cell.keys, &self.sealer) else { return false };
+        let keys = self.cell.keys.as_ref().filter(|_| self.cell.facts.active);
+        let (Some(keys), Some(sealer)) = (keys, &self.sealer) else { return false };
         let mut txn = Txn::new(&self.cell.version, Some(&keys.keyring));
         let mut pass = Pass {
             core: &self.core,
@@ -565,10 +594,15 @@ impl Shard {
             ShardIn::Forwarded(ticket, outcome) => {
                 if let Some(live) = self.live.remove(&ticket) {
                     match outcome {
-                        Forwarded::Answer(reply) => out.push(ShardOut::Reply(live.tag, reply)),
+                        Forwarded::Answer(reply, index) => self.passed_back(ticket, live, reply, index, out),
                         Forwarded::NotSent => self.park(ticket, live, now, out),
                         Forwarded::Unknown => out.push(ShardOut::Reply(live.tag, Reply::error(&unknown()))),
                     }
+                }
+            }
+            ShardIn::Reached(ticket, reached) => {
+                if let Some(live) = self.live.remove(&ticket) {
+                    self.reached(ticket, live, reached, now, rng, out);
                 }
             }
             ShardIn::AuditDone(ticket, taken) => {
@@ -596,6 +630,24 @@ impl Shard {
             self.elsewhere(ticket, live, now, rng, out);
             return;
         };
+        let stands_by = !self.cell.facts.active;
+        if stands_by && !self.may_try(&live, now) {
+            self.elsewhere(ticket, live, now, rng, out);
+            return;
+        }
+        if !std::mem::replace(&mut live.demanded, true) {
+            match position::demand(&keys.keyring, &self.cluster.id, &live.call) {
+                Ok(Some(demand)) if demand.index > self.cell.version.index() => {
+                    self.demand(ticket, live, demand, now, rng, out);
+                    return;
+                }
+                Ok(_) => {}
+                Err(position::Foreign) => {
+                    out.push(ShardOut::Reply(live.tag, Reply::error(&Error::invalid("invalid x-vault-index"))));
+                    return;
+                }
+            }
+        }
         let log_now = self.cell.clock.now(now);
         let mut pass = Pass {
             core: &self.core,
@@ -610,17 +662,23 @@ impl Shard {
             use_counted: live.use_counted,
             request_audited: live.request_audited,
             again: std::mem::replace(&mut live.metered, true),
+            on_standby: stands_by,
             resume: live.resume.as_ref().map(|(f, r)| (f, r)),
         };
         // what a read relies on is asked by nobody, unless it turns out to write
         let is_read = live.attempts == 1 && matches!(live.call.op, Operation::Read | Operation::List);
-        let reads_only = is_read && !self.writing_reads.contains(&live.call.path);
+        let reads_only = stands_by || (is_read && !self.writing_reads.contains(&live.call.path));
         let view = &self.cell.version;
         let mut txn =
             if reads_only { Txn::reading(view, Some(&keys.keyring)) } else { Txn::new(view, Some(&keys.keyring)) };
         let mut ran = pipeline::run(&mut pass, &mut txn, &live.call, &stage);
         if is_read && !reads_only && txn.is_read_only() {
             self.writing_reads.forget(&live.call.path);
+        }
+        if stands_by && !(txn.is_read_only() && self.is_final(&live.call, &ran)) {
+            drop(txn);
+            self.elsewhere(ticket, live, now, rng, out);
+            return;
         }
         if reads_only && !txn.is_read_only() {
             self.writing_reads.note(&live.call.path);
@@ -637,6 +695,8 @@ impl Shard {
             out.push(ShardOut::Login(note));
         }
         match ran.next {
+            // a standby's, which was sent there above
+            Next::Elsewhere => self.elsewhere(ticket, live, now, rng, out),
             Next::CountUse => {
                 live.waits = Waits::CommitUse;
                 // the sealer is not lent any more when the proposal asks it for its count
@@ -647,6 +707,7 @@ impl Shard {
                 }
             }
             Next::Side { op, resume, intent: true } if !txn.is_read_only() => {
+                live.computed = false;
                 let finished = match txn.finish(&mut sealer.borrow_mut(), log_now) {
                     Ok(f) => f,
                     Err(e) => return self.unwritable(ticket, live, e, now, rng, out),
@@ -660,8 +721,15 @@ impl Shard {
                     self.live.insert(ticket, live);
                 }
             }
+            // a computation has no effect, so its lines go together with those of what comes of it
+            Next::Side { op, resume, .. } if stands_by => {
+                drop(txn);
+                live.computed = true;
+                self.side(ticket, live, op, resume, out);
+            }
             Next::Side { op, resume, .. } => {
                 drop(txn);
+                live.computed = false;
                 if ran.audit.request.is_empty() {
                     self.side(ticket, live, op, resume, out);
                 } else {
@@ -718,6 +786,9 @@ impl Shard {
             out.push(ShardOut::Reply(live.tag, unavailable(&self.cell)));
             return;
         }
+        if std::mem::take(&mut live.computed) {
+            live.resume = None;
+        }
         // what went outside, or was resumed, began here and cannot begin again elsewhere
         if live.resume.is_some() || live.use_counted {
             self.refuse(ticket, live, unknown(), now, rng, out);
@@ -741,6 +812,96 @@ impl Shard {
         live.waits = Waits::Forward;
         self.live.insert(ticket, live);
         out.push(ShardOut::Forward(ticket, to, call));
+    }
+
+    /// Whether a standby tries a call at all.
+    fn may_try(&self, live: &Live, now: Now) -> bool {
+        !live.from_peer
+            && !live.use_counted
+            && (live.resume.is_none() || live.computed)
+            && now.mono < self.cell.lease_until
+            && !forward::surely_writes(&live.call)
+            && !(self.core.vault.settings.forwards_by_header && forward::wished(&live.call))
+    }
+
+    /// Whether what a standby's run came to, which wrote nothing, may stand as it is.
+    fn is_final(&self, call: &Call, ran: &Ran) -> bool {
+        // the active node counts who fails, and who succeeds after others have failed
+        let counted = ran.login.as_ref().is_some_and(|l| !l.good || self.cell.facts.counting_failures);
+        !counted
+            && match &ran.next {
+                Next::Answer(reply) => !forward::may_be_too_early(call, reply),
+                Next::Side { op, intent, .. } => !intent && op.is_computation(),
+                Next::CountUse | Next::Elsewhere => false,
+            }
+    }
+
+    /// A call demands more than this core can read yet.
+    fn demand(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        demand: Demand,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        if demand.or_forward && !self.cell.facts.active {
+            self.elsewhere(ticket, live, now, rng, out);
+            return;
+        }
+        live.waits = Waits::Demand;
+        self.live.insert(ticket, live);
+        out.push(ShardOut::Await(ticket, demand.index, Awaiting::Call));
+    }
+
+    /// The active node's answer goes out when this node's image is as far as the one it rests on, so that a client
+    /// finds through this node what it was told through it.
+    fn passed_back(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        reply: Reply,
+        index: Index,
+        out: &mut Vec<ShardOut>,
+    ) {
+        if index <= self.cell.version.index() || !self.cell.facts.performance_standby {
+            out.push(ShardOut::Reply(live.tag, reply));
+            return;
+        }
+        live.waits = Waits::Level { reply };
+        self.live.insert(ticket, live);
+        out.push(ShardOut::Await(ticket, index, Awaiting::Answer));
+    }
+
+    /// An index that was waited for can be read, or does not come.
+    fn reached(
+        &mut self,
+        ticket: Ticket,
+        mut live: Box<Live>,
+        reached: bool,
+        now: Now,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<ShardOut>,
+    ) {
+        match std::mem::replace(&mut live.waits, Waits::Run) {
+            // who was told of a write is told so late or not at all; the owner remembers that it is behind
+            Waits::Level { reply } => out.push(ShardOut::Reply(live.tag, reply)),
+            Waits::Demand if reached => self.run(ticket, live, now, rng, out),
+            Waits::Demand => {
+                let e = Error::new(Code::Precondition, "required index state not present");
+                out.push(ShardOut::Reply(live.tag, Reply::error(&e)));
+            }
+            other => {
+                live.waits = other;
+                self.live.insert(ticket, live);
+            }
+        }
+    }
+
+    /// The index of the image that this core reads.
+    pub fn applied(&self) -> Index {
+        self.cell.version.index()
     }
 
     /// The batch is over a limit.
@@ -951,7 +1112,11 @@ impl Shard {
                 (live.attempts, live.losses) = (0, 0);
                 self.side(ticket, live, op, resume, out);
             }
-            (Settled::Committed(_), Waits::Commit { reply, response }) => {
+            (Settled::Committed(index), Waits::Commit { mut reply, response }) => {
+                if let (true, Some(keys)) = (self.cell.facts.has_peers, &self.cell.keys) {
+                    let text = position::write(&keys.keyring, &self.cluster.id, index);
+                    reply.headers.push((position::HEADER, text));
+                }
                 if response.is_empty() {
                     out.push(ShardOut::Reply(live.tag, reply));
                 } else {
@@ -1048,6 +1213,8 @@ impl Live {
             attempts: 0,
             losses: 0,
             metered: false,
+            demanded: false,
+            computed: false,
             begun,
             patience: None,
             waits,
@@ -1065,6 +1232,7 @@ impl Live {
                 | Waits::AuditThenAcknowledge { .. }
                 | Waits::AuditThenAnswer { .. }
                 | Waits::Control
+                | Waits::Level { .. }
         )
     }
 }

@@ -58,14 +58,18 @@ impl Owner {
             let codes = (number("activecode", 200)?, number("standbycode", 429)?, number("sealedcode", 503)?);
             let (uninit, removed) = (number("uninitcode", 501)?, number("removedcode", 530)?);
             let standby_ok = flag("standbyok")?;
-            flag("perfstandbyok")?;
+            let (performance, performance_ok) = (number("performancestandbycode", 473)?, flag("perfstandbyok")?);
             Ok(if !self.facts_initialized() {
                 uninit
             } else if self.removed {
                 removed
             } else if self.is_sealed() {
                 codes.2
-            } else if self.facts.active || standby_ok {
+            } else if self.facts.active {
+                codes.0
+            } else if self.is_performance_standby() {
+                if performance_ok { codes.0 } else { performance }
+            } else if standby_ok {
                 codes.0
             } else {
                 codes.1
@@ -78,7 +82,7 @@ impl Owner {
             "initialized": self.facts_initialized(),
             "sealed": sealed,
             "standby": if sealed { !self.is_active() } else { !self.facts.active },
-            "performance_standby": false,
+            "performance_standby": !sealed && self.is_performance_standby(),
             "replication_performance_mode": if sealed { "unknown" } else { "disabled" },
             "replication_dr_mode": if sealed { "unknown" } else { "disabled" },
             "server_time_utc": self.now.wall.seconds(),
@@ -117,8 +121,8 @@ impl Owner {
             "active_time": since.map_or("0001-01-01T00:00:00Z".to_owned(), Wall::rfc3339),
             "leader_address": api_addr,
             "leader_cluster_address": cluster_addr,
-            "performance_standby": false,
-            "performance_standby_last_remote_wal": 0,
+            "performance_standby": self.is_performance_standby(),
+            "performance_standby_last_remote_wal": if self.is_performance_standby() { self.shown_index().0 } else { 0 },
             "raft_committed_index": status.as_ref().map_or(0, |s| s.committed.0),
             "raft_applied_index": status.as_ref().map_or(0, |s| s.applied.0),
         })

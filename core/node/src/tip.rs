@@ -113,7 +113,7 @@ impl Owner {
     pub(crate) fn tip(&mut self, shard: ShardId, call: TipCall, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         let TipCall { ticket, call, use_counted, request_audited } = call;
         let call = Rc::new(call);
-        let stage = Stage { use_counted, request_audited, again: true, resume: None };
+        let stage = Stage { use_counted, request_audited, again: true, on_standby: false, resume: None };
         match self.run_at_tip(&call, &stage, rng, out) {
             None => out.push(OwnerOut::Settled(shard, ticket, Settled::NotDone(NotDone::NotActive))),
             Some(Yield::Unwritable(settled)) => out.push(OwnerOut::Settled(shard, ticket, settled)),
@@ -189,6 +189,8 @@ impl Owner {
                 let done = TipDone::Side { op: Box::new(op), resume, intent };
                 if intent { finish(txn, done) } else { Yield::Read(index, done) }
             }
+            // a standby's only
+            Next::Elsewhere => Yield::Unwritable(Settled::NotDone(NotDone::NotActive)),
             Next::CountUse => finish(txn, TipDone::UseCounted),
             Next::Answer(reply) if read_only => {
                 let lines = ran.audit.request.into_iter().chain(ran.audit.response).map(TipLine::of).collect();

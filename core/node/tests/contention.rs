@@ -268,7 +268,7 @@ impl Node {
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
                 ShardOut::Fault(_, cause) => panic!("internal error: {cause}"),
-                ShardOut::Forward(..) | ShardOut::NotDone(_) => {
+                ShardOut::Forward(..) | ShardOut::NotDone(_) | ShardOut::Await(..) => {
                     panic!("the one node of this test is always the leader")
                 }
             }

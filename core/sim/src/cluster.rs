@@ -17,6 +17,7 @@ use crate::world::Violation;
 use ringfence_barrier::issuer_key;
 use ringfence_base::entropy::SeededEntropy;
 use ringfence_base::{Index, Mono, Now, Secret, Wall, entropy};
+use ringfence_node::standby::STALE_NS;
 use ringfence_node::{
     Body, Call, Cell, Code, Forwarded, Headers, Loaded, Map, MemberRecord, Operation, Owner, OwnerConfig, OwnerIn,
     OwnerOut, PeerMessage, Provider, Reply, Settings, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
@@ -29,6 +30,8 @@ use std::sync::Arc;
 
 const STEP_NS: u64 = 200_000;
 const TICK_NS: u64 = 100_000_000;
+/// Log time may be apart from the time by so much more than the slew, ns: what a message takes to say it.
+const CLOCK_SLACK_NS: u64 = 3_000_000_000;
 const KEYS: u64 = 5;
 /// Steps within which a healthy cluster must have done anything asked of it: 200 simulated seconds.
 const PATIENCE_STEPS: u64 = 1_000_000;
@@ -58,12 +61,16 @@ pub struct ClusterReport {
     pub cuts: u64,
     /// Pauses of nodes.
     pub pauses: u64,
+    /// Wall clocks that jumped.
+    pub jumps: u64,
     /// Terms that had a leader.
     pub terms: u64,
     /// Requests acknowledged.
     pub acknowledged: u64,
     /// Calls passed on from one node to another.
     pub forwarded: u64,
+    /// Calls that a standby answered by itself.
+    pub stood_by: u64,
     /// Checkpoints that a follower took over.
     pub installs: u64,
     /// Images compared at an equal index.
@@ -94,6 +101,8 @@ struct Node {
     opened: bool,
     /// The newest index whose image was looked at.
     looked_at: u64,
+    /// How far its wall clock is from the time, ns.
+    skew: i64,
     /// The process stands still until then; its disk and the network do not know.
     paused_until: Mono,
     /// Calls that wait in the sockets of a paused process: who made them, and whether a peer did.
@@ -116,12 +125,16 @@ struct Register {
     tried: u64,
     maybe: BTreeSet<u64>,
     writing: bool,
+    /// What was acknowledged before, and when something else was.
+    before: Vec<(u64, Mono)>,
+    /// Where in the log the last acknowledged write stands, as its client was told.
+    position: Option<String>,
 }
 
 enum Asked {
     Write(u64, u64),
-    /// The key, and every value that the read may show.
-    Read(u64, BTreeSet<u64>),
+    /// The key, every value that the read may show, and the name of what is broken by another one.
+    Read(u64, BTreeSet<u64>, &'static str),
     Hot,
     Create,
     Use(usize),
@@ -135,8 +148,8 @@ enum Asked {
 struct Known {
     registers: BTreeMap<u64, Register>,
     hot: BTreeSet<u64>,
-    /// Text, and whether its revocation was acknowledged.
-    tokens: Vec<(String, bool)>,
+    /// Text, and when its revocation was acknowledged.
+    tokens: Vec<(String, Option<Mono>)>,
     wrappings: Vec<(String, u64)>,
 }
 
@@ -144,7 +157,6 @@ struct Cluster {
     seed: u64,
     rng: SeededEntropy,
     now: Now,
-    vault: Arc<Vault>,
     nodes: Vec<Node>,
     packets: BTreeMap<(u64, u64), Packet>,
     next_packet: u64,
@@ -165,6 +177,8 @@ struct Cluster {
     broken: Option<String>,
     /// Faults may happen.
     rough: bool,
+    /// There was a moment when no node ran.
+    outage: bool,
     mutant: Option<Mutant>,
     nonces: Nonces,
     /// A node that may think it leads while another does, and until when clients ask it more than others.
@@ -191,12 +205,10 @@ impl ClusterRun {
 
 impl Cluster {
     fn new(seed: u64, count: usize) -> Cluster {
-        let vault = Arc::new(Vault::new(registry(), Settings::default()));
         let mut c = Cluster {
             seed,
             rng: SeededEntropy(seed ^ 0x636c_7573_7465_7221),
             now: Now { mono: Mono(1), wall: Wall::from_seconds(1_700_000_000) },
-            vault,
             nodes: Vec::new(),
             packets: BTreeMap::new(),
             next_packet: 0,
@@ -213,6 +225,7 @@ impl Cluster {
             report: ClusterReport::default(),
             broken: None,
             rough: false,
+            outage: false,
             mutant: None,
             nonces: Nonces::default(),
             suspect: None,
@@ -225,6 +238,7 @@ impl Cluster {
                 raft_id: 0,
                 opened: false,
                 looked_at: 0,
+                skew: 0,
                 paused_until: Mono(0),
                 held: Vec::new(),
             });
@@ -248,14 +262,17 @@ impl Cluster {
             provider: Provider::Seeded,
             ..OwnerConfig::default()
         };
+        // what the cores of a process share, no other process does
+        let vault = Arc::new(Vault::new(registry(), Settings { forwards_by_header: true, ..Settings::default() }));
+        let now = self.now_of(i);
         let node = &mut self.nodes[i];
         let found = node.disk.recover().map_err(|e| format!("{}: node{i} does not start: {e}", promise::SERVES))?;
         let owner = match found {
-            Some(f) => Owner::restart(config, self.vault.clone(), f, self.now),
-            None => Owner::blank(config, self.vault.clone(), self.now),
+            Some(f) => Owner::restart(config, vault.clone(), f, now),
+            None => Owner::blank(config, vault.clone(), now),
         };
         let cell = owner.cell();
-        let shard = Shard::new(0, self.vault.clone(), cell.clone());
+        let shard = Shard::new(0, vault, cell.clone());
         node.life += 1;
         node.opened = false;
         node.paused_until = Mono(0);
@@ -346,7 +363,7 @@ impl Cluster {
         let count = self.nodes.len();
         let i = self.draw(count as u64) as usize;
         let down = self.nodes.iter().filter(|n| n.machine.is_none()).count();
-        match self.draw(13) {
+        match self.draw(14) {
             0 | 1 if down == 0 || self.draw(4) == 0 => self.crash(i),
             0..=3 => {
                 if let Some(i) = self.nodes.iter().position(|n| n.machine.is_none()) {
@@ -393,6 +410,13 @@ impl Cluster {
                 }
                 self.suspect = Some((i, self.now.mono.plus_ns(4_000_000_000)));
             }
+            12 => {
+                // a clock jumps by up to an hour, and all others are right: a majority tells the time
+                self.report.jumps += 1;
+                let hour = 3_600_000_000_000;
+                self.nodes.iter_mut().for_each(|n| n.skew = 0);
+                self.nodes[i].skew = i64::try_from(self.draw(2 * hour)).unwrap_or(0) - hour as i64;
+            }
             _ if self.nodes[i].machine.is_some() => {
                 let tag = self.send(i, Operation::Update, "sys/step-down", root, Value::Null, 0);
                 self.asked.insert(tag, (Asked::StepDown, self.steps, i));
@@ -409,6 +433,11 @@ impl Cluster {
         (0..self.nodes.len()).filter(|i| term(&self.nodes[*i]).is_some()).max_by_key(|i| term(&self.nodes[*i]))
     }
 
+    /// What its clocks show a node.
+    fn now_of(&self, i: usize) -> Now {
+        Now { mono: self.now.mono, wall: Wall(self.now.wall.0.saturating_add_signed(self.nodes[i].skew)) }
+    }
+
     fn is_paused(&self, i: usize) -> bool {
         self.nodes[i].paused_until > self.now.mono
     }
@@ -419,6 +448,7 @@ impl Cluster {
         }
         self.nodes[i].held.clear();
         self.nodes[i].paused_until = Mono(0);
+        self.outage |= self.nodes.iter().all(|n| n.machine.is_none());
         let mut rng = SeededEntropy(self.rng.next_u64());
         let node = &mut self.nodes[i];
         node.disk.crash(&mut rng);
@@ -465,6 +495,10 @@ impl Cluster {
                 return Err(format!("{}: calls are never answered", promise::SERVES));
             }
         }
+        // a standby shows what was acknowledged within its bound, unless it is asked for more
+        for _ in 0..=STALE_NS / STEP_NS {
+            self.step()?;
+        }
         for i in 0..self.nodes.len() {
             for k in 0..KEYS {
                 let allowed = self.known.registers.get(&k).map(Register::values).unwrap_or_default();
@@ -504,19 +538,20 @@ impl Cluster {
             return;
         }
         let mut i = up[self.draw(up.len() as u64) as usize];
-        let (key, mut pick) = (self.draw(KEYS), self.draw(100));
+        let (key, mut pick, mut suspected) = (self.draw(KEYS), self.draw(100), false);
         // what a deposed leader says shows only to who reads from it, after others were written through
         if let Some((suspect, until)) = self.suspect
             && self.now.mono < until
         {
             if up.contains(&suspect) && self.draw(3) == 0 {
-                (i, pick) = (suspect, 60);
+                (i, pick, suspected) = (suspect, 60, true);
             } else if i == suspect && up.len() > 1 {
                 i = up.iter().copied().find(|j| *j != suspect).unwrap_or(i);
             }
         }
         let path = format!("secret/data/k{key}");
         let root = root.to_owned();
+        let mut headers = Headers::default();
         let (asked, op, path, token, body, wrap) = match pick {
             0..40 => {
                 let r = self.known.registers.entry(key).or_default();
@@ -529,7 +564,7 @@ impl Cluster {
                 let n = r.tried;
                 // reads under way may show it from now on
                 for (asked, ..) in self.asked.values_mut() {
-                    if let Asked::Read(k, allowed) = asked
+                    if let Asked::Read(k, allowed, _) = asked
                         && *k == key
                     {
                         allowed.insert(n);
@@ -543,8 +578,22 @@ impl Cluster {
                 (Asked::Hot, Operation::Update, "secret/data/hot".into(), root, body, 0)
             }
             50..75 => {
-                let allowed = self.known.registers.entry(key).or_default().values();
-                (Asked::Read(key, allowed), Operation::Read, path, root, Value::Null, 0)
+                let now = self.now.mono;
+                let demanding = suspected || self.draw(3) > 0;
+                let r = self.known.registers.entry(key).or_default();
+                let (allowed, name) = match r.position.as_ref().filter(|_| demanding && !suspected) {
+                    // what a client was told of it finds on every node, or is told that it is not there yet
+                    Some(position) => {
+                        headers.push("x-vault-index", position);
+                        (r.values(), promise::POSITIONS)
+                    }
+                    None if demanding => {
+                        headers.push("x-vault-forward", "active-node");
+                        (r.values(), promise::READS)
+                    }
+                    None => (r.values_of_late(now), promise::BOUND),
+                };
+                (Asked::Read(key, allowed, name), Operation::Read, path, root, Value::Null, 0)
             }
             75..80 => {
                 let body = json!({"policies": ["default"]});
@@ -553,8 +602,14 @@ impl Cluster {
             80..86 if !self.known.tokens.is_empty() => {
                 let t = self.draw(self.known.tokens.len() as u64) as usize;
                 let text = self.known.tokens[t].0.clone();
-                // what was revoked before the call began must be refused
-                let asked = if self.known.tokens[t].1 { Asked::Use(t) } else { Asked::Use(usize::MAX) };
+                // what was revoked before the call began must be refused, by a standby within its bound
+                let strict = self.draw(2) == 0;
+                if strict {
+                    headers.push("x-vault-forward", "active-node");
+                }
+                let grace = if strict { 0 } else { STALE_NS };
+                let dead = self.known.tokens[t].1.is_some_and(|at| at.plus_ns(grace) < self.now.mono);
+                let asked = if dead { Asked::Use(t) } else { Asked::Use(usize::MAX) };
                 (asked, Operation::Read, "auth/token/lookup-self".into(), text, Value::Null, 0)
             }
             86..90 if !self.known.tokens.is_empty() => {
@@ -573,7 +628,7 @@ impl Cluster {
             }
             _ => return,
         };
-        let tag = self.send(i, op, &path, &token, body, wrap);
+        let tag = self.send_with(headers, i, op, &path, &token, body, wrap);
         self.asked.insert(tag, (asked, self.steps, i));
     }
 
@@ -601,13 +656,18 @@ impl Cluster {
                     r.writing = false;
                     if ok {
                         r.maybe.remove(&n);
+                        r.before.push((r.acknowledged, self.now.mono));
                         r.acknowledged = n;
+                        r.position = reply
+                            .headers
+                            .iter()
+                            .find(|(name, _)| *name == "x-vault-index")
+                            .map(|(_, position)| position.clone());
                     }
                 }
-                Asked::Read(key, allowed) if ok || reply.code == Code::NotFound => {
+                Asked::Read(key, allowed, name) if ok || reply.code == Code::NotFound => {
                     let n = value_of(&reply)?;
                     if !allowed.contains(&n) {
-                        let name = promise::READS;
                         return Err(format!("{name}: node{at} reads k{key} as {n}, which is none of {allowed:?}"));
                     }
                 }
@@ -620,14 +680,14 @@ impl Cluster {
                 }
                 Asked::Create if ok => {
                     let v = json_of(&reply);
-                    self.known
-                        .tokens
-                        .push((v["auth"]["client_token"].as_str().unwrap_or_default().to_owned(), false));
+                    self.known.tokens.push((v["auth"]["client_token"].as_str().unwrap_or_default().to_owned(), None));
                 }
                 Asked::Use(t) if ok && t != usize::MAX => {
                     return Err(format!("{}: a revoked token lives on node{at}", promise::REVOKED));
                 }
-                Asked::Revoke(t) if ok => self.known.tokens[t].1 = true,
+                Asked::Revoke(t) if ok => {
+                    self.known.tokens[t].1.get_or_insert(self.now.mono);
+                }
                 Asked::Wrap if ok => {
                     let v = json_of(&reply);
                     self.known.wrappings.push((v["wrap_info"]["token"].as_str().unwrap_or_default().to_owned(), 0));
@@ -645,6 +705,20 @@ impl Cluster {
     }
 
     fn send(&mut self, i: usize, op: Operation, path: &str, token: &str, body: Value, wrap_ttl: u64) -> u64 {
+        self.send_with(Headers::default(), i, op, path, token, body, wrap_ttl)
+    }
+
+    #[allow(clippy::too_many_arguments)] // a request has as many parts
+    fn send_with(
+        &mut self,
+        headers: Headers,
+        i: usize,
+        op: Operation,
+        path: &str,
+        token: &str,
+        body: Value,
+        wrap_ttl: u64,
+    ) -> u64 {
         let tag = self.next_tag;
         self.next_tag += 1;
         let data = match body {
@@ -663,7 +737,7 @@ impl Cluster {
             remote_port: 0,
             wrap_ttl,
             wrap_jwt: false,
-            headers: Headers::default(),
+            headers,
             raw_body: None,
             peer_certificates: Default::default(),
             mfa: Vec::new(),
@@ -672,18 +746,22 @@ impl Cluster {
         tag
     }
 
-    fn call(&mut self, i: usize, tag: u64, call: Call, from_peer: bool) {
+    fn call(&mut self, i: usize, tag: u64, mut call: Call, from_peer: bool) {
+        mutant::heard(self.mutant, &mut call);
         if self.is_paused(i) {
             self.nodes[i].held.push((tag, call, from_peer));
             return;
         }
+        let now = self.now_of(i);
         let Some(m) = &mut self.nodes[i].machine else { return };
         let mut out = Vec::new();
         m.shard.observe(m.cell.clone());
         match from_peer {
-            true => m.shard.call_from_peer(tag, call, self.now, &mut self.rng, &mut out),
-            false => m.shard.call(tag, call, self.now, &mut self.rng, &mut out),
+            true => m.shard.call_from_peer(tag, call, now, &mut self.rng, &mut out),
+            false => m.shard.call(tag, call, now, &mut self.rng, &mut out),
         }
+        let at_once = out.iter().any(|o| matches!(o, ShardOut::Reply(_, reply) if reply.code == Code::Ok));
+        self.report.stood_by += u64::from(at_once && !m.cell.facts.active);
         self.shard_out(i, out);
     }
 
@@ -774,12 +852,13 @@ impl Cluster {
                 self.settle(i);
             }
             1 => {
+                let now = self.now_of(i);
                 for _ in 0..4 {
                     let Some(m) = &mut self.nodes[i].machine else { break };
                     let Some(input) = m.to_shard.pop_front() else { break };
                     let mut out = Vec::new();
                     m.shard.observe(m.cell.clone());
-                    m.shard.step(input, self.now, &mut self.rng, &mut out);
+                    m.shard.step(input, now, &mut self.rng, &mut out);
                     self.shard_out(i, out);
                 }
             }
@@ -805,9 +884,10 @@ impl Cluster {
     }
 
     fn owner_in(&mut self, i: usize, input: OwnerIn) {
+        let now = self.now_of(i);
         let Some(m) = &mut self.nodes[i].machine else { return };
         let mut out = Vec::new();
-        m.owner.step(input, self.now, &mut self.rng, &mut out);
+        m.owner.step(input, now, &mut self.rng, &mut out);
         self.owner_out(i, out);
     }
 
@@ -844,6 +924,21 @@ impl Cluster {
                 None => {}
             }
         }
+        if m.cell.facts.active {
+            // a twentieth of all the time that passed is what a clock may add or take
+            let (shown, bound) = (m.cell.clock.now(self.now), self.now.mono.0 / 20 + CLOCK_SLACK_NS);
+            let ahead = shown.since(self.now.wall);
+            if ahead > bound {
+                self.broken =
+                    Some(format!("{}: node{i} is {} ms ahead of the time", promise::TIME, ahead / 1_000_000));
+            }
+            // after an outage of all, a clock that stands back may be what two of three go by
+            let behind = self.now.wall.since(shown);
+            if behind > bound && !self.outage {
+                self.broken =
+                    Some(format!("{}: node{i} is {} ms behind the time", promise::TIME, behind / 1_000_000));
+            }
+        }
         if m.cell.keys.is_some() && !self.nodes[i].opened {
             self.broken = Some(format!("{}: node{i} has keys that nobody gave it", promise::SEALED));
         }
@@ -861,6 +956,7 @@ impl Cluster {
                     let settled = mutant::settled(self.mutant, settled, m.owner.version().index());
                     m.to_shard.push_back(ShardIn::Settled(t, settled));
                 }
+                OwnerOut::Reached(_, t, reached) => m.to_shard.push_back(ShardIn::Reached(t, reached)),
                 OwnerOut::TipDone(_, t, done) => m.to_shard.push_back(ShardIn::TipDone(t, done)),
                 OwnerOut::ControlDone(_, t, reply) => m.to_shard.push_back(ShardIn::ControlDone(t, reply)),
                 OwnerOut::OperateDone(_, t, result) => m.to_shard.push_back(ShardIn::SideDone(t, result)),
@@ -945,12 +1041,13 @@ impl Cluster {
                     m.to_shard.push_back(ShardIn::Forwarded(Ticket(number), Forwarded::NotSent));
                 }
             }
-            PeerMessage::Forwarded(number, reply) => {
+            PeerMessage::Forwarded(number, index, reply) => {
                 if let Some(m) = &mut self.nodes[p.to].machine {
-                    m.to_shard.push_back(ShardIn::Forwarded(Ticket(number), Forwarded::Answer(*reply)));
+                    m.to_shard.push_back(ShardIn::Forwarded(Ticket(number), Forwarded::Answer(*reply, index)));
                 }
             }
             other => {
+                let other = mutant::told(self.mutant, other, self.now_of(p.to));
                 if let Some(m) = &mut self.nodes[p.to].machine {
                     m.to_owner.push_back(OwnerIn::Peer(id, other));
                 }
@@ -992,6 +1089,7 @@ impl Cluster {
                 ShardOut::Withdrawn(s) => m.to_owner.push_back(OwnerIn::Withdrawn(id, s)),
                 ShardOut::Side(t, op) => m.to_shard.push_back(ShardIn::SideDone(t, perform(&op))),
                 ShardOut::Login(note) => m.to_owner.push_back(OwnerIn::Login(note)),
+                ShardOut::Await(t, index, what) => m.to_owner.push_back(OwnerIn::Await(id, t, index, what)),
                 ShardOut::Audit(t, _) => m.to_shard.push_back(ShardIn::AuditDone(t, true)),
                 ShardOut::Fault(_, cause) => {
                     self.broken = Some(format!("{}: internal error on node{i}: {cause}", promise::SERVES))
@@ -1008,7 +1106,8 @@ impl Cluster {
     fn replied(&mut self, i: usize, tag: u64, reply: Reply) {
         if let Some((from, life, number)) = self.passed.remove(&tag) {
             if self.nodes[from].life == life {
-                self.post(i, from, &PeerMessage::Forwarded(number, Box::new(reply)));
+                let index = self.nodes[i].machine.as_ref().map_or(Index(0), |m| m.shard.applied());
+                self.post(i, from, &PeerMessage::Forwarded(number, index, Box::new(reply)));
             }
             return;
         }
@@ -1031,6 +1130,12 @@ impl Register {
     /// Everything that a read which begins now may show.
     fn values(&self) -> BTreeSet<u64> {
         self.maybe.iter().copied().chain([self.acknowledged]).collect()
+    }
+
+    /// As [`Register::values`], of a standby: what was the newest within its bound as well.
+    fn values_of_late(&self, now: Mono) -> BTreeSet<u64> {
+        let late = self.before.iter().rev().take_while(|(_, until)| until.plus_ns(STALE_NS) >= now);
+        late.map(|(n, _)| *n).chain(self.values()).collect()
     }
 }
 

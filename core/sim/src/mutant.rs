@@ -5,10 +5,10 @@
 //! switch that breaks it.
 
 use ringfence_barrier::{Issuer, issuer_key, next_issuer};
-use ringfence_base::{Entropy, Mono};
+use ringfence_base::{Entropy, Mono, Now};
 use ringfence_node::cell::{Keys, Licences};
 use ringfence_node::shard::NotDone;
-use ringfence_node::{Cell, Settled};
+use ringfence_node::{Call, Cell, Headers, PeerMessage, Settled};
 use ringfence_store::{Batch, Op};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +20,10 @@ pub enum Mutant {
     SkippedFsync,
     /// The active node answers reads without asking whether it may still be active.
     StaleRead,
+    /// A standby answers reads without asking how old its image is.
+    AgelessStandby,
+    /// A node does not look at the position that a call shows.
+    UnheardPosition,
     /// The owner appends without looking at what the transaction had read.
     LostGuard,
     /// A waiter whose write was in the hands of a leader that has lost its term is told that it was committed: nobody
@@ -27,11 +31,21 @@ pub enum Mutant {
     UncheckedTerm,
     /// A core's counter begins again under the same issuer.
     ReusedNonce,
+    /// Who takes the lead goes by its own wall clock.
+    OwnClock,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 5] =
-    [Mutant::SkippedFsync, Mutant::StaleRead, Mutant::LostGuard, Mutant::UncheckedTerm, Mutant::ReusedNonce];
+pub const ALL: [Mutant; 8] = [
+    Mutant::SkippedFsync,
+    Mutant::StaleRead,
+    Mutant::AgelessStandby,
+    Mutant::UnheardPosition,
+    Mutant::LostGuard,
+    Mutant::UncheckedTerm,
+    Mutant::ReusedNonce,
+    Mutant::OwnClock,
+];
 
 /// Draws the same bytes again: the salt that an issuer has already.
 struct Again([u8; 16]);
@@ -52,7 +66,10 @@ pub(crate) fn published(mutant: Option<Mutant>, cell: Arc<Cell>) -> Arc<Cell> {
     };
     match (mutant, &cell.keys) {
         (Some(Mutant::StaleRead), keys) if cell.facts.active => copy(keys.clone(), Mono(u64::MAX)),
-        (Some(Mutant::ReusedNonce), Some(keys)) => {
+        (Some(Mutant::AgelessStandby), keys) if cell.facts.performance_standby => {
+            copy(keys.clone(), Mono(u64::MAX - 1))
+        }
+        (Some(Mutant::ReusedNonce), Some(keys)) if cell.facts.active => {
             let number = next_issuer(&cell.version) - 1;
             let record = cell.version.get(&issuer_key(number));
             let Some(salt) = record.and_then(|r| r.get(1..17)?.first_chunk().copied()) else { return cell };
@@ -62,6 +79,27 @@ pub(crate) fn published(mutant: Option<Mutant>, cell: Arc<Cell>) -> Arc<Cell> {
             copy(Some(Keys { keyring: keys.keyring.clone(), licences }), cell.lease_until)
         }
         _ => cell,
+    }
+}
+
+/// What the mutant hears from a peer.
+pub(crate) fn told(mutant: Option<Mutant>, mut message: PeerMessage, now: Now) -> PeerMessage {
+    if mutant == Some(Mutant::OwnClock) {
+        match &mut message {
+            PeerMessage::Echo(echo) => (echo.wall, echo.log_time) = (now.wall, Some(now.wall)),
+            PeerMessage::Told(_, told) => told.log_time = now.wall,
+            _ => {}
+        }
+    }
+    message
+}
+
+/// What the mutant hears of a call.
+pub(crate) fn heard(mutant: Option<Mutant>, call: &mut Call) {
+    if mutant == Some(Mutant::UnheardPosition) {
+        let mut headers = Headers::default();
+        call.headers.iter().filter(|(name, _)| *name != "x-vault-index").for_each(|(n, v)| headers.push(n, v));
+        call.headers = headers;
     }
 }
 

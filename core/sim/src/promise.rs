@@ -2,8 +2,12 @@
 
 /// What was acknowledged is there afterwards.
 pub const ACKNOWLEDGED: &str = "acknowledged-writes-survive";
-/// A read shows the last acknowledged write, or one under way.
+/// A read of the active node shows the last acknowledged write, or one under way.
 pub const READS: &str = "reads-are-linearizable";
+/// A read that no client asked to be the newest shows what was the newest within the bound of standbys, or later.
+pub const BOUND: &str = "reads-of-standbys-are-bounded";
+/// A read that shows a position sees everything up to it, on whichever node.
+pub const POSITIONS: &str = "never-behind-a-position";
 /// Two writers are never told the same version.
 pub const VERSIONS: &str = "one-version-a-writer";
 /// A revoked token is dead.
@@ -22,5 +26,7 @@ pub const NONCES: &str = "no-nonce-twice";
 pub const IMAGES: &str = "equal-images";
 /// One leader a term.
 pub const LEADERS: &str = "one-leader-a-term";
+/// Log time keeps time: no clock that jumped moves it by more than the slew, not through an election either.
+pub const TIME: &str = "log-time-keeps-time";
 /// After the faults the cluster serves, and a node starts from whatever a crash left.
 pub const SERVES: &str = "serves-again";

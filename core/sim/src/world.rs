@@ -589,6 +589,9 @@ impl World {
                 OwnerOut::Settled(s, t, settled) => {
                     self.to_shard[s.0 as usize].push_back(ShardIn::Settled(t, settled))
                 }
+                OwnerOut::Reached(s, t, reached) => {
+                    self.to_shard[s.0 as usize].push_back(ShardIn::Reached(t, reached));
+                }
                 OwnerOut::TipDone(s, t, done) => self.to_shard[s.0 as usize].push_back(ShardIn::TipDone(t, done)),
                 OwnerOut::ControlDone(s, t, reply) => {
                     self.to_shard[s.0 as usize].push_back(ShardIn::ControlDone(t, reply));
@@ -644,6 +647,7 @@ impl World {
                 ShardOut::Withdrawn(s) => self.to_owner.push_back(OwnerIn::Withdrawn(id, s)),
                 ShardOut::Side(t, op) => self.side(Whom::Shard(shard, t), &op),
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
+                ShardOut::Await(t, index, what) => self.to_owner.push_back(OwnerIn::Await(id, t, index, what)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
                 ShardOut::Forward(..) | ShardOut::NotDone(..) => {
                     self.halted = Some("a node alone passes nothing on".into())

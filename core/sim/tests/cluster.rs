@@ -9,12 +9,14 @@ fn seeds() -> u64 {
 
 #[test]
 fn three_nodes_keep_what_was_acknowledged() {
-    let (mut acknowledged, mut forwarded, mut terms, mut installs, mut compared) = (0, 0, 0, 0, 0);
+    let (mut acknowledged, mut forwarded, mut stood_by) = (0, 0, 0);
+    let (mut terms, mut installs, mut compared) = (0, 0, 0);
     for seed in 1..=seeds() {
         match (ClusterRun { seed, nodes: 3, steps: 50_000, mutant: None }).go() {
             Ok(r) => {
                 acknowledged += r.acknowledged;
                 forwarded += r.forwarded;
+                stood_by += r.stood_by;
                 installs += r.installs;
                 compared += r.compared;
                 terms += r.terms;
@@ -24,6 +26,7 @@ fn three_nodes_keep_what_was_acknowledged() {
     }
     assert!(acknowledged > 1000, "the clients were not at work: {acknowledged}");
     assert!(forwarded > 100, "no standby passed calls on: {forwarded}");
+    assert!(stood_by > 100, "no standby answered by itself: {stood_by}");
     assert!(terms > seeds(), "the lead never changed");
     assert!(installs >= 2 * seeds(), "nobody took over a checkpoint");
     assert!(compared > 100, "images were not compared");

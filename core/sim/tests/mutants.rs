@@ -33,7 +33,18 @@ fn a_skipped_fsync_is_caught() {
 
 #[test]
 fn a_stale_read_is_caught() {
-    caught(Mutant::StaleRead, cluster, &[promise::READS]);
+    // a revoked token shows it as well
+    caught(Mutant::StaleRead, cluster, &[promise::READS, promise::REVOKED]);
+}
+
+#[test]
+fn an_ageless_standby_is_caught() {
+    caught(Mutant::AgelessStandby, cluster, &[promise::BOUND, promise::REVOKED]);
+}
+
+#[test]
+fn an_unheard_position_is_caught() {
+    caught(Mutant::UnheardPosition, cluster, &[promise::POSITIONS]);
 }
 
 #[test]
@@ -43,10 +54,17 @@ fn a_lost_guard_is_caught() {
 
 #[test]
 fn an_unchecked_term_is_caught() {
-    caught(Mutant::UncheckedTerm, cluster, &[promise::READS, promise::ACKNOWLEDGED]);
+    // whoever is told that it was committed although it was not, may see another be told the same version
+    let by = [promise::READS, promise::ACKNOWLEDGED, promise::VERSIONS];
+    caught(Mutant::UncheckedTerm, cluster, &by);
 }
 
 #[test]
 fn a_reused_nonce_is_caught() {
     caught(Mutant::ReusedNonce, cluster, &[promise::NONCES]);
+}
+
+#[test]
+fn a_leader_by_its_own_clock_is_caught() {
+    caught(Mutant::OwnClock, cluster, &[promise::TIME]);
 }

@@ -60,6 +60,11 @@ impl Headers {
         }
     }
 
+    /// Whether such a text, in lower case, stands anywhere in them: cheaper than a walk, and nearly always no.
+    pub fn mention(&self, text: &str) -> bool {
+        self.0.contains(text)
+    }
+
     /// All headers in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.lines().filter_map(|l| l.split_once(':'))

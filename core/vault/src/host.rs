@@ -41,6 +41,8 @@ pub struct Settings {
     /// Where clients reach us, unless the configuration says otherwise our first listener's address: for documents that
     /// name us to outsiders.
     pub api_addr: String,
+    /// A client may have its call passed on to the active node by `X-Vault-Forward`.
+    pub forwards_by_header: bool,
     /// Development mode.
     pub dev: bool,
 }
@@ -59,6 +61,7 @@ impl Default for Settings {
             unauthenticated_key_endpoints: true,
             sanitized: serde_json::Value::Null,
             api_addr: String::new(),
+            forwards_by_header: false,
             dev: false,
         }
     }

@@ -69,6 +69,8 @@ pub struct Stage<'s> {
     pub request_audited: bool,
     /// The call ran before: it was counted by quotas then.
     pub again: bool,
+    /// It runs on a standby, over a transaction that is never committed: what is sure to write is not begun.
+    pub on_standby: bool,
     /// A side operation came back: go on here instead of at the handler.
     pub resume: Option<(&'s Resume, &'s SideResult)>,
 }
@@ -104,6 +106,8 @@ pub enum Next {
     Answer(Reply),
     /// Commit the counted use, then run again with `use_counted`.
     CountUse,
+    /// On a standby: the active node is to run it.
+    Elsewhere,
     /// Do this, then run again with `resume`.
     Side {
         /// What is to be done.
@@ -162,6 +166,9 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
         }
     };
     let found = find(&core, &place);
+    if stage.on_standby && changes(call, found.as_ref()) {
+        return Ran { next: Next::Elsewhere, audit: audit::Lines::default(), cause: None, login: None };
+    }
     let mut caller = Caller::default();
     let context = Context { core: &core, call, place: &place, found: found.as_ref() };
     let metered = match meter(pass, txn, call, stage, &place, found.as_ref()) {
@@ -187,6 +194,14 @@ pub fn run(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &Rc<Call>, stage: &Stag
         Err(e) => context.refuse(pass, txn, stage, &caller, e),
     };
     with_headers(ran, metered)
+}
+
+/// Whether a call is there to change something. One that finds nothing to change answers well all the same, so what it
+/// finds must be the latest.
+fn changes(call: &Call, found: Option<&Found<'_>>) -> bool {
+    let asks = found.and_then(|f| f.matched.as_ref()).is_some_and(|m| m.path.login || m.path.computes);
+    !(matches!(call.op, Operation::Read | Operation::List | Operation::Scan | Operation::Help | Operation::Header)
+        || asks)
 }
 
 /// Counts a call against the rate limit that speaks for it, before anybody looks at its token.

@@ -221,6 +221,7 @@ impl World {
                 use_counted: stage_counted,
                 request_audited: false,
                 again: attempt > 0,
+                on_standby: false,
                 resume: resume.as_ref().map(|(f, r)| (f, r)),
             };
             let ran = pipeline::run(&mut self.pass(&mut rng), &mut txn, &call, &stage);
@@ -237,6 +238,7 @@ impl World {
                     let result = (self.outside)(&op);
                     resume = Some((then, result));
                 }
+                Next::Elsewhere => panic!("only a standby sends elsewhere"),
                 Next::CountUse => {
                     let finished = txn.finish(&mut self.sealer.borrow_mut(), self.now).unwrap();
                     stage_counted |= self.commit(finished);

@@ -32,6 +32,8 @@ pub struct Rules {
     pub chroot: String,
     /// What this listener leaves out of status answers.
     pub redact: Redact,
+    /// A call that demands a later position than the node has goes to the active node, unless it says otherwise itself.
+    pub forwards_when_inconsistent: bool,
     /// Nothing but `sys/metrics` is served here.
     pub metrics_only: bool,
     /// `sys/metrics` is not served here.
@@ -75,6 +77,7 @@ impl Default for Rules {
             proxy_protocol: None,
             chroot: String::new(),
             redact: Redact::default(),
+            forwards_when_inconsistent: false,
             metrics_only: false,
             closed_metrics: false,
             metrics_path: None,
@@ -248,6 +251,9 @@ impl Head {
         seen.must_be_text()?;
         let token = seen.token()?;
         let (wrap_ttl, wrap_jwt) = seen.wrapping()?;
+        if rules.forwards_when_inconsistent && !seen.rest.mention("x-vault-inconsistent:") {
+            seen.rest.push("x-vault-inconsistent", "forward-active-node");
+        }
         let call = Call {
             id: entropy::uuid4(rng),
             op,
@@ -386,7 +392,8 @@ struct Seen<'h> {
 }
 
 /// A header that changes what a request means must be text: read as absent, it would mean something else.
-const MUST_BE_TEXT: [&str; 4] = ["x-vault-namespace", "x-vault-wrap-ttl", "x-vault-wrap-format", "x-vault-token"];
+const MUST_BE_TEXT: [&str; 5] =
+    ["x-vault-namespace", "x-vault-wrap-ttl", "x-vault-wrap-format", "x-vault-token", "x-vault-index"];
 
 impl<'h> Seen<'h> {
     fn of(headers: &'h HeaderMap) -> Seen<'h> {

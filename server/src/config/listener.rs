@@ -34,6 +34,8 @@ pub struct Listener {
     pub json: JsonLimits,
     /// Refuse requests without the `X-Vault-Request` header.
     pub require_request_header: bool,
+    /// A call that demands a later position than the node has goes to the active node, unless it says otherwise itself.
+    pub forwards_when_inconsistent: bool,
     /// The PROXY protocol in front of each connection.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// `X-Forwarded-For`, or not believed.
@@ -208,6 +210,7 @@ impl Listener {
                 array_elements: limit::MAX_JSON_ARRAY_ELEMENTS as u64,
             },
             require_request_header: false,
+            forwards_when_inconsistent: false,
             proxy_protocol: None,
             forwarded_for: None,
             custom_response_headers: BTreeMap::new(),
@@ -376,6 +379,14 @@ fn ranges(from: &Reader<'_>, name: &'static str) -> Result<Vec<Cidr>, ConfigErro
 }
 
 fn read_trust(from: &Reader<'_>, listener: &mut Listener) -> Result<(), ConfigError> {
+    // the name and the words that Vault's proxy has for it
+    if let Some(text) = from.filled("when_inconsistent")? {
+        listener.forwards_when_inconsistent = match text.as_str() {
+            "fail" => false,
+            "forward" => true,
+            other => return Err(from.refuse(format!("when_inconsistent is {other:?}; use fail or forward"))),
+        };
+    }
     let authorized = ranges(from, "proxy_protocol_authorized_addrs")?;
     if let Some(text) = from.filled("proxy_protocol_behavior")? {
         let behavior = match text.as_str() {

@@ -91,6 +91,12 @@ pub struct Config {
     pub disable_printable_check: bool,
     /// Standbys serve no reads.
     pub disable_standby_reads: bool,
+    /// The same, by Vault's name.
+    pub disable_performance_standby: bool,
+    /// A client may have its call passed on to the active node by `X-Vault-Forward`.
+    pub allow_forwarding_via_header: bool,
+    /// A call waits so long for the index that it demands.
+    pub index_wait: Duration,
     /// Tell the host's name in a header.
     pub enable_response_header_hostname: bool,
     /// Tell the raft node's name in a header.
@@ -284,6 +290,9 @@ impl Default for Config {
             introspection_endpoint: false,
             disable_printable_check: false,
             disable_standby_reads: false,
+            disable_performance_standby: false,
+            allow_forwarding_via_header: false,
+            index_wait: Duration::from_secs(2),
             enable_response_header_hostname: false,
             enable_response_header_raft_node_id: false,
             allow_api_audit_creation: true,

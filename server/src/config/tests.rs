@@ -50,7 +50,7 @@ fn a_large_one() {
                 "x_forwarded_for_reject_not_present": false,
                 "proxy_protocol_behavior": "allow_authorized", "proxy_protocol_authorized_addrs": ["10.0.0.1"],
                 "custom_response_headers": {"default": {"X-A": ["1", "2"]}, "4xx": {"X-B": "3"}},
-                "telemetry": {"unauthenticated_metrics_access": true},
+                "telemetry": {"unauthenticated_metrics_access": true}, "when_inconsistent": "forward",
                 "chroot_namespace": "a/b"}},
             {"unix": {"address": "/run/s.sock", "socket_mode": "0600"}}],
         "seal": [{"awskms": {"kms_key_id": "alias/x", "priority": 2}}, {"transit": {"key_name": "k", "disabled": "1"}}],
@@ -58,6 +58,9 @@ fn a_large_one() {
         "user_lockout": {"all": {"lockout_threshold": 3}, "ldap": {"disable_lockout": true}},
         "api_addr": "https://me:8200/", "cluster_addr": "https://me:8201", "cluster_name": "c", "ui": "true",
         "default_lease_ttl": "1h", "max_lease_ttl": 7200, "log_level": "DEBUG", "log_format": "json",
+        "disable_performance_standby": "true",
+        "replication": {"allow_forwarding_via_header": true, "best_effort_wal_wait_duration": "500ms",
+            "logshipper_buffer_length": 1},
         "enable_response_header_hostname": true, "log_requests_level": "trace", "pid_file": "/run/p"
         }"#,
     )
@@ -95,6 +98,10 @@ fn a_large_one() {
     assert_eq!(config.lockout_of("userpass").threshold, 3);
     assert!(config.lockout_of("ldap").disabled);
     assert_eq!(config.api_addr.as_deref(), Some("https://me:8200"));
+    assert!(
+        config.disable_performance_standby && config.allow_forwarding_via_header && tcp.forwards_when_inconsistent
+    );
+    assert_eq!(config.index_wait, Duration::from_millis(500));
     assert!(config.ui && config.enable_response_header_hostname);
     assert_eq!((config.default_lease_ttl.as_secs(), config.max_lease_ttl.as_secs()), (3600, 7200));
     assert_eq!((config.log_level.as_str(), config.log_format), ("debug", LogFormat::Json));

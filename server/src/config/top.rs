@@ -9,14 +9,13 @@ use super::{
 use std::time::Duration;
 
 /// Keys that are understood elsewhere and mean nothing here: no warning that they are unknown, but one that they do nothing.
-const WITHOUT_EFFECT: [&str; 23] = [
+const WITHOUT_EFFECT: [&str; 21] = [
     "adaptive_overload_protection",
     "cache_size",
     "cluster_cipher_suites",
     "detect_deadlocks",
     "disable_cache",
     "disable_indexing",
-    "disable_performance_standby",
     "disable_sealwrap",
     "disable_sentinel_trace",
     "entropy",
@@ -28,7 +27,6 @@ const WITHOUT_EFFECT: [&str; 23] = [
     "plugin_file_permissions",
     "plugin_file_uid",
     "plugin_tmpdir",
-    "replication",
     "reporting",
     "request_limiter",
     "service_registration",
@@ -80,6 +78,9 @@ pub fn fill(
     }
     for block in from.blocks("telemetry", 0)? {
         config.telemetry.fill(&block.reader, warnings)?;
+    }
+    for block in from.blocks("replication", 0)? {
+        read_replication(config, &block.reader, warnings)?;
     }
     for block in from.blocks("user_lockout", 1)? {
         read_lockout(config, &block.labels[0], &block.reader, warnings)?;
@@ -133,6 +134,7 @@ fn fill_scalars(config: &mut Config, from: &Reader<'_>) -> Result<(), ConfigErro
         (&mut config.introspection_endpoint, "introspection_endpoint"),
         (&mut config.disable_printable_check, "disable_printable_check"),
         (&mut config.disable_standby_reads, "disable_standby_reads"),
+        (&mut config.disable_performance_standby, "disable_performance_standby"),
         (&mut config.enable_response_header_hostname, "enable_response_header_hostname"),
         (&mut config.enable_response_header_raft_node_id, "enable_response_header_raft_node_id"),
         (&mut config.allow_api_audit_creation, "unsafe_allow_api_audit_creation"),
@@ -186,6 +188,24 @@ fn format_of(word: &str) -> Option<LogFormat> {
         "json" => Some(LogFormat::Json),
         _ => None,
     }
+}
+
+/// What the `replication` stanza says of the standbys of one cluster; the rest is about clusters that follow others.
+fn read_replication(config: &mut Config, from: &Reader<'_>, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+    let known = &mut config.allow_forwarding_via_header;
+    *known = from.yes("allow_forwarding_via_header")?.unwrap_or(*known);
+    if let Some(wait) = from.time("best_effort_wal_wait_duration")? {
+        config.index_wait = wait;
+    }
+    const ELSEWHERE: [&str; 4] = [
+        "resolver_discover_servers",
+        "logshipper_buffer_length",
+        "logshipper_buffer_size",
+        "allow_forwarding_via_token",
+    ];
+    from.know(&ELSEWHERE);
+    from.finish(warnings);
+    Ok(())
 }
 
 fn read_lockout(

@@ -343,7 +343,9 @@ impl Peers {
     /// What comes back on a connection that this node dialled: answers to calls, and nothing else.
     fn answered(&self, outbox: &Outbox, lane: Lane, frame: &[u8]) -> Result<(), String> {
         let (number, fate) = match PeerMessage::decode(frame) {
-            Ok(PeerMessage::Forwarded(number, reply)) if lane == Lane::Calls => (number, Forwarded::Answer(*reply)),
+            Ok(PeerMessage::Forwarded(number, index, reply)) if lane == Lane::Calls => {
+                (number, Forwarded::Answer(*reply, index))
+            }
             Ok(PeerMessage::NotDone(number)) if lane == Lane::Calls => (number, Forwarded::NotSent),
             Ok(_) => return Err("it sends what was not asked for".into()),
             Err(e) => return Err(format!("it sends what cannot be read: {e}")),

@@ -14,13 +14,13 @@ use crate::rt::{self, OsEntropy};
 use crate::side::Threads;
 use crate::telemetry::metrics::CoreMetrics;
 use crate::telemetry::{self, Level};
-use ringfence_base::{Now, Wall};
+use ringfence_base::{Index, Now, Wall};
 use ringfence_node::control::ControlCall;
 use ringfence_node::peer::MAX_PEER_BYTES;
 use ringfence_node::shard::Proposal;
 use ringfence_node::{
-    Call, Code, Cors, Error, Forwarded, JoinSaid, Loaded, LoginNote, Operation, OwnerOp, PeerMessage, Reply, Shard,
-    ShardId, ShardIn, ShardOut, SideResult, Ticket, TipCall, Vault,
+    Awaiting, Call, Code, Cors, Error, Forwarded, JoinSaid, Loaded, LoginNote, Operation, OwnerOp, PeerMessage,
+    Reply, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, TipCall, Vault,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -49,6 +49,8 @@ pub enum ToOwner {
     LeaseSideDone(u64, SideResult),
     /// A login that counts towards a lockout.
     Login(LoginNote),
+    /// A shard waits until this index can be read.
+    Await(ShardId, Ticket, Index, Awaiting),
     /// A snapshot archive was taken apart.
     Unpacked(ShardId, Ticket, Result<ringfence_node::snapshot::Unpacked, String>),
     /// A checkpoint's chunk was packed.
@@ -341,10 +343,15 @@ impl Core {
         let mut bytes = answer(number).encode();
         if bytes.len() > MAX_PEER_BYTES {
             let reply = Reply::error(&Error::new(Code::Internal, "the answer is too large to be passed back"));
-            bytes = PeerMessage::Forwarded(number, Box::new(reply)).encode();
+            bytes = PeerMessage::Forwarded(number, self.applied(), Box::new(reply)).encode();
         }
         let _ = self.peers.try_send(ToPeers::Answer(link, bytes));
         true
+    }
+
+    /// The index that this core reads at.
+    fn applied(&self) -> Index {
+        self.shard.borrow().applied()
     }
 
     /// Passes a call on to the active node.
@@ -353,7 +360,7 @@ impl Core {
         let bytes = PeerMessage::Forward(number, call).encode();
         if bytes.len() > MAX_PEER_BYTES {
             let e = Error::new(Code::TooLarge, "http: request body too large");
-            self.step(ShardIn::Forwarded(ticket, Forwarded::Answer(Reply::error(&e))));
+            self.step(ShardIn::Forwarded(ticket, Forwarded::Answer(Reply::error(&e), Index(0))));
         } else if self.peers.try_send(ToPeers::Forward(to, number, bytes)).is_err() {
             // there is no cluster port: not a byte was sent
             self.step(ShardIn::Forwarded(ticket, Forwarded::NotSent));
@@ -423,7 +430,8 @@ impl Core {
                         self.answer_passed(tag, PeerMessage::NotDone);
                     }
                     ShardOut::Reply(tag, reply) if self.passed.borrow().contains_key(&tag) => {
-                        self.answer_passed(tag, |n| PeerMessage::Forwarded(n, Box::new(reply)));
+                        let index = self.applied();
+                        self.answer_passed(tag, |n| PeerMessage::Forwarded(n, index, Box::new(reply)));
                     }
                     ShardOut::Reply(tag, reply) => {
                         let answer = self.waiting.borrow_mut().remove(&tag);
@@ -452,6 +460,9 @@ impl Core {
                     }
                     ShardOut::Forward(ticket, to, call) => self.pass_on(ticket, to, call),
                     ShardOut::Login(note) => self.to_owner(ToOwner::Login(note)),
+                    ShardOut::Await(ticket, index, what) => {
+                        self.to_owner(ToOwner::Await(self.id, ticket, index, what));
+                    }
                     ShardOut::Fault(request, cause) => {
                         telemetry::log(Level::Error, &format!("request {request}: {cause}"));
                     }

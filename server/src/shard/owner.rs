@@ -142,6 +142,9 @@ impl OwnerCore {
                     ToOwner::Withdrawn(shard, sequence) => self.give_at(now, OwnerIn::Withdrawn(shard, sequence)),
                     ToOwner::LeaseSideDone(job, result) => self.give_at(now, OwnerIn::SideDone(job, result)),
                     ToOwner::Login(note) => self.give_at(now, OwnerIn::Login(note)),
+                    ToOwner::Await(shard, t, index, what) => {
+                        self.give_at(now, OwnerIn::Await(shard, t, index, what));
+                    }
                     ToOwner::Unpacked(shard, ticket, u) => self.give_at(now, OwnerIn::Unpacked(shard, ticket, u)),
                     ToOwner::Packed(id, packed) => self.give_at(now, OwnerIn::Packed(id, packed)),
                     ToOwner::Peer(from, m) => self.give_at(now, OwnerIn::Peer(from, m)),
@@ -163,6 +166,7 @@ impl OwnerCore {
         let g = owner.gauges();
         m.set(Gauge::CoreUnsealed, u64::from(g.unsealed));
         m.set(Gauge::CoreActive, u64::from(g.active));
+        m.set(Gauge::CorePerformanceStandby, u64::from(g.performance_standby));
         m.set(Gauge::ExpireNumLeases, g.leases);
         m.set(Gauge::RaftAppliedIndex, g.applied);
         m.set(Gauge::RaftCommitIndex, g.committed);
@@ -259,6 +263,9 @@ impl OwnerCore {
             OwnerOut::Publish(cell) => self.published.swap(cell),
             OwnerOut::Settled(shard, ticket, settled) => {
                 self.tell(shard.0, ToShard::Event(ShardIn::Settled(ticket, settled)));
+            }
+            OwnerOut::Reached(shard, ticket, reached) => {
+                self.tell(shard.0, ToShard::Event(ShardIn::Reached(ticket, reached)));
             }
             OwnerOut::TipDone(shard, ticket, done) => {
                 self.tell(shard.0, ToShard::Event(ShardIn::TipDone(ticket, done)));

@@ -85,8 +85,12 @@ static TABLE: Table = Table {
             .read(role::read)
             .write(role::write)
             .delete(role::delete),
-        Path::new("sign/{role}").fields(SIGN_FIELDS).help("Signs a public key.", "").write(sign::sign),
-        Path::new("issue/{role}").fields(ISSUE_FIELDS).help("Makes a key and signs it.", "").write(sign::issue),
+        Path::new("sign/{role}").computes().fields(SIGN_FIELDS).help("Signs a public key.", "").write(sign::sign),
+        Path::new("issue/{role}")
+            .computes()
+            .fields(ISSUE_FIELDS)
+            .help("Makes a key and signs it.", "")
+            .write(sign::issue),
         Path::new("creds/{role}")
             .fields(&[
                 ROLE,
@@ -101,6 +105,7 @@ static TABLE: Table = Table {
             .help("Checks a one-time password and uses it up.", "")
             .write(otp::verify),
         Path::new("lookup")
+            .computes()
             .fields(&[Field::str("ip", "Address of a host.")])
             .help("The roles that serve an address.", "")
             .write(otp::lookup),

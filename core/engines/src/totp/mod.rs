@@ -55,6 +55,7 @@ static TABLE: Table = Table {
             .read(key::read)
             .delete(key::delete),
         Path::new("code/{name:at}")
+            .computes()
             .fields(&[NAME, Field::str("code", "The code to check.").secret()])
             .help("Makes a code, or checks one.", "A code that was accepted is not accepted again.")
             .read(code::read)

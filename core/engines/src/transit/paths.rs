@@ -160,6 +160,7 @@ pub static PATHS: &[Path] = &[
         .help("Brings a version of an imported key in, or the private part of one.", "")
         .write(import::create_version),
     Path::new("keys/{name}/csr")
+        .computes()
         .fields(&[
             NAME,
             Field::int("version", "The version that signs; zero is the newest."),
@@ -179,16 +180,19 @@ pub static PATHS: &[Path] = &[
         .help("The public key under which keys are wrapped for import.", "")
         .read(import::wrapping_key),
     Path::new("encrypt/{name}")
+        .computes()
         .fields(ENCRYPT)
         .help("Encrypts.", "A key that is not there is made if the caller may create it.")
         .exists(encrypt::exists)
         .write(encrypt::encrypt),
-    Path::new("decrypt/{name}").fields(DECRYPT).help("Decrypts.", "").write(encrypt::decrypt),
+    Path::new("decrypt/{name}").computes().fields(DECRYPT).help("Decrypts.", "").write(encrypt::decrypt),
     Path::new("rewrap/{name}")
+        .computes()
         .fields(REWRAP)
         .help("Encrypts anew under another version, without showing the text.", "")
         .write(encrypt::rewrap),
     Path::new("datakey/{plaintext:any}/{name}")
+        .computes()
         .fields(&[
             Field::str("plaintext", "`plaintext` to show the key, `wrapped` to show its ciphertext only."),
             NAME,
@@ -200,25 +204,35 @@ pub static PATHS: &[Path] = &[
         ])
         .help("Makes a key for use elsewhere, encrypted under this one.", "")
         .write(encrypt::datakey),
-    Path::new("sign/{name}").fields(SIGN).help("Signs.", "").write(sign::sign),
-    Path::new("sign/{name}/{urlalgorithm:any}").fields(SIGN).help("Signs.", "").write(sign::sign),
-    Path::new("verify/{name}").fields(SIGN).help("Checks a signature or an HMAC.", "").write(sign::verify),
+    Path::new("sign/{name}").computes().fields(SIGN).help("Signs.", "").write(sign::sign),
+    Path::new("sign/{name}/{urlalgorithm:any}").computes().fields(SIGN).help("Signs.", "").write(sign::sign),
+    Path::new("verify/{name}").computes().fields(SIGN).help("Checks a signature or an HMAC.", "").write(sign::verify),
     Path::new("verify/{name}/{urlalgorithm:any}")
+        .computes()
         .fields(SIGN)
         .help("Checks a signature or an HMAC.", "")
         .write(sign::verify),
-    Path::new("hmac/{name}").fields(HMAC).help("Makes a keyed hash.", "").write(hmac::write),
-    Path::new("hmac/{name}/{urlalgorithm:any}").fields(HMAC).help("Makes a keyed hash.", "").write(hmac::write),
-    Path::new("cmac/{name}").fields(CMAC).help("Makes a code by block cipher.", "").write(cmac::write),
+    Path::new("hmac/{name}").computes().fields(HMAC).help("Makes a keyed hash.", "").write(hmac::write),
+    Path::new("hmac/{name}/{urlalgorithm:any}")
+        .computes()
+        .fields(HMAC)
+        .help("Makes a keyed hash.", "")
+        .write(hmac::write),
+    Path::new("cmac/{name}").computes().fields(CMAC).help("Makes a code by block cipher.", "").write(cmac::write),
     Path::new("cmac/{name}/{url_mac_length:any}")
+        .computes()
         .fields(CMAC)
         .help("Makes a code by block cipher, cut to a length.", "")
         .write(cmac::write),
-    Path::new("random").fields(RANDOM).help("Random bytes.", "").write(tools::random),
-    Path::new("random/{urlbytes:any}").fields(RANDOM).help("Random bytes.", "").write(tools::random),
-    Path::new("random/{source:any}/{urlbytes:any}").fields(RANDOM).help("Random bytes.", "").write(tools::random),
-    Path::new("hash").fields(HASH).help("The hash of a text.", "").write(tools::hash),
-    Path::new("hash/{urlalgorithm:any}").fields(HASH).help("The hash of a text.", "").write(tools::hash),
+    Path::new("random").computes().fields(RANDOM).help("Random bytes.", "").write(tools::random),
+    Path::new("random/{urlbytes:any}").computes().fields(RANDOM).help("Random bytes.", "").write(tools::random),
+    Path::new("random/{source:any}/{urlbytes:any}")
+        .computes()
+        .fields(RANDOM)
+        .help("Random bytes.", "")
+        .write(tools::random),
+    Path::new("hash").computes().fields(HASH).help("The hash of a text.", "").write(tools::hash),
+    Path::new("hash/{urlalgorithm:any}").computes().fields(HASH).help("The hash of a text.", "").write(tools::hash),
     Path::new("export/{type:any}/{name}").fields(EXPORT).help("Exports key material.", "").read(export::read),
     Path::new("export/{type:any}/{name}/{version:any}")
         .fields(EXPORT)

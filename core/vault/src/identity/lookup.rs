@@ -17,8 +17,12 @@ const FIELDS: &[Field] = &[
 
 /// The paths.
 pub const PATHS: &[Path] = &[
-    Path::new("lookup/entity").fields(FIELDS).help("Find an entity by name, id or alias.", "").write(entity),
-    Path::new("lookup/group").fields(FIELDS).help("Find a group by name, id or alias.", "").write(group),
+    Path::new("lookup/entity")
+        .computes()
+        .fields(FIELDS)
+        .help("Find an entity by name, id or alias.", "")
+        .write(entity),
+    Path::new("lookup/group").computes().fields(FIELDS).help("Find a group by name, id or alias.", "").write(group),
 ];
 
 /// By what is searched.

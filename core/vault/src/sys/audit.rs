@@ -35,6 +35,7 @@ pub static PATHS: &[Path] = &[
         .write(enable)
         .delete(disable),
     Path::new("audit-hash/{path..}")
+        .computes()
         .fields(&[PATH, Field::str("input", "The text to be hashed.").secret()])
         .root_namespace_only()
         .help("The hash under which a device writes a text.", "")

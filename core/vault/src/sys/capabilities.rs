@@ -11,14 +11,17 @@ const ACCESSOR: Field = Field::str("accessor", "Accessor of the token.");
 /// The paths.
 pub static PATHS: &[Path] = &[
     Path::new("capabilities")
+        .computes()
         .fields(&[PATHS_FIELD, PATH, TOKEN])
         .help("What a token may do at some paths.", "")
         .write(of_token),
     Path::new("capabilities-accessor")
+        .computes()
         .fields(&[PATHS_FIELD, PATH, ACCESSOR])
         .help("As capabilities, the token named by its accessor.", "")
         .write(of_accessor),
     Path::new("capabilities-self")
+        .computes()
         .fields(&[PATHS_FIELD, PATH, TOKEN])
         .help("As capabilities, of the caller's own token.", "")
         .write(of_caller),

@@ -38,8 +38,9 @@ const LIST_FIELDS: &[Field] = &[
 
 /// The paths.
 pub static PATHS: &[Path] = &[
-    Path::new("leases/lookup").fields(&[LEASE_ID]).help("What is known of a lease.", "").write(lookup),
+    Path::new("leases/lookup").computes().fields(&[LEASE_ID]).help("What is known of a lease.", "").write(lookup),
     Path::new("leases/lookup/{prefix..?}")
+        .computes()
         .fields(&[PREFIX, page::AFTER, page::LIMIT])
         .sudo()
         .help("Leases and folders below a path; scanned: every lease below it.", "")

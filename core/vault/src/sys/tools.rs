@@ -28,11 +28,15 @@ const HASH: &[Field] = &[
 
 /// The paths.
 pub static PATHS: &[Path] = &[
-    Path::new("tools/random").fields(RANDOM).help("Random bytes.", "").write(random),
-    Path::new("tools/random/{urlbytes:any}").fields(RANDOM).help("Random bytes.", "").write(random),
-    Path::new("tools/random/{source:any}/{urlbytes:any}").fields(RANDOM).help("Random bytes.", "").write(random),
-    Path::new("tools/hash").fields(HASH).help("The hash of a text.", "").write(hash),
-    Path::new("tools/hash/{urlalgorithm:any}").fields(HASH).help("The hash of a text.", "").write(hash),
+    Path::new("tools/random").computes().fields(RANDOM).help("Random bytes.", "").write(random),
+    Path::new("tools/random/{urlbytes:any}").computes().fields(RANDOM).help("Random bytes.", "").write(random),
+    Path::new("tools/random/{source:any}/{urlbytes:any}")
+        .computes()
+        .fields(RANDOM)
+        .help("Random bytes.", "")
+        .write(random),
+    Path::new("tools/hash").computes().fields(HASH).help("The hash of a text.", "").write(hash),
+    Path::new("tools/hash/{urlalgorithm:any}").computes().fields(HASH).help("The hash of a text.", "").write(hash),
 ];
 
 fn random(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {

@@ -22,6 +22,7 @@ pub static PATHS: &[Path] = &[
         .help("Opens a wrapped answer.", "Once: the wrapping token is used up.")
         .write(unwrap),
     Path::new("wrapping/lookup")
+        .computes()
         .fields(&[TOKEN])
         .public()
         .help("What is known of a wrapping token.", "Does not use it up.")

@@ -63,22 +63,35 @@ pub static PATHS: &[Path] = &[
         .help("Accessors of all tokens of the namespace.", "Pages are in an order of their own.")
         .list(accessors),
     Path::new("create-orphan")
+        .computes()
         .fields(CREATE_FIELDS)
         .help("Make a token without a parent.", "")
         .write(create::create_orphan),
     Path::new("create/{role_name:any}")
+        .computes()
         .fields(CREATE_FIELDS)
         .help("Make a token by the rules of a role.", "")
         .write(create::create_with_role),
-    Path::new("create").fields(CREATE_FIELDS).help("Make a token.", "").write(create::create),
+    Path::new("create").computes().fields(CREATE_FIELDS).help("Make a token.", "").write(create::create),
     Path::new("lookup")
+        .computes()
         .fields(&[TOKEN])
         .help("What is known of a token.", "Without a token: of the caller's.")
         .read(lookup)
         .write(lookup),
-    Path::new("lookup/{token:any}").fields(&[TOKEN]).help("What is known of a token.", "").read(lookup).write(lookup),
-    Path::new("lookup-self").help("What is known of the caller's token.", "").read(lookup_self).write(lookup_self),
+    Path::new("lookup/{token:any}")
+        .computes()
+        .fields(&[TOKEN])
+        .help("What is known of a token.", "")
+        .read(lookup)
+        .write(lookup),
+    Path::new("lookup-self")
+        .computes()
+        .help("What is known of the caller's token.", "")
+        .read(lookup_self)
+        .write(lookup_self),
     Path::new("lookup-accessor/?")
+        .computes()
         .fields(&[ACCESSOR])
         .help("What is known of the token behind an accessor.", "")
         .write(lookup_accessor),

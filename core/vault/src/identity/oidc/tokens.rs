@@ -14,6 +14,7 @@ pub const PATHS: &[Path] = &[
         .help("An identity token of the caller.", "")
         .read(give),
     Path::new("oidc/introspect")
+        .computes()
         .fields(&[
             Field::str("token", "The identity token.").secret(),
             Field::str("client_id", "If given, the token must be meant for this client."),
