@@ -1,12 +1,12 @@
 //! The command line.
 
 use crate::check::{self, Finding, Limits, Verdict};
-use crate::cluster::NetKind;
+use crate::cluster::{Cluster, NetKind, Plan};
 use crate::history::History;
 use crate::nemesis::{self, Pace};
 use crate::report;
 use crate::run::{Facts, Outcome, Run};
-use crate::{scenario, work};
+use crate::{gaps, scenario, work};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,14 @@ enum Verb {
         /// How long
         #[arg(long, default_value_t = 2.0)]
         minutes: f64,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Measures how long writes wait for a new active node: after a kill, and after a request to hand over
+    Gaps {
+        /// Kills and hand-overs
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
         #[command(flatten)]
         options: Options,
     },
@@ -137,6 +145,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>, interrupted: &Arc<AtomicB
         }
         Verb::Check { history, per_key, out } => judge(&history, seconds(per_key), out.as_deref()),
         Verb::Run { scenario, options } => start(&scenario, None, options, interrupted),
+        Verb::Gaps { rounds, options } => measure(rounds, options, interrupted),
         Verb::Chaos { minutes, options } => start("chaos", Some(60.0 * minutes), options, interrupted),
     };
     done.unwrap_or_else(|e| {
@@ -207,6 +216,37 @@ fn start(name: &str, length: Option<f64>, o: Options, interrupted: &Arc<AtomicBo
     tell(&outcome);
     println!("{}", folder.join("index.html").display());
     Ok(if outcome.facts.interrupted { INTERRUPTED } else { code(&outcome.findings) })
+}
+
+fn measure(rounds: usize, o: Options, interrupted: &Arc<AtomicBool>) -> Result<u8, String> {
+    if !(3..=200).contains(&o.nodes) {
+        return Err("a cluster that survives the loss of a node has 3 to 200".into());
+    }
+    let folder = o.out.unwrap_or_else(|| PathBuf::from("jepsen-gaps"));
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let folder = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+    let plan = Plan {
+        nodes: o.nodes,
+        binary: binary(&o.binary)?,
+        folder,
+        net: o.net,
+        own_disks: false,
+        clocks: o.test_clock,
+    };
+    let cluster = Cluster::build(plan)?;
+    cluster.form()?;
+    work::set_up(&cluster)?;
+    let found = gaps::measure(&cluster, rounds, interrupted)?;
+    for (what, all) in [("killed", &found.kills), ("handed over", &found.hand_overs)] {
+        let [p50, p90, p99, max] = [50, 90, 99, 100].map(|p| gaps::percentile(all, p).unwrap_or_default());
+        println!(
+            "{what:<12} {:>4} times   p50 {p50:>6.0} ms   p90 {p90:>6.0} ms   p99 {p99:>6.0} ms   max {max:>6.0} ms",
+            all.len()
+        );
+    }
+    println!("writes lost by hand-overs: {}", found.lost.len());
+    found.lost.iter().take(10).for_each(|why| println!("  {why}"));
+    Ok(if found.lost.is_empty() { PASSED } else { BROKEN })
 }
 
 /// A binary by its path, or by its name beside ours or on the way.

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 mod command;
+pub mod gaps;
 pub mod history;
 pub mod nemesis;
 pub mod net;
