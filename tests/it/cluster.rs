@@ -15,26 +15,27 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One process of a cluster.
-struct Node {
-    name: String,
-    port: u16,
-    cluster_port: u16,
-    scratch: Scratch,
-    child: Option<Child>,
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) port: u16,
+    pub(super) cluster_port: u16,
+    pub(super) scratch: Scratch,
+    pub(super) child: Option<Child>,
+    pub(super) env: Vec<(&'static str, String)>,
 }
 
 impl Node {
-    fn new(name: &str) -> Node {
+    pub(super) fn new(name: &str) -> Node {
         let scratch = Scratch::new(&format!("cluster-{name}"));
-        Node { name: name.to_owned(), port: free_port(), cluster_port: free_port(), scratch, child: None }
+        Node { name: name.to_owned(), port: free_port(), cluster_port: free_port(), scratch, child: None, env: Vec::new() }
     }
 
-    fn api(&self) -> String {
+    pub(super) fn api(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Starts the process and waits until it answers.
-    fn start(&mut self, further: &str) {
+    pub(super) fn start(&mut self, further: &str) {
         let text = format!(
             "storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"{}\"\n{further}}}\nlistener \"tcp\" {{\n  address = \
              \"127.0.0.1:{}\"\n  cluster_address = \"127.0.0.1:{}\"\n  tls_disable = true\n}}\napi_addr = \
@@ -48,15 +49,7 @@ impl Node {
         );
         let config = self.scratch.0.join("config.hcl");
         std::fs::write(&config, text).expect("the configuration");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.scratch.0.join("log"));
-        let mut command = Command::new(binary());
-        command
-            .args(["server", &format!("-config={}", config.display())])
-            .env("RINGFENCE_CORES", "2")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log.expect("the log file"));
-        self.child = Some(command.spawn().expect("the binary starts"));
+        self.child = Some(self.command().spawn().expect("the binary starts"));
         let begun = Instant::now();
         while self.try_ask("GET", "sys/health", "", None).is_none() {
             assert!(begun.elapsed() < PATIENCE, "{} does not answer: {}", self.name, self.log());
@@ -64,41 +57,55 @@ impl Node {
         }
     }
 
+    /// The process over the configuration that was written last.
+    pub(super) fn command(&self) -> Command {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.scratch.0.join("log"));
+        let mut command = Command::new(binary());
+        command
+            .args(["server", &format!("-config={}", self.scratch.0.join("config.hcl").display())])
+            .env("RINGFENCE_CORES", "2")
+            .envs(self.env.iter().map(|(k, v)| (*k, v)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("the log file"));
+        command
+    }
+
     /// SIGKILL.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         if let Some(mut c) = self.child.take() {
             let _ = c.kill();
             let _ = c.wait();
         }
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.scratch.0.join("log")).unwrap_or_default()
     }
 
-    fn try_ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Option<Answer> {
+    pub(super) fn try_ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Option<Answer> {
         let body = body.map(|b| serde_json::to_vec(b).expect("json"));
         request(self.port, method, path, &[("X-Vault-Token", token)], body.as_deref()).ok()
     }
 
-    fn ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Answer {
+    pub(super) fn ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Answer {
         self.try_ask(method, path, token, body)
             .unwrap_or_else(|| panic!("{method} {path} at {}: no answer; {}", self.name, self.log()))
     }
 
-    fn get(&self, path: &str, token: &str) -> Answer {
+    pub(super) fn get(&self, path: &str, token: &str) -> Answer {
         self.ask("GET", path, token, None)
     }
 
-    fn put(&self, path: &str, token: &str, body: &Value) -> Answer {
+    pub(super) fn put(&self, path: &str, token: &str, body: &Value) -> Answer {
         self.ask("PUT", path, token, Some(body))
     }
 
-    fn health(&self) -> u16 {
+    pub(super) fn health(&self) -> u16 {
         self.get("sys/health", "").status
     }
 
-    fn unseal(&self, keys: &[String]) -> Answer {
+    pub(super) fn unseal(&self, keys: &[String]) -> Answer {
         let mut last = None;
         for key in keys {
             last = Some(self.put("sys/unseal", "", &json!({ "key": key })));
@@ -107,7 +114,7 @@ impl Node {
     }
 
     /// Asks until what is looked for is there.
-    fn wait_for(&self, what: &str, found: impl Fn(&Node) -> bool) {
+    pub(super) fn wait_for(&self, what: &str, found: impl Fn(&Node) -> bool) {
         let begun = Instant::now();
         while !found(self) {
             assert!(begun.elapsed() < PATIENCE, "{}: never {what}; {}", self.name, self.log());
@@ -116,7 +123,7 @@ impl Node {
     }
 
     /// Runs our own command line against this node.
-    fn cli(&self, token: &str, args: &[&str]) -> (i32, String, String) {
+    pub(super) fn cli(&self, token: &str, args: &[&str]) -> (i32, String, String) {
         let out = Command::new(binary())
             .args(args)
             .env("VAULT_ADDR", self.api())
@@ -136,15 +143,15 @@ impl Drop for Node {
     }
 }
 
-struct Cluster {
-    nodes: Vec<Node>,
-    keys: Vec<String>,
-    root: String,
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<Node>,
+    pub(super) keys: Vec<String>,
+    pub(super) root: String,
 }
 
 impl Cluster {
     /// One node, initialised with three shares of which two are needed.
-    fn of_one(name: &str) -> Cluster {
+    pub(super) fn of_one(name: &str) -> Cluster {
         let mut first = Node::new(name);
         first.start("");
         let v = first.put("sys/init", "", &json!({"secret_shares": 3, "secret_threshold": 2})).json();
@@ -160,7 +167,7 @@ impl Cluster {
     }
 
     /// Three nodes that vote.
-    fn of_three(name: &str) -> Cluster {
+    pub(super) fn of_three(name: &str) -> Cluster {
         let mut cluster = Cluster::of_one(&format!("{name}1"));
         for i in 2..=3 {
             let mut node = Node::new(&format!("{name}{i}"));
@@ -171,7 +178,7 @@ impl Cluster {
     }
 
     /// Joins a node by the command line, unseals it and waits until it votes.
-    fn take_in(&mut self, node: Node) {
+    pub(super) fn take_in(&mut self, node: Node) {
         let leader = self.nodes[0].api();
         let (code, out, err) = node.cli("", &["operator", "raft", "join", &leader]);
         assert_eq!((code, out.contains("true")), (0, true), "{out}{err}");
@@ -186,12 +193,12 @@ impl Cluster {
         self.wait_for_voters(|names| names.contains(&name));
     }
 
-    fn servers(&self, through: usize) -> Vec<Value> {
+    pub(super) fn servers(&self, through: usize) -> Vec<Value> {
         let a = self.nodes[through].get("sys/storage/raft/configuration", &self.root);
         a.json()["data"]["config"]["servers"].as_array().cloned().unwrap_or_default()
     }
 
-    fn wait_for_voters(&self, found: impl Fn(&[String]) -> bool) {
+    pub(super) fn wait_for_voters(&self, found: impl Fn(&[String]) -> bool) {
         let begun = Instant::now();
         loop {
             let voters = self.servers(0).into_iter().filter(|s| s["voter"] == true);
@@ -205,7 +212,7 @@ impl Cluster {
     }
 
     /// The node that evaluates, once there is one.
-    fn active(&self) -> usize {
+    pub(super) fn active(&self) -> usize {
         let begun = Instant::now();
         loop {
             let up = |n: &Node| n.try_ask("GET", "sys/health", "", None).is_some_and(|a| a.status == 200);
@@ -217,26 +224,26 @@ impl Cluster {
         }
     }
 
-    fn write(&self, through: usize, key: &str, n: u64) -> Option<Answer> {
+    pub(super) fn write(&self, through: usize, key: &str, n: u64) -> Option<Answer> {
         let body = json!({"data": {"n": n}});
         self.nodes[through].try_ask("PUT", &format!("secret/data/{key}"), &self.root, Some(&body))
     }
 
-    fn read(&self, through: usize, key: &str) -> Answer {
+    pub(super) fn read(&self, through: usize, key: &str) -> Answer {
         self.nodes[through].get(&format!("secret/data/{key}"), &self.root)
     }
 }
 
 /// What writers have had acknowledged and tried, by key; and what else they heard.
 #[derive(Default)]
-struct Told {
-    keys: BTreeMap<String, (u64, u64)>,
-    errors: Vec<String>,
-    slowest: Duration,
+pub(super) struct Told {
+    pub(super) keys: BTreeMap<String, (u64, u64)>,
+    pub(super) errors: Vec<String>,
+    pub(super) slowest: Duration,
 }
 
 /// Writers over some nodes, a key each, until told to stop.
-fn writers(cluster: &Cluster, over: &[usize], stop: &Arc<AtomicBool>) -> Arc<Mutex<Told>> {
+pub(super) fn writers(cluster: &Cluster, over: &[usize], stop: &Arc<AtomicBool>) -> Arc<Mutex<Told>> {
     let told: Arc<Mutex<Told>> = Arc::default();
     for (w, node) in over.iter().enumerate() {
         let (port, token) = (cluster.nodes[*node].port, cluster.root.clone());
@@ -272,7 +279,7 @@ fn writers(cluster: &Cluster, over: &[usize], stop: &Arc<AtomicBool>) -> Arc<Mut
 }
 
 /// Waits until each writer has had a further write acknowledged.
-fn each_goes_on(told: &Arc<Mutex<Told>>) {
+pub(super) fn each_goes_on(told: &Arc<Mutex<Told>>) {
     let acknowledged = |t: &Told| t.keys.values().map(|(acked, _)| *acked).collect::<Vec<u64>>();
     let before = acknowledged(&told.lock().expect("lock"));
     let begun = Instant::now();
@@ -282,7 +289,7 @@ fn each_goes_on(told: &Arc<Mutex<Told>>) {
     }
 }
 
-fn all_acknowledged_is_there(cluster: &Cluster, through: usize, told: &Told) {
+pub(super) fn all_acknowledged_is_there(cluster: &Cluster, through: usize, told: &Told) {
     for (key, (acked, tried)) in &told.keys {
         let a = cluster.read(through, key);
         let n = a.json()["data"]["data"]["n"].as_u64().unwrap_or(0);

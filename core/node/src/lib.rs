@@ -15,6 +15,7 @@ pub mod lockout;
 pub mod members;
 pub mod owner;
 pub mod peer;
+pub mod repair;
 pub mod seal;
 pub mod shard;
 pub mod snapshot;
@@ -31,6 +32,7 @@ pub use join::{JoinAsk, JoinSaid, JoinTarget};
 pub use members::MemberRecord;
 pub use owner::{Found, Gauges, Level, Membership, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use peer::{Lane, PeerMessage};
+pub use repair::{Returned, Returning};
 pub use shard::{Forwarded, Settled, Shard, ShardIn, ShardOut, Ticket};
 pub use tip::{TipCall, TipDone};
 

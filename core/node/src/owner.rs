@@ -147,6 +147,8 @@ pub enum OwnerIn {
     Join([u8; 16]),
     /// Take a node in, if this one is active.
     Admit(u64, Box<MemberRecord>),
+    /// A member starts again and asks over this connection, under the raft id it had.
+    Returning(u64, u64, crate::repair::Returning),
     /// A login that counts towards a lockout.
     Login(ringfence_vault::pipeline::LoginNote),
 }
@@ -192,6 +194,10 @@ pub enum OwnerOut {
     AskLeader(u64, Box<JoinAsk>),
     /// Load a leader's checkpoint outside of this core.
     Load(u64, Box<Loading>),
+    /// The answer to a member that asked over this connection.
+    Returned(u64, Box<crate::repair::Returned>),
+    /// This directory has lost what the cluster counts on: the process must stop, and its next start begins anew.
+    Lost(String),
     /// A message for the log.
     Log(Level, String),
     /// The process must stop.
@@ -531,6 +537,10 @@ impl Owner {
             OwnerIn::Join(cluster) => self.join_cluster(cluster, rng, out),
             OwnerIn::Admit(id, record) if self.is_active() => self.admit(id, *record, Purpose::Members, rng, out),
             OwnerIn::Admit(..) => {}
+            OwnerIn::Returning(link, from, asks) => {
+                let said = self.returning(from, &asks, rng, out);
+                out.push(OwnerOut::Returned(link, Box::new(said)));
+            }
         }
     }
 
@@ -1062,6 +1072,12 @@ impl Owner {
         out.push(OwnerOut::Halt(why.to_owned()));
     }
 
+    /// This directory has lost something, or is an older copy.
+    pub(crate) fn lost(&mut self, why: &str, out: &mut Vec<OwnerOut>) {
+        self.halted = true;
+        out.push(OwnerOut::Lost(why.to_owned()));
+    }
+
     /// No key in memory. A node alone counts as sealed until it may evaluate.
     pub(crate) fn is_sealed(&self) -> bool {
         self.seal.unsealed.is_none() || (self.keys.is_none() && self.is_lone_voter())
@@ -1099,7 +1115,7 @@ impl Owner {
 }
 
 /// A data directory's raft id: drawn when the directory is made, so an emptied one never speaks for the one it was.
-pub(crate) fn fresh_raft_id(rng: &mut dyn Entropy) -> u64 {
+pub fn fresh_raft_id(rng: &mut dyn Entropy) -> u64 {
     loop {
         let mut bytes = [0; 8];
         rng.fill(&mut bytes);

@@ -52,6 +52,8 @@ pub enum Lane {
     Bulk,
     /// Calls and, on the way back, their answers.
     Calls,
+    /// A member that starts again, and is not one yet: see `repair`.
+    Return,
 }
 
 /// What a node says about itself.
@@ -386,11 +388,9 @@ impl Owner {
                 let Some(member) = &mut self.member else { return };
                 match member.step(from, &bytes) {
                     Ok(()) | Err(WireError::NotExpected) => {}
-                    Err(WireError::LostEntries) => self.stop(
-                        "this data directory has lost entries that the cluster counts on, or is an older copy; move it \
-                         away and join again with an empty one",
-                        out,
-                    ),
+                    Err(WireError::LostEntries) => {
+                        self.lost("it has lost entries that the cluster counts on, or is an older copy", out);
+                    }
                     Err(e) => out.push(OwnerOut::Log(Level::Warn, format!("from member {from:x}: {e}"))),
                 }
             }

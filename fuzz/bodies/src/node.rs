@@ -265,8 +265,9 @@ impl Node {
                 | OwnerOut::ReadChunk(..)
                 | OwnerOut::Load(..)
                 | OwnerOut::Members(..)
+                | OwnerOut::Returned(..)
                 | OwnerOut::AskLeader(..) => {}
-                OwnerOut::Halt(why) => self.stopped = Some(why),
+                OwnerOut::Halt(why) | OwnerOut::Lost(why) => self.stopped = Some(why),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a data directory shows on the cluster port: a key pair and a certificate that it signs itself, made once, and
 //! known to the other nodes by the certificate's SHA-256 (its pin) in the table of members.
 
+use super::heard::Boot;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use ringfence_base::{Reader, Writer};
 use ringfence_node::MemberRecord;
@@ -71,6 +72,18 @@ impl Identity {
         write(folder, "members", &w.finish())
     }
 
+    /// Counts a start of this directory, durably.
+    ///
+    /// # Errors
+    /// The count cannot be written.
+    pub fn count_start(&self, nonce: [u8; 8]) -> Result<Boot, String> {
+        let text = fs::read_to_string(self.folder.join("starts")).unwrap_or_default();
+        // a count that cannot be read begins anew, and the other nodes take the directory for an older copy
+        let number = text.trim().parse().unwrap_or(0u64).saturating_add(1);
+        write(&self.folder, "starts", format!("{number}\n").as_bytes())?;
+        Ok(Boot { number, nonce })
+    }
+
     /// The members as they were last kept; none if they cannot be read.
     pub fn kept_members(&self) -> BTreeMap<u64, MemberRecord> {
         let bytes = read(&self.folder.join("members")).unwrap_or_default();
@@ -117,7 +130,7 @@ fn make() -> Result<(Vec<u8>, Vec<u8>), rcgen::Error> {
     Ok((params.self_signed(&key)?.der().to_vec(), key.serialize_der()))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let readable = |e: io::Error| format!("cannot read {}: {e}", path.display());
     if fs::metadata(path).map_err(readable)?.len() > MAX_FILE_BYTES {
         return Err(format!("{} is not a file of this program", path.display()));
@@ -126,7 +139,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Writes a file under another name, makes it durable, and renames it.
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), String> {
+pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), String> {
     let (new, target) = (folder.join(format!("{name}.new")), folder.join(name));
     let mut options = fs::OpenOptions::new();
     options.create(true).truncate(true).write(true).mode(0o600);
@@ -153,6 +166,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(dir.join("cluster/key.der")).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(first.count_start([1; 8]).map(|b| b.number), Ok(1));
+        assert_eq!(again.count_start([2; 8]).map(|b| (b.number, b.nonce)), Ok((2, [2; 8])));
         assert!(first.kept_members().is_empty());
         let members = BTreeMap::from([(7, MemberRecord { name: "a".into(), ..MemberRecord::default() })]);
         Identity::keep_members(first.folder(), &members).expect("kept");

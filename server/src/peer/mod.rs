@@ -13,31 +13,36 @@
 //! member, and which certificate it shows, is the table's to say.
 
 mod ask;
+mod heard;
 mod hello;
 mod identity;
 mod link;
+mod repair;
 mod tls;
 
 pub use ask::ask;
+pub use heard::Boot;
 pub use identity::{Identity, node_id};
+pub use repair::{Home, come_home};
 
 use crate::rt::channel::{Inlet, Sender};
 use crate::rt::{self, Stream, TcpListener};
 use crate::shard::{ToOwner, ToShard};
 use crate::telemetry::{self, Level};
-use hello::Hello;
+use heard::Heard;
+use hello::{Hello, Refusal};
 use link::{Frame, Link, Outbox};
-use ringfence_node::{Forwarded, Lane, MemberRecord, Membership, PeerMessage, ShardIn, Ticket};
+use ringfence_node::{Forwarded, Lane, MemberRecord, Membership, PeerMessage, Returned, Returning, ShardIn, Ticket};
 use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 use rustls_pki_types::ServerName;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// All kinds of connections.
+/// All kinds of connections that are kept up.
 const LANES: [Lane; 3] = [Lane::Control, Lane::Bulk, Lane::Calls];
 /// Longest frame of heartbeats and votes, bytes.
 const MAX_CONTROL_BYTES: usize = 1 << 20;
@@ -83,6 +88,7 @@ pub fn call_number(shard: u16, ticket: Ticket) -> u64 {
 struct Inbound {
     from: u64,
     pin: [u8; 32],
+    boot: Option<Boot>,
     lane: Lane,
     outbox: Rc<Outbox>,
     calls: Cell<usize>,
@@ -97,6 +103,8 @@ struct Dialled {
 /// The cluster port.
 pub struct Peers {
     identity: Identity,
+    boot: Boot,
+    heard: Arc<Mutex<Heard>>,
     server: Arc<ServerConfig>,
     own: RefCell<Membership>,
     dialled: RefCell<BTreeMap<u64, Dialled>>,
@@ -115,7 +123,7 @@ fn lane_at(lane: Lane) -> usize {
 }
 
 fn max_frame(lane: Lane) -> usize {
-    if lane == Lane::Control { MAX_CONTROL_BYTES } else { MAX_FRAME_BYTES }
+    if matches!(lane, Lane::Control | Lane::Return) { MAX_CONTROL_BYTES } else { MAX_FRAME_BYTES }
 }
 
 impl Peers {
@@ -125,12 +133,16 @@ impl Peers {
     /// The identity is of no use.
     pub fn new(
         identity: Identity,
+        boot: Boot,
         owner: Sender<ToOwner>,
         shards: Vec<Sender<ToShard>>,
     ) -> Result<Rc<Peers>, String> {
         let server = tls::server(&identity).map_err(|e| format!("the cluster port's certificate: {e}"))?;
+        let heard = Arc::new(Mutex::new(Heard::open(identity.folder().to_owned())));
         Ok(Rc::new(Peers {
             identity,
+            boot,
+            heard,
             server,
             own: RefCell::default(),
             dialled: RefCell::default(),
@@ -332,10 +344,23 @@ impl Peers {
         link.shake().await?;
         let hello = {
             let own = self.own.borrow();
-            Hello { version: hello::VERSION, cluster: own.cluster, from: own.raft_id, to: id, lane }
+            Hello {
+                version: hello::VERSION,
+                cluster: own.cluster,
+                from: own.raft_id,
+                to: id,
+                lane,
+                minor: hello::MINOR,
+                boot: Some(self.boot),
+            }
         };
         link.send(&hello.encode()).await?;
-        hello::read_verdict(&link.receive().await?)?;
+        if let Err(refusal) = hello::read_verdict(&link.receive().await?) {
+            if refusal.older {
+                let _ = self.owner.try_send(ToOwner::Lost(refusal.why.clone()));
+            }
+            return Err(refusal.why);
+        }
         link.allow(max_frame(lane));
         Ok(link)
     }
@@ -397,12 +422,49 @@ impl Peers {
         let pin = identity::pin_of(&link.certificate().ok_or("it shows no certificate")?);
         let first = link.receive().await?;
         let hello = Hello::decode(&first).map_err(|e| format!("it does not speak as a node: {e}"))?;
-        let judged = hello.judge(&self.own.borrow(), &pin);
+        let mut judged = hello.judge(&self.own.borrow(), &pin).map_err(Refusal::from);
+        if judged.is_ok() {
+            judged = self.meet(&hello).await;
+        }
         link.send(&hello::verdict(&judged)).await?;
         if judged.is_err() {
             link.finish().await;
         }
-        judged.map(|()| (link, hello, pin))
+        judged.map(|()| (link, hello, pin)).map_err(|refusal| refusal.why)
+    }
+
+    /// Whether the caller is the newest start of its directory, and the only one that is up.
+    async fn meet(&self, hello: &Hello) -> Result<(), Refusal> {
+        let Some(boot) = hello.boot else { return Ok(()) };
+        let is_other = |i: &Inbound| i.from == hello.from && i.boot.is_some_and(|b| b != boot);
+        if self.inbound.borrow().values().any(is_other) {
+            let why = "another process with its data directory, or a copy of it, is up or was up a moment ago";
+            return Err(why.to_owned().into());
+        }
+        match hello.lane {
+            // it may be about to say that it has lost its directory
+            Lane::Return => Ok(()),
+            _ => self.note_start(hello.from, boot).await,
+        }
+    }
+
+    /// Writes down that a member's directory was started once more.
+    async fn note_start(&self, from: u64, boot: Boot) -> Result<(), Refusal> {
+        let heard = self.heard.clone();
+        let members: Vec<u64> = self.own.borrow().members.keys().copied().collect();
+        rt::unblock(move || {
+            // a writer that ended half way has changed nothing in memory
+            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.note(from, boot, |id| members.contains(&id))
+        })
+        .await
+    }
+
+    /// The owner's answer to a member that starts again.
+    pub fn returned(&self, link: u64, said: &Returned) {
+        if let Some(i) = self.inbound.borrow().get(&link) {
+            i.outbox.push(Frame::Message(said.encode()));
+        }
     }
 
     async fn attend(self: Rc<Self>, mut link: Link, hello: Hello, pin: [u8; 32]) {
@@ -415,7 +477,7 @@ impl Peers {
         }
         let outbox = Outbox::new(MAX_WAITING_BYTES);
         outbox.open();
-        let inbound = Inbound { from, pin, lane, outbox: outbox.clone(), calls: Cell::new(0) };
+        let inbound = Inbound { from, pin, boot: hello.boot, lane, outbox: outbox.clone(), calls: Cell::new(0) };
         self.inbound.borrow_mut().insert(number, inbound);
         let why = link.run(&outbox, |frame| self.arrived(number, from, lane, frame)).await;
         outbox.close();
@@ -424,7 +486,7 @@ impl Peers {
     }
 
     /// A frame of a member.
-    fn arrived(&self, link: u64, from: u64, lane: Lane, frame: Vec<u8>) -> Result<(), String> {
+    fn arrived(self: &Rc<Self>, link: u64, from: u64, lane: Lane, frame: Vec<u8>) -> Result<(), String> {
         if lane == Lane::Calls {
             if let Some(i) = self.inbound.borrow().get(&link) {
                 if i.calls.get() >= MAX_CALLS {
@@ -440,6 +502,22 @@ impl Peers {
                 // a core that has ended answers nothing; the connection ends with the process
                 let _ = to.try_send(ToShard::Passed(link, frame));
             }
+            return Ok(());
+        }
+        if lane == Lane::Return {
+            let asks = Returning::decode(&frame).map_err(|e| format!("it sends what cannot be read: {e}"))?;
+            let boot = self.inbound.borrow().get(&link).and_then(|i| i.boot);
+            let this = self.clone();
+            rt::spawn_local(async move {
+                if asks.replace.is_none()
+                    && let Some(boot) = boot
+                    && let Err(refusal) = this.note_start(from, boot).await
+                {
+                    let said = if refusal.older { Returned::Older(refusal.why) } else { Returned::Later };
+                    return this.returned(link, &said);
+                }
+                let _ = this.owner.try_send(ToOwner::Returning(link, from, asks));
+            });
             return Ok(());
         }
         match PeerMessage::decode(&frame) {

@@ -1,0 +1,246 @@
+//! Nodes of a cluster whose data directory lost something while they were down: each is found out at its start, named in
+//! the log, and healed from the others; and where no good copy is left the node stops and says so.
+
+use super::cluster::{Cluster, Node, all_acknowledged_is_there, each_goes_on, writers};
+use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const SECTOR: usize = 4096;
+
+fn data(node: &Node) -> PathBuf {
+    node.scratch.0.join("data")
+}
+
+/// Files of a folder whose name ends so, in order.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path());
+    let mut found: Vec<PathBuf> = entries.filter(|p| p.to_string_lossy().ends_with(ending)).collect();
+    found.sort();
+    found
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).expect("a file");
+    bytes[at] ^= 0x55;
+    fs::write(path, bytes).expect("written");
+}
+
+/// A byte in the middle of what the log holds, so that good writes follow.
+fn rot_in_the_log(node: &Node) {
+    let segment = files(&data(node).join("log"), ".seg").remove(0);
+    let bytes = fs::read(&segment).expect("a segment");
+    let used = bytes.chunks(SECTOR).take_while(|s| s.iter().any(|b| *b != 0)).count();
+    assert!(used > 8, "the log holds {used} sectors");
+    flip(&segment, used / 2 * SECTOR + 200);
+}
+
+fn lost_segment(node: &Node) {
+    for segment in files(&data(node).join("log"), ".seg") {
+        fs::remove_file(segment).expect("removed");
+    }
+}
+
+fn rot_in_the_checkpoint(node: &Node) {
+    let chunk = files(&data(node).join("checkpoint"), ".chunk").remove(0);
+    let middle = fs::metadata(&chunk).expect("a chunk").len() as usize / 2;
+    flip(&chunk, middle);
+}
+
+fn lost_votes(node: &Node) {
+    fs::remove_file(data(node).join("slots")).expect("removed");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(fs::copy(&path, &target).expect("copied")),
+        }
+    }
+}
+
+/// After damage to a stopped node: it starts, and is a voter with everything that was acknowledged.
+fn heals(cluster: &mut Cluster, i: usize, said: &str) {
+    let raft_id = |n: &Node| fs::read(data(n).join("identity")).expect("an identity")[24..32].to_vec();
+    let before = cluster.servers((i + 1) % 3);
+    let log_before = cluster.nodes[i].log().len();
+    let old_id = fs::read(data(&cluster.nodes[i]).join("identity")).map(|b| b[24..32].to_vec()).ok();
+    cluster.nodes[i].start("");
+    let keys = cluster.keys.clone();
+    let node = &cluster.nodes[i];
+    node.wait_for("initialised", |n| n.health() == 503);
+    let log = node.log()[log_before..].to_owned();
+    assert!(log.contains(said) && log.contains("taken back as member"), "{said:?} is not said: {log}");
+    assert_ne!(old_id, Some(raft_id(node)), "it speaks under a new id");
+    node.unseal(&keys);
+    node.wait_for("unsealed", |n| n.health() == 429);
+    let name = node.name.clone();
+    // its old id is gone, and the new one votes
+    let begun = Instant::now();
+    loop {
+        let servers = cluster.servers((i + 1) % 3);
+        let voter = servers.iter().any(|s| s["node_id"] == name && s["voter"] == true);
+        if voter && servers.len() == 3 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{servers:?}, before {before:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Hands the lead over until this node has it.
+fn make_active(cluster: &Cluster, i: usize) {
+    for _ in 0..6 {
+        let active = cluster.active();
+        if active == i {
+            return;
+        }
+        assert_eq!(cluster.nodes[active].put("sys/step-down", &cluster.root, &json!({})).status, 204);
+        cluster.nodes[active].wait_for("a standby", |n| n.health() == 429);
+    }
+    panic!("{} never leads", cluster.nodes[i].name);
+}
+
+#[test]
+fn damage_to_a_minority_is_found_named_and_healed() {
+    let mut cluster = Cluster::of_three("mend");
+    let i = (cluster.active() + 1) % 3;
+    let others: Vec<usize> = (0..3).filter(|o| *o != i).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = writers(&cluster, &[others[0], others[1]], &stop);
+    let kinds: [(&str, fn(&Node), &str); 4] = [
+        ("rot in the log", rot_in_the_log, "Rot in log segment"),
+        ("a lost segment", lost_segment, "acknowledged entries up to"),
+        ("rot in the checkpoint", rot_in_the_checkpoint, "checkpoint chunk"),
+        ("lost votes", lost_votes, "the slots file"),
+    ];
+    for (what, damage, said) in kinds {
+        for _ in 0..6 {
+            each_goes_on(&told);
+        }
+        cluster.nodes[i].kill();
+        println!("{what}");
+        damage(&cluster.nodes[i]);
+        heals(&mut cluster, i, said);
+        each_goes_on(&told);
+        assert_eq!(files(&data(&cluster.nodes[i]), "").iter().filter(|p| p.to_string_lossy().contains("damaged-")).count(), 1);
+    }
+    stop.store(true, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(300));
+    // healed for good: it starts again as any node, and what it holds is all there is
+    cluster.nodes[i].kill();
+    cluster.nodes[i].start("");
+    cluster.nodes[i].wait_for("a known seal", |n| n.health() == 503);
+    cluster.nodes[i].unseal(&cluster.keys);
+    cluster.nodes[i].wait_for("unsealed", |n| n.health() == 429);
+    make_active(&cluster, i);
+    let told = told.lock().expect("lock");
+    assert!(told.errors.iter().all(|e| e.contains("unknown")), "{:?}", told.errors);
+    all_acknowledged_is_there(&cluster, i, &told);
+}
+
+#[test]
+fn an_older_copy_of_a_directory_never_votes_with_what_it_forgot() {
+    let mut cluster = Cluster::of_three("copy");
+    let i = (cluster.active() + 1) % 3;
+    let others: Vec<usize> = (0..3).filter(|o| *o != i).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = writers(&cluster, &[others[0], others[1]], &stop);
+    each_goes_on(&told);
+    cluster.nodes[i].kill();
+    let kept = cluster.nodes[i].scratch.0.join("kept");
+    copy(&data(&cluster.nodes[i]), &kept);
+    cluster.nodes[i].start("");
+    for _ in 0..4 {
+        each_goes_on(&told);
+    }
+    cluster.nodes[i].kill();
+    fs::remove_dir_all(data(&cluster.nodes[i])).expect("removed");
+    copy(&kept, &data(&cluster.nodes[i]));
+    heals(&mut cluster, i, "is an older copy");
+    stop.store(true, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(300));
+    make_active(&cluster, i);
+    all_acknowledged_is_there(&cluster, i, &told.lock().expect("lock"));
+    // emptied altogether, it joins as a new node
+    let active = cluster.active();
+    let empty = (active + 1) % 3;
+    cluster.nodes[empty].kill();
+    fs::remove_dir_all(data(&cluster.nodes[empty])).expect("removed");
+    let leader = format!("  retry_join {{\n    leader_api_addr = \"{}\"\n  }}\n", cluster.nodes[active].api());
+    cluster.nodes[empty].start(&leader);
+    let node = &cluster.nodes[empty];
+    node.wait_for("a challenge", |n| n.health() == 503);
+    // the node that had its name must have fallen silent first
+    node.wait_for("unsealed", |n| {
+        n.unseal(&cluster.keys);
+        n.health() == 429
+    });
+    let name = node.name.clone();
+    cluster.wait_for_voters(|names| names.len() == 3 && names.contains(&name));
+    make_active(&cluster, empty);
+    all_acknowledged_is_there(&cluster, empty, &told.lock().expect("lock"));
+}
+
+/// Starts a process that is to end by itself: its exit code and what it logged.
+fn ends(node: &Node) -> (i32, String) {
+    let before = node.log().len();
+    let mut child = node.command().spawn().expect("the binary starts");
+    let begun = Instant::now();
+    let code = loop {
+        if let Some(status) = child.try_wait().expect("waited") {
+            break status.code().unwrap_or(-1);
+        }
+        if begun.elapsed() > Duration::from_secs(60) {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("it goes on: {}", node.log());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    (code, node.log()[before..].to_owned())
+}
+
+#[test]
+fn with_no_good_copy_left_a_node_stops_and_says_so() {
+    let mut cluster = Cluster::of_three("nocopy");
+    for n in 0..10 {
+        assert_eq!(cluster.write(0, "x", n).map(|a| a.status), Some(200));
+    }
+    cluster.nodes.iter_mut().for_each(Node::kill);
+    for i in [1, 2] {
+        rot_in_the_log(&cluster.nodes[i]);
+        cluster.nodes[i].env.push(("RINGFENCE_REPAIR_PATIENCE_SECONDS", "2".into()));
+    }
+    for i in [1, 2] {
+        let segments = files(&data(&cluster.nodes[i]).join("log"), ".seg");
+        let before: Vec<Vec<u8>> = segments.iter().map(|s| fs::read(s).expect("a segment")).collect();
+        let (code, log) = ends(&cluster.nodes[i]);
+        assert_eq!(code, 1, "{log}");
+        for word in ["Rot in log segment", "no active node took it back within 2 s", "Nothing was changed"] {
+            assert!(log.contains(word), "{word:?} is not said: {log}");
+        }
+        let after: Vec<Vec<u8>> = segments.iter().map(|s| fs::read(s).expect("a segment")).collect();
+        assert!(before == after, "nothing was changed");
+    }
+    // a minority of good copies is no majority: the one that is whole waits, and serves nothing
+    cluster.nodes[0].start("");
+    cluster.nodes[0].unseal(&cluster.keys);
+    assert_ne!(cluster.nodes[0].health(), 200);
+    // alone, there is nobody to ask
+    let mut lone = Cluster::of_one("lonerot");
+    for n in 0..10 {
+        assert_eq!(lone.write(0, "x", n).map(|a| a.status), Some(200));
+    }
+    lone.nodes[0].kill();
+    rot_in_the_log(&lone.nodes[0]);
+    let (code, log) = ends(&lone.nodes[0]);
+    assert!(code == 1 && log.contains("Rot in log segment"), "{code} {log}");
+}
