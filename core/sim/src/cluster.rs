@@ -19,7 +19,7 @@ use ringfence_base::entropy::SeededEntropy;
 use ringfence_base::{Index, Mono, Now, Secret, Wall, entropy};
 use ringfence_node::{
     Body, Call, Cell, Code, Forwarded, Headers, Loaded, Map, MemberRecord, Operation, Owner, OwnerConfig, OwnerIn,
-    OwnerOut, PeerMessage, Provider, Reply, Settings, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
+    OwnerOut, PeerMessage, Provider, Reply, Returned, Returning, Settings, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
     perform, registry,
 };
 use serde_json::{Value, json};
@@ -66,6 +66,8 @@ pub struct ClusterReport {
     pub forwarded: u64,
     /// Checkpoints that a follower took over.
     pub installs: u64,
+    /// Disks lost or rotten, whose nodes came back as new members.
+    pub losses: u64,
     /// Images compared at an equal index.
     pub compared: u64,
     /// Simulated milliseconds.
@@ -96,6 +98,8 @@ struct Node {
     looked_at: u64,
     /// The process stands still until then; its disk and the network do not know.
     paused_until: Mono,
+    /// Its disk was lost: the raft id it had, the one it is to have, and when it asks the others next.
+    coming: Option<(u64, u64, Mono)>,
     /// Calls that wait in the sockets of a paused process: who made them, and whether a peer did.
     held: Vec<(u64, Call, bool)>,
 }
@@ -226,6 +230,7 @@ impl Cluster {
                 opened: false,
                 looked_at: 0,
                 paused_until: Mono(0),
+                coming: None,
                 held: Vec::new(),
             });
             // an empty disk always starts
@@ -254,6 +259,10 @@ impl Cluster {
             Some(f) => Owner::restart(config, self.vault.clone(), f, self.now),
             None => Owner::blank(config, self.vault.clone(), self.now),
         };
+        if owner.raft_id() != 0 {
+            // a directory with a log is a member, whatever it was before
+            node.coming = None;
+        }
         let cell = owner.cell();
         let shard = Shard::new(0, self.vault.clone(), cell.clone());
         node.life += 1;
@@ -346,7 +355,8 @@ impl Cluster {
         let count = self.nodes.len();
         let i = self.draw(count as u64) as usize;
         let down = self.nodes.iter().filter(|n| n.machine.is_none()).count();
-        match self.draw(13) {
+        match self.draw(14) {
+            13 => self.lose_disk(i),
             0 | 1 if down == 0 || self.draw(4) == 0 => self.crash(i),
             0..=3 => {
                 if let Some(i) = self.nodes.iter().position(|n| n.machine.is_none()) {
@@ -434,6 +444,56 @@ impl Cluster {
                 self.broken = Some(format!("{}: a secret stands on the disk of node{i}", promise::CLEAR));
             }
         }
+    }
+
+    /// A disk is emptied, or rots where it is found out, while its node is down. One at a time: raft survives a minority.
+    fn lose_disk(&mut self, i: usize) {
+        let ids: BTreeSet<u64> = self.nodes.iter().map(|n| n.raft_id).collect();
+        let whole = |m: &Machine| {
+            let conf = m.owner.conf_state();
+            let voters: BTreeSet<u64> = conf.voters.iter().copied().collect();
+            voters == ids && conf.learners.is_empty() && conf.voters_outgoing.is_empty()
+        };
+        // everybody votes, and everybody knows it: nobody still needs the disk that goes
+        let all_vote = self.nodes.iter().all(|n| n.coming.is_none() && n.machine.as_ref().is_none_or(whole));
+        let leads = self.leader().and_then(|l| self.nodes[l].machine.as_ref());
+        if !all_vote || !leads.is_some_and(whole) || self.leader() == Some(i) {
+            return;
+        }
+        self.crash(i);
+        let mut rng = SeededEntropy(self.rng.next_u64());
+        let new = 2 + (self.rng.next_u64() >> 2);
+        let node = &mut self.nodes[i];
+        let before = node.disk.clone();
+        let found_out = rng.next_u64() % 2 == 0 && {
+            node.disk.rot(&mut rng);
+            node.disk.recover().is_err()
+        };
+        let emptied = rng.next_u64() % 2 == 0;
+        if !found_out && !emptied {
+            // what no checksum shows is the active node's to remember, and there may be none
+            node.disk = before;
+            return;
+        }
+        node.disk = SimDisk::default();
+        node.coming = Some((node.raft_id, new, self.now.mono));
+        node.raft_id = 0;
+        node.looked_at = 0;
+        self.report.losses += 1;
+    }
+
+    /// A node that lost its disk asks whoever leads, as the cluster port would.
+    fn ask_to_come_back(&mut self, i: usize) {
+        let Some((old, new, _)) = self.nodes[i].coming.filter(|(.., at)| *at <= self.now.mono) else { return };
+        self.nodes[i].coming = Some((old, new, self.now.mono.plus_ns(300_000_000)));
+        let Some(l) = self.leader() else { return };
+        let parted = self.cut.contains(&(i, l)) || self.cut.contains(&(l, i)) || self.is_paused(l) || self.is_paused(i);
+        if parted || self.nodes[i].machine.is_none() || self.nodes[i].raft_id != 0 {
+            return;
+        }
+        let asks = Returning { last: Index(0), replace: Some(new) };
+        self.owner_in(l, OwnerIn::Returning(i as u64, old, asks));
+        self.settle(l);
     }
 
     /// The faults end: everything starts, is connected and unsealed, and serves.
@@ -761,6 +821,9 @@ impl Cluster {
                 }
             }
         }
+        for i in 0..self.nodes.len() {
+            self.ask_to_come_back(i);
+        }
         let i = self.draw(self.nodes.len() as u64) as usize;
         match self.draw(4) {
             _ if self.is_paused(i) => {}
@@ -897,8 +960,23 @@ impl Cluster {
                     }
                 }
                 OwnerOut::Log(..) | OwnerOut::Members(..) | OwnerOut::AskLeader(..) => {}
-                OwnerOut::Halt(why) => self.broken = Some(format!("{}: node{i} halted: {why}", promise::SERVES)),
+                OwnerOut::Returned(j, said) => self.came_back(j as usize, *said),
+                OwnerOut::Halt(why) | OwnerOut::Lost(why) => {
+                    self.broken = Some(format!("{}: node{i} halted: {why}", promise::SERVES));
+                }
             }
+        }
+    }
+
+    /// The cluster has answered a node that lost its disk.
+    fn came_back(&mut self, i: usize, said: Returned) {
+        let (Some((_, new, _)), Returned::Taken { cluster, members }) = (self.nodes[i].coming, said) else { return };
+        if let Some(m) = &mut self.nodes[i].machine
+            && m.owner.raft_id() == 0
+        {
+            m.owner.come_back(new, members);
+            self.owner_in(i, OwnerIn::Join(cluster));
+            self.settle(i);
         }
     }
 

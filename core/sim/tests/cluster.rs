@@ -9,13 +9,14 @@ fn seeds() -> u64 {
 
 #[test]
 fn three_nodes_keep_what_was_acknowledged() {
-    let (mut acknowledged, mut forwarded, mut terms, mut installs, mut compared) = (0, 0, 0, 0, 0);
+    let (mut acknowledged, mut forwarded, mut terms, mut installs, mut compared, mut losses) = (0, 0, 0, 0, 0, 0);
     for seed in 1..=seeds() {
         match (ClusterRun { seed, nodes: 3, steps: 50_000, mutant: None }).go() {
             Ok(r) => {
                 acknowledged += r.acknowledged;
                 forwarded += r.forwarded;
                 installs += r.installs;
+                losses += r.losses;
                 compared += r.compared;
                 terms += r.terms;
             }
@@ -26,6 +27,7 @@ fn three_nodes_keep_what_was_acknowledged() {
     assert!(forwarded > 100, "no standby passed calls on: {forwarded}");
     assert!(terms > seeds(), "the lead never changed");
     assert!(installs >= 2 * seeds(), "nobody took over a checkpoint");
+    assert!(losses >= seeds() / 2, "no disk was lost: {losses}");
     assert!(compared > 100, "images were not compared");
 }
 
