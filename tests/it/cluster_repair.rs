@@ -95,17 +95,15 @@ fn heals(cluster: &mut Cluster, i: usize, said: &str) {
     }
 }
 
-/// Hands the lead over until this node has it.
+/// Hands the lead over until this node has it. Who gave it away stays out of elections for ten seconds.
 fn make_active(cluster: &Cluster, i: usize) {
-    for _ in 0..6 {
+    let begun = Instant::now();
+    while cluster.active() != i {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} never leads", cluster.nodes[i].name);
         let active = cluster.active();
-        if active == i {
-            return;
-        }
-        assert_eq!(cluster.nodes[active].put("sys/step-down", &cluster.root, &json!({})).status, 204);
-        cluster.nodes[active].wait_for("a standby", |n| n.health() == 429);
+        cluster.nodes[active].put("sys/step-down", &cluster.root, &json!({}));
+        std::thread::sleep(Duration::from_millis(300));
     }
-    panic!("{} never leads", cluster.nodes[i].name);
 }
 
 #[test]
@@ -243,4 +241,115 @@ fn with_no_good_copy_left_a_node_stops_and_says_so() {
     rot_in_the_log(&lone.nodes[0]);
     let (code, log) = ends(&lone.nodes[0]);
     assert!(code == 1 && log.contains("Rot in log segment"), "{code} {log}");
+}
+
+/// Saves a snapshot of what a node's cluster holds.
+fn save(node: &Node, root: &str, name: &str) -> String {
+    let file = node.scratch.0.join(name).display().to_string();
+    let (code, out, err) = node.cli(root, &["operator", "raft", "snapshot", "save", &file]);
+    assert_eq!(code, 0, "{out}{err}");
+    file
+}
+
+/// Reads one key through one node until told to stop; what it saw, each value once in its order.
+fn reader(cluster: &Cluster, through: usize, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<Vec<u64>> {
+    let (port, token, stop) = (cluster.nodes[through].port, cluster.root.clone(), stop.clone());
+    std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let headers = [("X-Vault-Token", token.as_str())];
+            let Ok(a) = super::harness::request(port, "GET", "secret/data/era", &headers, None) else { continue };
+            if a.status == 200 {
+                let n = a.json()["data"]["data"]["n"].as_u64().expect("a number");
+                if seen.last() != Some(&n) {
+                    seen.push(n);
+                }
+            }
+        }
+        seen
+    })
+}
+
+#[test]
+fn a_snapshot_is_restored_while_three_nodes_are_up_and_written_to() {
+    let mut cluster = Cluster::of_three("back");
+    for n in 0..30 {
+        assert_eq!(cluster.write(n % 3, &format!("kept{n}"), n as u64).map(|a| a.status), Some(200));
+    }
+    assert_eq!(cluster.write(0, "era", 1).map(|a| a.status), Some(200));
+    let file = save(&cluster.nodes[1], &cluster.root, "one.snap");
+    for n in 2..=3 {
+        assert_eq!(cluster.write(0, "era", n).map(|a| a.status), Some(200));
+    }
+    assert_eq!(cluster.write(0, "later", 1).map(|a| a.status), Some(200));
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = writers(&cluster, &[0, 1, 2], &stop);
+    let readers: Vec<_> = (0..3).map(|i| reader(&cluster, i, &stop)).collect();
+    each_goes_on(&told);
+    let active = cluster.active();
+    let (code, out, err) =
+        cluster.nodes[active].cli(&cluster.root, &["operator", "raft", "snapshot", "restore", &file]);
+    assert_eq!(code, 0, "{out}{err} {}", cluster.nodes[active].log());
+    // whoever was told finds it done, through every node
+    for i in 0..3 {
+        assert_eq!(cluster.read(i, "era").json()["data"]["data"]["n"], 1);
+        assert_eq!(cluster.read(i, "later").status, 404);
+        for n in 0..30u64 {
+            assert_eq!(cluster.read(i, &format!("kept{n}")).json()["data"]["data"]["n"], n);
+        }
+    }
+    each_goes_on(&told);
+    stop.store(true, Ordering::Relaxed);
+    for r in readers {
+        // first the one image, then the other, and never back
+        assert_eq!(r.join().expect("read"), [3, 1]);
+    }
+    let told = told.lock().expect("lock");
+    println!("writers heard: {:?}, slowest {:?}", told.errors, told.slowest);
+    // each node holds it: it is what a restarted one finds, and what each of them serves when it leads
+    let standby = (cluster.active() + 1) % 3;
+    cluster.nodes[standby].kill();
+    cluster.nodes[standby].start("");
+    cluster.nodes[standby].wait_for("a known seal", |n| n.health() == 503);
+    cluster.nodes[standby].unseal(&cluster.keys);
+    cluster.nodes[standby].wait_for("unsealed", |n| n.health() == 429);
+    for i in [standby, (standby + 1) % 3] {
+        make_active(&cluster, i);
+        assert_eq!(cluster.read(i, "era").json()["data"]["data"]["n"], 1);
+        assert_eq!(cluster.read(i, "later").status, 404);
+    }
+    assert_eq!(cluster.servers(0).len(), 3);
+    assert_eq!(cluster.write(0, "era", 4).map(|a| a.status), Some(200));
+
+    // another cluster's: refused with the reason, unless it is forced; then all nodes wait for that cluster's keys
+    let other = Cluster::of_one("backother");
+    assert_eq!(other.write(0, "theirs", 9).map(|a| a.status), Some(200));
+    let file = save(&other.nodes[0], &other.root, "other.snap");
+    let active = cluster.active();
+    let restore = |cluster: &Cluster, args: &[&str]| {
+        let args = [&["operator", "raft", "snapshot", "restore"][..], args].concat();
+        cluster.nodes[active].cli(&cluster.root, &args)
+    };
+    let (code, _, err) = restore(&cluster, &[&file]);
+    assert!(code != 0 && err.contains("using a different set of unseal keys"), "{code} {err}");
+    assert_eq!(cluster.read(0, "era").json()["data"]["data"]["n"], 4);
+    let (code, out, err) = restore(&cluster, &["-force", &file]);
+    assert_eq!(code, 0, "{out}{err}");
+    for node in &cluster.nodes {
+        node.wait_for("sealed", |n| n.health() == 503);
+    }
+    for node in &cluster.nodes {
+        node.wait_for("unsealed by the keys of the snapshot's cluster", |n| {
+            n.unseal(&other.keys);
+            matches!(n.health(), 200 | 429)
+        });
+    }
+    cluster.root = other.root.clone();
+    for i in 0..3 {
+        cluster.nodes[i].wait_for("the other's data", |n| {
+            n.get("secret/data/theirs", &other.root).json()["data"]["data"]["n"] == 9
+        });
+    }
+    assert_eq!(cluster.servers(0).len(), 3);
+    assert_eq!(cluster.write(1, "theirs", 10).map(|a| a.status), Some(200));
 }

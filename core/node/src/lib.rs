@@ -16,6 +16,7 @@ pub mod members;
 pub mod owner;
 pub mod peer;
 pub mod repair;
+mod restage;
 pub mod seal;
 pub mod shard;
 pub mod snapshot;

@@ -232,6 +232,7 @@ impl Owner {
     /// Brings raft's configuration one step nearer to the table.
     pub(crate) fn reconcile(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         let Some(status) = self.raft_status().filter(|s| s.role.ready) else { return };
+        self.clear_staged();
         let records = all(&self.version);
         if records.is_empty() {
             return;

@@ -260,6 +260,8 @@ pub(crate) enum Purpose {
     Reissue,
     /// A step of the lease worker.
     Lease,
+    /// A part of a snapshot that is restored.
+    Restore,
 }
 
 struct Waiting {
@@ -331,6 +333,8 @@ pub struct Owner {
     pub(crate) encryptions: u64,
     pub(crate) failures: crate::lockout::Failures,
     pub(crate) restore: Option<crate::snapshot::Restore>,
+    /// The image was replaced by what was staged, and the rest of the node does not know yet.
+    adopted: bool,
 }
 
 /// What stands at some number at the owner.
@@ -460,6 +464,7 @@ impl Owner {
             encryptions: 0,
             failures: crate::lockout::Failures::default(),
             restore: None,
+            adopted: false,
         }
     }
 
@@ -549,6 +554,10 @@ impl Owner {
     pub fn settle(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         // what is told to the owner's own waiters may propose again, so the member is polled until it rests
         while !self.halted && self.settle_once(rng, out) {}
+        if self.restore.is_some() && !self.halted {
+            self.stage_step(out);
+            while !self.halted && self.settle_once(rng, out) {}
+        }
         self.open_joined(out);
         self.tell_members(out);
         self.publish_if_needed(out);
@@ -559,7 +568,8 @@ impl Owner {
             self.install_step(out);
             return;
         }
-        match self.restore.is_some() {
+        // what goes through the log fills it, and needs checkpoints as anything else
+        match self.restore.as_ref().is_some_and(|r| r.staging.is_none()) {
             true => self.restore_step(out),
             false => self.checkpoint_step(out),
         }
@@ -600,6 +610,9 @@ impl Owner {
             self.dirty = true;
             self.joining = false;
             self.lease_nudge();
+            if std::mem::take(&mut self.adopted) {
+                self.follow_adoption(rng, out);
+            }
             if !self.role.ready {
                 self.follow_keyring(out);
             }
@@ -705,6 +718,10 @@ impl Owner {
                 };
                 self.image.apply(index, batch);
                 self.index.apply(batch);
+                if crate::restage::is_adoption(batch) {
+                    self.image = crate::restage::adopted(&mut self.image, index);
+                    self.adopted = true;
+                }
                 self.checkpointer.grew(bytes.len() as u64);
             }
             Payload::Noop => {
@@ -771,6 +788,7 @@ impl Owner {
                 }
             }
             self.orphans_until = self.now.mono.plus_ns(ORPHAN_NS);
+            self.restore_loses_lead(out);
             self.waiting_bytes = 0;
             let refused = std::mem::take(&mut self.overtaken).into_values().flatten();
             done.extend(refused.map(|(shard, ticket)| (Settled::Refused, Waiter::Shard(shard, ticket))));
@@ -847,7 +865,8 @@ impl Owner {
             Verdict::Clean => {}
             Verdict::Conflict | Verdict::TooOld => return Err(Settled::Refused),
         }
-        if self.waiting_bytes > MAX_WAITING_BYTES || self.restore.is_some() {
+        let held = self.restore.is_some() && !matches!(waiter, Waiter::Own(Purpose::Restore));
+        if self.waiting_bytes > MAX_WAITING_BYTES || held {
             return Err(Settled::NotDone(NotDone::Busy));
         }
         let grows = batch.ops.iter().any(|op| matches!(op, ringfence_store::Op::Put { .. }));
@@ -905,7 +924,11 @@ impl Owner {
         waiter: Waiter,
     ) -> Result<Index, (Settled, Waiter)> {
         // a placeholder stands in the map for an instant: propose() inserts it, then the real waiter replaces it
-        match self.propose(batch, reads, read_index, Waiter::Own(Purpose::Lease)) {
+        let placeholder = match waiter {
+            Waiter::Own(Purpose::Restore) => Purpose::Restore,
+            _ => Purpose::Lease,
+        };
+        match self.propose(batch, reads, read_index, Waiter::Own(placeholder)) {
             Ok(index) => {
                 if let Some(w) = self.waiting.back_mut() {
                     w.waiter = waiter;
@@ -1058,6 +1081,14 @@ impl Owner {
         self.index = SideIndex::rebuild(&self.version);
         self.dirty = true;
         self.reopen_keys()
+    }
+
+    /// Everything that was derived from the image before is made anew.
+    pub(crate) fn mark_adopted(&mut self) {
+        self.window.reset(self.version.index());
+        self.index = SideIndex::rebuild(&self.version);
+        self.overlay = Overlay::default();
+        self.dirty = true;
     }
 
     fn checkpoint_step(&mut self, out: &mut Vec<OwnerOut>) {
