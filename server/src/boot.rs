@@ -55,6 +55,8 @@ struct Cluster {
     /// Nodes to join, if it has no data.
     targets: Vec<JoinTarget>,
     non_voter: bool,
+    /// The certificate is renewed after so long.
+    certificate_period: Duration,
     /// Once the directory is open.
     identity: Option<(Identity, Boot)>,
 }
@@ -205,7 +207,7 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
     let cores = cores(env);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| default_api_addr(&listeners));
     let cluster_addr = config.cluster_addr.clone().unwrap_or_else(|| ports::next_port(&api_addr));
-    let cluster = cluster(&config, &listeners)?;
+    let cluster = cluster(&config, &listeners, env)?;
     let node_id = match &config.storage {
         Some(config::Storage::Raft(r)) => r.node_id.clone().unwrap_or_else(|| "node1".into()),
         _ => "node1".into(),
@@ -297,14 +299,24 @@ fn default_api_addr(listeners: &[Listener]) -> String {
 }
 
 /// What the configuration says of the cluster port; none for storage that has no peers.
-fn cluster(config: &Config, listeners: &[Listener]) -> Result<Option<Cluster>, String> {
+fn cluster(
+    config: &Config,
+    listeners: &[Listener],
+    env: &BTreeMap<String, String>,
+) -> Result<Option<Cluster>, String> {
     let Some(config::Storage::Raft(raft)) = &config.storage else { return Ok(None) };
     if config.disable_clustering {
         return Ok(None);
     }
     let Some((listen, required)) = ports::cluster(config, listeners)? else { return Ok(None) };
     let targets = raft.retry_join.iter().map(join_target).collect::<Result<_, _>>()?;
-    Ok(Some(Cluster { listen, required, targets, non_voter: raft.retry_join_as_non_voter, identity: None }))
+    Ok(Some(Cluster { listen, required, targets, non_voter: raft.retry_join_as_non_voter, certificate_period: certificate_period(env), identity: None }))
+}
+
+/// How old the certificate of the cluster port may be. Source: Vault renews its own daily.
+fn certificate_period(env: &BTreeMap<String, String>) -> Duration {
+    let wished = env.get("RINGFENCE_CLUSTER_CERTIFICATE_SECONDS").and_then(|v| v.parse().ok());
+    Duration::from_secs(wished.unwrap_or(24 * 60 * 60u64).max(2))
 }
 
 fn join_target(join: &config::RetryJoin) -> Result<JoinTarget, String> {
@@ -342,7 +354,7 @@ fn settle_identity(plan: &mut Plan, directory: &Directory) -> Result<(), String>
     }
     if let Some(cluster) = &mut plan.cluster {
         let identity = Identity::open(directory.path()).map_err(|e| format!("Error initializing storage: {e}"))?;
-        plan.owner.pins = vec![identity.pin];
+        plan.owner.pins = identity.announced();
         let mut nonce = [0; 8];
         ringfence_base::Entropy::fill(&mut rt::OsEntropy::new(), &mut nonce);
         let boot = identity.count_start(nonce).map_err(|e| format!("Error initializing storage: {e}"))?;
@@ -613,6 +625,7 @@ impl Shared {
         let (identity, boot) = cluster.identity.take().ok_or("a node with peers has a data directory")?;
         let peers = Peers::new(identity, boot, self.to_owner.clone(), self.to_shards.clone())?;
         peers.listen(cluster.listen, cluster.required)?;
+        rt::spawn_local(peers.clone().rotate(cluster.certificate_period));
         Ok(peers)
     }
 

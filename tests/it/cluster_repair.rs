@@ -353,3 +353,52 @@ fn a_snapshot_is_restored_while_three_nodes_are_up_and_written_to() {
     assert_eq!(cluster.servers(0).len(), 3);
     assert_eq!(cluster.write(1, "theirs", 10).map(|a| a.status), Some(200));
 }
+
+#[test]
+fn certificates_change_by_themselves_and_nobody_notices() {
+    let mut cluster = Cluster::of_one("cert1");
+    // short-lived from the next start on
+    let period = ("RINGFENCE_CLUSTER_CERTIFICATE_SECONDS", "4".to_owned());
+    cluster.nodes[0].kill();
+    cluster.nodes[0].env.push(period.clone());
+    cluster.nodes[0].start("");
+    cluster.nodes[0].unseal(&cluster.keys);
+    cluster.nodes[0].wait_for("unsealed", |n| n.health() == 200);
+    for i in 2..=3 {
+        let mut node = Node::new(&format!("cert{i}"));
+        node.env.push(period.clone());
+        node.start("");
+        cluster.take_in(node);
+    }
+    // one that sleeps through several changes must be let in again, and let the others in
+    let away = (cluster.active() + 1) % 3;
+    cluster.nodes[away].kill();
+    let others: Vec<usize> = (0..3).filter(|i| *i != away).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = writers(&cluster, &[others[0], others[1]], &stop);
+    let changes = |n: &Node| n.log().matches("the cluster port shows a new certificate").count();
+    for i in &others {
+        let before = changes(&cluster.nodes[*i]);
+        cluster.nodes[*i].wait_for("new certificates", |n| changes(n) >= before + 2);
+    }
+    let certificates = |n: &Node| files(&data(n).join("cluster"), ".der").len() / 2;
+    assert!(certificates(&cluster.nodes[others[0]]) >= 3);
+    cluster.nodes[away].start("");
+    cluster.nodes[away].unseal(&cluster.keys);
+    cluster.nodes[away].wait_for("unsealed", |n| n.health() == 429);
+    let before = changes(&cluster.nodes[away]);
+    cluster.nodes[away].wait_for("a new certificate", |n| changes(n) > before);
+    assert_eq!(told.lock().expect("lock").errors, Vec::<String>::new(), "nobody notices");
+    // and a node that starts under certificates that are all newer than its first
+    cluster.nodes[others[1]].kill();
+    cluster.nodes[others[1]].start("");
+    stop.store(true, Ordering::Relaxed);
+    cluster.nodes[others[1]].unseal(&cluster.keys);
+    cluster.nodes[others[1]].wait_for("unsealed", |n| matches!(n.health(), 200 | 429));
+    let told = told.lock().expect("lock");
+    let fit = |e: &String| e.contains("unknown") || !e.starts_with("500");
+    assert!(told.errors.iter().all(fit), "{:?}", told.errors);
+    for i in 0..3 {
+        all_acknowledged_is_there(&cluster, i, &told);
+    }
+}

@@ -149,6 +149,8 @@ pub enum OwnerIn {
     Admit(u64, Box<MemberRecord>),
     /// A member starts again and asks over this connection, under the raft id it had.
     Returning(u64, u64, crate::repair::Returning),
+    /// The certificates that this node may show from now on, by their SHA-256.
+    Pins(Vec<[u8; 32]>),
     /// A login that counts towards a lockout.
     Login(ringfence_vault::pipeline::LoginNote),
 }
@@ -542,6 +544,7 @@ impl Owner {
             OwnerIn::Join(cluster) => self.join_cluster(cluster, rng, out),
             OwnerIn::Admit(id, record) if self.is_active() => self.admit(id, *record, Purpose::Members, rng, out),
             OwnerIn::Admit(..) => {}
+            OwnerIn::Pins(pins) => self.config.pins = pins,
             OwnerIn::Returning(link, from, asks) => {
                 let said = self.returning(from, &asks, rng, out);
                 out.push(OwnerOut::Returned(link, Box::new(said)));

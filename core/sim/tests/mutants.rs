@@ -43,7 +43,7 @@ fn a_lost_guard_is_caught() {
 
 #[test]
 fn an_unchecked_term_is_caught() {
-    caught(Mutant::UncheckedTerm, cluster, &[promise::READS, promise::ACKNOWLEDGED]);
+    caught(Mutant::UncheckedTerm, cluster, &[promise::READS, promise::ACKNOWLEDGED, promise::VERSIONS]);
 }
 
 #[test]

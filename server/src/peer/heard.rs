@@ -51,6 +51,7 @@ impl Heard {
             Some(known) if known.number >= boot.number => {
                 return Err(Refusal {
                     older: true,
+                    refused: true,
                     why: format!(
                         "its data directory is an older copy: it was started {} times, and this node has heard its \
                          start number {}",

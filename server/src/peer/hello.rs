@@ -47,13 +47,15 @@ pub struct Hello {
 pub struct Refusal {
     /// Its data directory is an older copy of what this node knows.
     pub older: bool,
+    /// The other node said so; else it was not reached.
+    pub refused: bool,
     /// In words.
     pub why: String,
 }
 
 impl From<String> for Refusal {
     fn from(why: String) -> Refusal {
-        Refusal { older: false, why }
+        Refusal { older: false, refused: false, why }
     }
 }
 
@@ -164,7 +166,7 @@ pub fn read_verdict(bytes: &[u8]) -> Result<u64, Refusal> {
     })();
     match parsed {
         Ok((true, _, minor, _)) => Ok(minor),
-        Ok((false, why, _, older)) => Err(Refusal { older, why: format!("this node is refused: {why}") }),
+        Ok((false, why, _, older)) => Err(Refusal { older, refused: true, why: format!("this node is refused: {why}") }),
         Err(_) => Err("it does not answer as a node".to_owned().into()),
     }
 }
@@ -188,7 +190,7 @@ mod tests {
                       0606060606060606";
         assert_eq!(hex::encode(&hello), golden);
         assert_eq!(hex::encode(verdict(&Ok(()))), "f101000100");
-        let older = Refusal { older: true, why: "no".into() };
+        let older = Refusal { older: true, refused: true, why: "no".into() };
         assert_eq!(hex::encode(verdict(&Err(older))), "f100026e6f0101");
     }
 
@@ -225,8 +227,8 @@ mod tests {
         }
         assert_eq!(read_verdict(&verdict(&Ok(()))), Ok(MINOR));
         for older in [false, true] {
-            let refused = read_verdict(&verdict(&Err(Refusal { older, why: "no".into() })));
-            assert_eq!(refused, Err(Refusal { older, why: "this node is refused: no".into() }));
+            let refused = read_verdict(&verdict(&Err(Refusal { older, refused: true, why: "no".into() })));
+            assert_eq!(refused, Err(Refusal { older, refused: true, why: "this node is refused: no".into() }));
         }
         assert!(read_verdict(b"HTTP/1.1 400").is_err());
     }

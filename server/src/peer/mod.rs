@@ -18,6 +18,7 @@ mod hello;
 mod identity;
 mod link;
 mod repair;
+mod rotation;
 mod tls;
 
 pub use ask::ask;
@@ -34,7 +35,6 @@ use hello::{Hello, Refusal};
 use link::{Frame, Link, Outbox};
 use ringfence_node::{Forwarded, Lane, MemberRecord, Membership, PeerMessage, Returned, Returning, ShardIn, Ticket};
 use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
-use rustls_pki_types::ServerName;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -87,7 +87,6 @@ pub fn call_number(shard: u16, ticket: Ticket) -> u64 {
 /// A connection that a member dialled.
 struct Inbound {
     from: u64,
-    pin: [u8; 32],
     boot: Option<Boot>,
     lane: Lane,
     outbox: Rc<Outbox>,
@@ -102,10 +101,10 @@ struct Dialled {
 
 /// The cluster port.
 pub struct Peers {
-    identity: Identity,
+    identity: RefCell<Identity>,
     boot: Boot,
     heard: Arc<Mutex<Heard>>,
-    server: Arc<ServerConfig>,
+    server: RefCell<Arc<ServerConfig>>,
     own: RefCell<Membership>,
     dialled: RefCell<BTreeMap<u64, Dialled>>,
     inbound: RefCell<BTreeMap<u64, Inbound>>,
@@ -140,10 +139,10 @@ impl Peers {
         let server = tls::server(&identity).map_err(|e| format!("the cluster port's certificate: {e}"))?;
         let heard = Arc::new(Mutex::new(Heard::open(identity.folder().to_owned())));
         Ok(Rc::new(Peers {
-            identity,
+            identity: RefCell::new(identity),
             boot,
             heard,
-            server,
+            server: RefCell::new(server),
             own: RefCell::default(),
             dialled: RefCell::default(),
             inbound: RefCell::default(),
@@ -235,9 +234,9 @@ impl Peers {
         let mut membership = membership;
         if membership.members.is_empty() {
             // it has got nothing of the cluster's data yet
-            membership.members = self.identity.kept_members();
+            membership.members = self.identity.borrow().kept_members();
         } else if membership.members != self.own.borrow().members {
-            let (folder, members) = (self.identity.folder().to_owned(), membership.members.clone());
+            let (folder, members) = (self.identity.borrow().folder().to_owned(), membership.members.clone());
             rt::spawn_local(async move {
                 if let Err(e) = rt::unblock(move || Identity::keep_members(&folder, &members)).await {
                     telemetry::log(Level::Warn, &e);
@@ -247,14 +246,15 @@ impl Peers {
         *self.own.borrow_mut() = membership.clone();
         let others: BTreeMap<&u64, &MemberRecord> =
             membership.members.iter().filter(|(id, _)| **id != membership.raft_id).collect();
-        let gone = |i: &Inbound| !others.get(&i.from).is_some_and(|r| r.pins.contains(&i.pin));
+        // who proved itself when it connected stays, whatever certificate is the next to be shown
+        let gone = |i: &Inbound| !others.contains_key(&i.from);
         if self.inbound.borrow().values().any(gone) || self.dialled.borrow().keys().any(|id| !others.contains_key(id))
         {
             self.clone().part_later();
         }
         let mut dialled = self.dialled.borrow_mut();
         dialled.retain(|id, d| {
-            let same = |r: &&MemberRecord| r.cluster_addr == d.record.cluster_addr && r.pins == d.record.pins;
+            let same = |r: &&MemberRecord| r.cluster_addr == d.record.cluster_addr;
             let stays = others.get(id).is_none_or(same);
             if !stays {
                 d.outboxes.iter().for_each(|o| o.end("it moved"));
@@ -278,7 +278,7 @@ impl Peers {
             rt::sleep(PARTING).await;
             let own = self.own.borrow();
             for i in self.inbound.borrow().values() {
-                if !own.members.get(&i.from).is_some_and(|r| r.pins.contains(&i.pin)) {
+                if !own.members.contains_key(&i.from) {
                     i.outbox.end("it is not a member any more");
                 }
             }
@@ -305,10 +305,15 @@ impl Peers {
 
     /// Keeps one connection up to a member until it is not wanted any more.
     async fn keep_up(self: Rc<Self>, id: u64, record: MemberRecord, lane: Lane, outbox: Rc<Outbox>) {
-        let (mut pause, mut told) = (FIRST_PAUSE, String::new());
+        let (mut pause, mut told, mut age) = (FIRST_PAUSE, String::new(), 0);
+        let mut record = record;
         while outbox.ended().is_none() {
-            let attempt = rt::timeout(CONNECT_TIMEOUT, self.connect(id, &record, lane)).await;
-            match attempt.unwrap_or_else(|_| Err("no answer in time".into())) {
+            // its certificates may have changed since
+            if let Some(now) = self.own.borrow().members.get(&id) {
+                record = now.clone();
+            }
+            let attempt = rt::timeout(CONNECT_TIMEOUT, self.connect(id, &record, lane, age)).await;
+            match attempt.unwrap_or_else(|_| Err("no answer in time".to_owned().into())) {
                 Ok(mut link) => {
                     (pause, told) = (FIRST_PAUSE, String::new());
                     outbox.open();
@@ -319,7 +324,13 @@ impl Peers {
                     let _ = self.owner.try_send(ToOwner::Unreachable(id));
                     telemetry::log(Level::Debug, &format!("connection to node {:?}: {why}", record.name));
                 }
-                Err(why) => {
+                Err(Refusal { why, refused, .. }) => {
+                    // a node that was away may know an older certificate only
+                    age = if refused { age + 1 } else { age };
+                    let cycle = self.identity.borrow().from_newest().count();
+                    if refused && !age.is_multiple_of(cycle) {
+                        pause = FIRST_PAUSE;
+                    }
                     // the same is not said again and again, nor three times
                     if why != told && lane == Lane::Control {
                         let (name, at) = (&record.name, &record.cluster_addr);
@@ -333,12 +344,18 @@ impl Peers {
         }
     }
 
-    async fn connect(&self, id: u64, record: &MemberRecord, lane: Lane) -> Result<Link, String> {
+    /// `age` certificates before the one in use is shown, as far as there are.
+    async fn connect(&self, id: u64, record: &MemberRecord, lane: Lane, age: usize) -> Result<Link, Refusal> {
         let address = resolve(&record.cluster_addr).await?;
         let stream = Stream::connect(address).await.map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let config = tls::client(&self.identity, &record.pins).map_err(|e| e.to_string())?;
-        let name = ServerName::try_from("ringfence-node").map_err(|e| e.to_string())?;
+        let config = {
+            let identity = self.identity.borrow();
+            let count = identity.from_newest().count();
+            let shown = identity.from_newest().nth(age % count.max(1)).unwrap_or(identity.in_use());
+            tls::client(shown, &record.pins).map_err(|e| e.to_string())?
+        };
+        let name = tls::name_of(record.pins.last())?;
         let tls = ClientConnection::new(config, name).map_err(|e| e.to_string())?;
         let mut link = Link::new(stream, Connection::Client(tls));
         link.shake().await?;
@@ -359,7 +376,7 @@ impl Peers {
             if refusal.older {
                 let _ = self.owner.try_send(ToOwner::Lost(refusal.why.clone()));
             }
-            return Err(refusal.why);
+            return Err(refusal);
         }
         link.allow(max_frame(lane));
         Ok(link)
@@ -406,17 +423,17 @@ impl Peers {
         let greeted = rt::timeout(CONNECT_TIMEOUT, self.judge(stream)).await;
         self.strangers.set(self.strangers.get().saturating_sub(1));
         match greeted.unwrap_or_else(|_| Err("it does not say who it is".into())) {
-            Ok((mut link, hello, pin)) => {
+            Ok((mut link, hello)) => {
                 link.allow(max_frame(hello.lane));
-                self.attend(link, hello, pin).await;
+                self.attend(link, hello).await;
             }
             Err(why) => self.tell_refusal(from, &why),
         }
     }
 
-    async fn judge(&self, stream: Stream) -> Result<(Link, Hello, [u8; 32]), String> {
+    async fn judge(&self, stream: Stream) -> Result<(Link, Hello), String> {
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let tls = ServerConnection::new(self.server.clone()).map_err(|e| e.to_string())?;
+        let tls = ServerConnection::new(self.server.borrow().clone()).map_err(|e| e.to_string())?;
         let mut link = Link::new(stream, Connection::Server(tls));
         link.shake().await?;
         let pin = identity::pin_of(&link.certificate().ok_or("it shows no certificate")?);
@@ -430,7 +447,7 @@ impl Peers {
         if judged.is_err() {
             link.finish().await;
         }
-        judged.map(|()| (link, hello, pin)).map_err(|refusal| refusal.why)
+        judged.map(|()| (link, hello)).map_err(|refusal| refusal.why)
     }
 
     /// Whether the caller is the newest start of its directory, and the only one that is up.
@@ -467,7 +484,7 @@ impl Peers {
         }
     }
 
-    async fn attend(self: Rc<Self>, mut link: Link, hello: Hello, pin: [u8; 32]) {
+    async fn attend(self: Rc<Self>, mut link: Link, hello: Hello) {
         let number = self.next_link.get();
         self.next_link.set(number + 1);
         let Hello { from, lane, .. } = hello;
@@ -477,7 +494,7 @@ impl Peers {
         }
         let outbox = Outbox::new(MAX_WAITING_BYTES);
         outbox.open();
-        let inbound = Inbound { from, pin, boot: hello.boot, lane, outbox: outbox.clone(), calls: Cell::new(0) };
+        let inbound = Inbound { from, boot: hello.boot, lane, outbox: outbox.clone(), calls: Cell::new(0) };
         self.inbound.borrow_mut().insert(number, inbound);
         let why = link.run(&outbox, |frame| self.arrived(number, from, lane, frame)).await;
         outbox.close();

@@ -14,14 +14,13 @@
 
 use super::heard::Boot;
 use super::hello::{self, Hello, Refusal};
-use super::identity::{self, Identity};
+use super::identity::{self, Identity, Shown};
 use super::{MAX_CONTROL_BYTES, authority, tls};
 use crate::disk::{Directory, OpenError};
 use crate::telemetry::{self, Level};
 use ringfence_base::Index;
 use ringfence_node::{Found, Lane, MemberRecord, Returned, Returning};
 use rustls::{ClientConnection, StreamOwned};
-use rustls_pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -231,9 +230,28 @@ impl Comer<'_> {
         Ok(Home::Anew { cluster: change.cluster, raft_id: change.new, members })
     }
 
-    /// One question to one member, on a connection of its own.
+    /// One question to one member, by the certificate in use, or by an older one if the member knows no other.
     fn ask(
         &self,
+        cluster: [u8; 16],
+        from: u64,
+        record: &MemberRecord,
+        asks: &Returning,
+    ) -> Result<Returned, Unanswered> {
+        let mut said = Err(Unanswered::Failed("no certificate".into()));
+        for shown in self.identity.from_newest() {
+            said = self.ask_as(shown, cluster, from, record, asks);
+            if !matches!(&said, Err(Unanswered::Refused(r)) if !r.older) {
+                break;
+            }
+        }
+        said
+    }
+
+    /// One question on a connection of its own.
+    fn ask_as(
+        &self,
+        shown: &Shown,
         cluster: [u8; 16],
         from: u64,
         record: &MemberRecord,
@@ -245,8 +263,8 @@ impl Comer<'_> {
         let tcp = TcpStream::connect_timeout(&address, DIAL).map_err(|e| failed(&e))?;
         tcp.set_read_timeout(Some(ANSWER)).map_err(|e| failed(&e))?;
         tcp.set_write_timeout(Some(ANSWER)).map_err(|e| failed(&e))?;
-        let config = tls::client(self.identity, &record.pins).map_err(|e| failed(&e))?;
-        let name = ServerName::try_from("ringfence-node").map_err(|e| failed(&e))?;
+        let config = tls::client(shown, &record.pins).map_err(|e| failed(&e))?;
+        let name = tls::name_of(record.pins.last()).map_err(|e| failed(&e))?;
         let mut stream = StreamOwned::new(ClientConnection::new(config, name).map_err(|e| failed(&e))?, tcp);
         let hello = Hello {
             version: hello::VERSION,

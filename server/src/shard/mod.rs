@@ -67,6 +67,8 @@ pub enum ToOwner {
     Returning(u64, u64, ringfence_node::Returning),
     /// Become a member of this cluster, which took this node in.
     Join([u8; 16]),
+    /// The certificates that this node may show from now on, by their SHA-256.
+    Pins(Vec<[u8; 32]>),
     /// Another node says that this directory is an older copy.
     Lost(String),
     /// What another node's API answered to a joiner.

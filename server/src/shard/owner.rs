@@ -154,6 +154,7 @@ impl OwnerCore {
                         self.give_at(now, OwnerIn::Returning(link, from, asks));
                     }
                     ToOwner::Join(cluster) => self.give_at(now, OwnerIn::Join(cluster)),
+                    ToOwner::Pins(pins) => self.give_at(now, OwnerIn::Pins(pins)),
                     ToOwner::Lost(why) => self.lost(&why),
                     ToOwner::Shutdown => return,
                 }
