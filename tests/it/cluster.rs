@@ -567,7 +567,18 @@ fn as_stranger(port: u16, bytes: &[u8]) -> Vec<u8> {
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::new(vec!["x".to_owned()]).expect("parameters");
     let certificate = params.self_signed(&key).expect("a certificate").der().clone();
-    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    as_caller(port, certificate, key.serialize_der(), bytes, None)
+}
+
+/// What it answers to a caller with this certificate; to its end, or as many bytes as are awaited.
+pub(super) fn as_caller(
+    port: u16,
+    certificate: rustls_pki_types::CertificateDer<'static>,
+    key: Vec<u8>,
+    bytes: &[u8],
+    awaited: Option<usize>,
+) -> Vec<u8> {
+    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(key.into());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
@@ -592,6 +603,9 @@ fn as_stranger(port: u16, bytes: &[u8]) -> Vec<u8> {
             break;
         }
         heard.extend_from_slice(&buffer[..n]);
+        if awaited.is_some_and(|enough| heard.len() >= enough) {
+            break;
+        }
     }
     heard
 }

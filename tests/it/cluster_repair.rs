@@ -402,3 +402,49 @@ fn certificates_change_by_themselves_and_nobody_notices() {
         all_acknowledged_is_there(&cluster, i, &told);
     }
 }
+
+/// A member of a later release is served if it only says more, and told apart if it speaks another language.
+#[test]
+fn members_of_other_versions_are_told_apart() {
+    let mut cluster = Cluster::of_three("vers");
+    let active = cluster.active();
+    let gone = (active + 1) % 3;
+    cluster.nodes[gone].kill();
+    let folder = data(&cluster.nodes[gone]);
+    let identity = fs::read(folder.join("identity")).expect("an identity");
+    let certificate = fs::read(folder.join("cluster/certificate.der")).expect("a certificate");
+    let key = fs::read(folder.join("cluster/key.der")).expect("a key");
+    let port = cluster.nodes[active].cluster_port;
+    let num = |mut v: u64| {
+        let mut bytes = Vec::new();
+        while v >= 0x80 {
+            bytes.push(v as u8 | 0x80);
+            v >>= 7;
+        }
+        bytes.push(v as u8);
+        bytes
+    };
+    let id = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
+    let to = id(&fs::read(data(&cluster.nodes[active]).join("identity")).expect("an identity")[24..32]);
+    let from = id(&identity[24..32]);
+    let say = |version: u8, tail: &[u8]| {
+        let hello = [&[0xf0, version][..], &identity[8..24], &num(from), &num(to), &[0], tail].concat();
+        let framed = [&(hello.len() as u32).to_le_bytes()[..], &hello].concat();
+        super::cluster::as_caller(port, certificate.clone().into(), key.clone(), &framed, Some(6))
+    };
+    // the next minor version: later starts of the directory, and a field that nobody here knows
+    let tail = |minor: u64, start: u64| [&num(minor)[..], &num(start), &[7; 8], b"news"].concat();
+    let accepted = |heard: &[u8]| heard.len() > 5 && heard[4] == 0xf1 && heard[5] == 1;
+    let heard = say(1, &tail(2, 900));
+    assert!(accepted(&heard), "{heard:02x?}");
+    // the first one, before minor versions
+    cluster.nodes[active].wait_for("the end of the call before", |_| accepted(&say(1, &[])));
+    // another version, told to both
+    cluster.nodes[active].wait_for("a verdict", |_| {
+        String::from_utf8_lossy(&say(2, &tail(2, 901))).contains("it speaks version 2 of the peer protocol, this node version 1")
+    });
+    assert!(cluster.nodes[active].log().contains("it speaks version 2 of the peer protocol"));
+    // an older start than the newest one heard: a copy of the directory
+    cluster.nodes[active].wait_for("a verdict", |_| String::from_utf8_lossy(&say(1, &tail(1, 3))).contains("older copy"));
+    assert_eq!(cluster.write(active, "still", 1).map(|a| a.status), Some(200));
+}

@@ -49,6 +49,13 @@ pub struct ClusterRun {
     pub mutant: Option<Mutant>,
 }
 
+/// A run of a cluster into which a snapshot is restored while nodes crash and links are cut.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoreRun {
+    /// Everything comes from it.
+    pub seed: u64,
+}
+
 /// What a run did.
 #[derive(Debug, Default)]
 pub struct ClusterReport {
@@ -66,6 +73,10 @@ pub struct ClusterReport {
     pub forwarded: u64,
     /// Checkpoints that a follower took over.
     pub installs: u64,
+    /// Restores that nodes took part in.
+    pub restores: u64,
+    /// Restores that were told to be done.
+    pub restored: u64,
     /// Disks lost or rotten, whose nodes came back as new members.
     pub losses: u64,
     /// Images compared at an equal index.
@@ -171,6 +182,8 @@ struct Cluster {
     rough: bool,
     mutant: Option<Mutant>,
     nonces: Nonces,
+    /// A restore that was asked for, and whether it was told to be done.
+    awaited: Option<(Ticket, Option<bool>)>,
     /// A node that may think it leads while another does, and until when clients ask it more than others.
     suspect: Option<(usize, Mono)>,
 }
@@ -193,7 +206,91 @@ impl ClusterRun {
     }
 }
 
+/// What a restored run writes first, and what over it.
+const BEFORE: u64 = 1;
+const AFTER: u64 = 2;
+/// Keys of a restored run: enough that they are staged in several batches.
+const RESTORED_KEYS: u64 = 40;
+
+impl RestoreRun {
+    /// Runs to the end or to the first broken promise: the image of before or the restored one, whole, the same on every
+    /// node, and the restored one if somebody was told so.
+    ///
+    /// # Errors
+    /// What was broken, with the seed.
+    pub fn go(&self) -> Result<ClusterReport, Violation> {
+        let fail = |what: String| Violation { seed: self.seed, what };
+        let mut c = Cluster::new(self.seed, 3);
+        let (key, root) = c.form().map_err(&fail)?;
+        c.restores(&key, &root).map_err(&fail)?;
+        Ok(c.report)
+    }
+}
+
 impl Cluster {
+    /// Writes, saves, writes over it, and restores what was saved under faults.
+    fn restores(&mut self, key: &str, root: &str) -> Result<(), String> {
+        // the registers of other runs are not written in this one
+        self.known.registers.extend((0..KEYS).map(|k| (k, Register::default())));
+        self.fill(root, BEFORE)?;
+        let leader = self.leader().ok_or("nobody leads")?;
+        let archive = self.save(leader, root)?;
+        self.fill(root, AFTER)?;
+        let mut sure = false;
+        for _ in 0..4 {
+            let Some(l) = self.leader() else { continue };
+            let unpacked = ringfence_node::snapshot::unpack(&archive, false);
+            let ticket = Ticket(u64::MAX - self.steps);
+            self.awaited = Some((ticket, None));
+            self.owner_in(l, OwnerIn::Unpacked(ShardId(0), ticket, unpacked));
+            self.settle(l);
+            let wait = 2000 + self.draw(20_000);
+            self.rough = true;
+            for _ in 0..wait {
+                self.step()?;
+                if self.draw(3000) == 0 {
+                    self.fault(key, root)?;
+                }
+            }
+            self.rough = false;
+            sure |= matches!(self.awaited.take(), Some((_, Some(true))));
+        }
+        self.report.restored += u64::from(sure);
+        self.heal(key, root)?;
+        let mut found = BTreeSet::new();
+        for i in 0..self.nodes.len() {
+            for k in 0..RESTORED_KEYS {
+                let path = format!("secret/data/r{k}");
+                let a = self.ask_until(i, Operation::Read, &path, root, Value::Null, |a| a.code == Code::Ok)?;
+                found.insert(value_of(&a)?);
+            }
+        }
+        match found.len() {
+            1 if sure && found.contains(&AFTER) => {
+                Err(format!("{}: a restore was acknowledged and is not there", promise::ACKNOWLEDGED))
+            }
+            1 => Ok(()),
+            _ => Err(format!("{}: reads show both the restored data and that of before", promise::READS)),
+        }
+    }
+
+    fn fill(&mut self, root: &str, n: u64) -> Result<(), String> {
+        for k in 0..RESTORED_KEYS {
+            let body = json!({"data": {"n": n, "secret": CANARY, "again": n}});
+            self.ask_until(0, Operation::Update, &format!("secret/data/r{k}"), root, body, |a| a.code == Code::Ok)?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, i: usize, root: &str) -> Result<Vec<u8>, String> {
+        let path = "sys/storage/raft/snapshot";
+        let a = self.ask_until(i, Operation::Read, path, root, Value::Null, |a| a.code == Code::Ok)?;
+        match &a.body {
+            Body::Raw(r) => Ok(r.body.to_vec()),
+            _ => Err(format!("a snapshot is no file: {}", json_of(&a))),
+        }
+    }
+
     fn new(seed: u64, count: usize) -> Cluster {
         let vault = Arc::new(Vault::new(registry(), Settings::default()));
         let mut c = Cluster {
@@ -219,6 +316,7 @@ impl Cluster {
             rough: false,
             mutant: None,
             nonces: Nonces::default(),
+            awaited: None,
             suspect: None,
         };
         for i in 0..count {
@@ -926,6 +1024,10 @@ impl Cluster {
                 }
                 OwnerOut::TipDone(_, t, done) => m.to_shard.push_back(ShardIn::TipDone(t, done)),
                 OwnerOut::ControlDone(_, t, reply) => m.to_shard.push_back(ShardIn::ControlDone(t, reply)),
+                OwnerOut::OperateDone(_, t, result) if self.awaited.as_ref().is_some_and(|(a, _)| *a == t) => {
+                    let done = matches!(result, SideResult::Json(_));
+                    self.awaited = Some((t, Some(done)));
+                }
                 OwnerOut::OperateDone(_, t, result) => m.to_shard.push_back(ShardIn::SideDone(t, result)),
                 OwnerOut::Withdraw(sequence) => m.to_shard.push_back(ShardIn::Withdraw(sequence)),
                 OwnerOut::Side(job, op) => m.to_owner.push_back(OwnerIn::SideDone(job, perform(&op))),
@@ -959,6 +1061,7 @@ impl Cluster {
                         self.post(i, j, &message);
                     }
                 }
+                OwnerOut::Log(_, text) if text == "a snapshot was restored" => self.report.restores += 1,
                 OwnerOut::Log(..) | OwnerOut::Members(..) | OwnerOut::AskLeader(..) => {}
                 OwnerOut::Returned(j, said) => self.came_back(j as usize, *said),
                 OwnerOut::Halt(why) | OwnerOut::Lost(why) => {

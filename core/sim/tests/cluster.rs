@@ -1,6 +1,6 @@
 //! A cluster keeps its promises whatever the network and its nodes do.
 
-use ringfence_sim::ClusterRun;
+use ringfence_sim::{ClusterRun, RestoreRun};
 
 /// Seeds of one run; more by the environment.
 fn seeds() -> u64 {
@@ -43,4 +43,19 @@ fn a_seed_replays_to_the_byte() {
     let run = ClusterRun { seed: 77, nodes: 3, steps: 20_000, mutant: None };
     let (a, b) = (run.go().expect("holds"), run.go().expect("holds"));
     assert_eq!(format!("{a:?}"), format!("{b:?}"));
+}
+
+#[test]
+fn a_restored_snapshot_is_there_on_all_nodes_or_on_none() {
+    let (mut restores, mut restored) = (0, 0);
+    for seed in 1..=seeds() {
+        match (RestoreRun { seed }).go() {
+            Ok(r) => {
+                restores += r.restores;
+                restored += r.restored;
+            }
+            Err(v) => panic!("seed {}: {}", v.seed, v.what),
+        }
+    }
+    assert!(restores > 3 * seeds() && restored > 0, "nothing was restored: {restores}, {restored}");
 }
