@@ -448,3 +448,32 @@ fn members_of_other_versions_are_told_apart() {
     cluster.nodes[active].wait_for("a verdict", |_| String::from_utf8_lossy(&say(1, &tail(1, 3))).contains("older copy"));
     assert_eq!(cluster.write(active, "still", 1).map(|a| a.status), Some(200));
 }
+
+#[test]
+fn a_rotten_checkpoint_of_the_active_node_is_not_handed_on() {
+    let mut cluster = Cluster::of_one("chunk1");
+    cluster.nodes[0].kill();
+    cluster.nodes[0].env.push(("RINGFENCE_CHECKPOINT_LOG_BYTES", "1048576".into()));
+    cluster.nodes[0].start("");
+    cluster.nodes[0].unseal(&cluster.keys);
+    cluster.nodes[0].wait_for("unsealed", |n| n.health() == 200);
+    let body = json!({"data": {"text": "x".repeat(60_000)}});
+    let folder = data(&cluster.nodes[0]).join("checkpoint");
+    let mut n = 0;
+    while !folder.join("manifest").exists() {
+        assert_eq!(cluster.nodes[0].put(&format!("secret/data/large{n}"), &cluster.root, &body).status, 200);
+        n += 1;
+        assert!(n < 500, "no checkpoint is made");
+    }
+    assert_eq!(cluster.write(0, "x", 7).map(|a| a.status), Some(200));
+    for chunk in files(&folder, ".chunk") {
+        let middle = fs::metadata(&chunk).expect("a chunk").len() as usize / 2;
+        flip(&chunk, middle);
+    }
+    let mut node = Node::new("chunk2");
+    node.start("");
+    cluster.take_in(node);
+    make_active(&cluster, 1);
+    assert_eq!(cluster.read(1, "x").json()["data"]["data"]["n"], 7);
+    assert_eq!(cluster.nodes[1].get("secret/data/large0", &cluster.root).json()["data"]["data"], body["data"]);
+}

@@ -434,6 +434,14 @@ impl Owner {
     /// A chunk was read for a follower.
     pub(crate) fn chunk_read(&mut self, id: u64, bytes: Option<Vec<u8>>, out: &mut Vec<OwnerOut>) {
         if let Some((to, index, chunk)) = self.peers.reads.remove(&id) {
+            let bytes = bytes.filter(|bytes| {
+                let whole = self.checkpointer.judge(chunk, bytes);
+                if !whole {
+                    let text = format!("checkpoint chunk {chunk} is damaged on disk; the checkpoint is written anew");
+                    out.push(OwnerOut::Log(Level::Error, text));
+                }
+                whole
+            });
             out.push(OwnerOut::Send(to, PeerMessage::Chunk(index, chunk, bytes)));
         }
     }
