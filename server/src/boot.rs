@@ -310,7 +310,14 @@ fn cluster(
     }
     let Some((listen, required)) = ports::cluster(config, listeners)? else { return Ok(None) };
     let targets = raft.retry_join.iter().map(join_target).collect::<Result<_, _>>()?;
-    Ok(Some(Cluster { listen, required, targets, non_voter: raft.retry_join_as_non_voter, certificate_period: certificate_period(env), identity: None }))
+    Ok(Some(Cluster {
+        listen,
+        required,
+        targets,
+        non_voter: raft.retry_join_as_non_voter,
+        certificate_period: certificate_period(env),
+        identity: None,
+    }))
 }
 
 /// How old the certificate of the cluster port may be. Source: Vault renews its own daily.
@@ -388,7 +395,7 @@ fn recover(plan: &Plan, directory: &Directory, env: &BTreeMap<String, String>) -
         );
     }
     let Some((identity, boot)) = plan.cluster.as_ref().and_then(|c| c.identity.as_ref()) else {
-        return found.map(Home::Found).map_err(|e| format!("Error initializing storage: {e}"));
+        return found.map(Home::found).map_err(|e| format!("Error initializing storage: {e}"));
     };
     let draw = || ringfence_node::owner::fresh_raft_id(&mut rt::OsEntropy::new());
     crate::peer::come_home(directory, identity, *boot, found, draw, repair_patience(env))
@@ -504,7 +511,7 @@ fn start(
             }
         };
         let mut owner = match home {
-            Home::Found(Some(f)) => Owner::restart(owner_config, core0.vault.clone(), f, rt::now()),
+            Home::Found(Some(f)) => Owner::restart(owner_config, core0.vault.clone(), *f, rt::now()),
             Home::Found(None) => Owner::blank(owner_config, core0.vault.clone(), rt::now()),
             Home::Anew { cluster, raft_id, members } => {
                 let mut owner = Owner::blank(owner_config, core0.vault.clone(), rt::now());

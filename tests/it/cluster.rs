@@ -27,7 +27,14 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(name: &str) -> Node {
         let scratch = Scratch::new(&format!("cluster-{name}"));
-        Node { name: name.to_owned(), port: free_port(), cluster_port: free_port(), scratch, child: None, env: Vec::new() }
+        Node {
+            name: name.to_owned(),
+            port: free_port(),
+            cluster_port: free_port(),
+            scratch,
+            child: None,
+            env: Vec::new(),
+        }
     }
 
     pub(super) fn api(&self) -> String {

@@ -128,7 +128,10 @@ fn damage_to_a_minority_is_found_named_and_healed() {
         damage(&cluster.nodes[i]);
         heals(&mut cluster, i, said);
         each_goes_on(&told);
-        assert_eq!(files(&data(&cluster.nodes[i]), "").iter().filter(|p| p.to_string_lossy().contains("damaged-")).count(), 1);
+        assert_eq!(
+            files(&data(&cluster.nodes[i]), "").iter().filter(|p| p.to_string_lossy().contains("damaged-")).count(),
+            1
+        );
     }
     stop.store(true, Ordering::Relaxed);
     std::thread::sleep(Duration::from_millis(300));
@@ -441,11 +444,13 @@ fn members_of_other_versions_are_told_apart() {
     cluster.nodes[active].wait_for("the end of the call before", |_| accepted(&say(1, &[])));
     // another version, told to both
     cluster.nodes[active].wait_for("a verdict", |_| {
-        String::from_utf8_lossy(&say(2, &tail(2, 901))).contains("it speaks version 2 of the peer protocol, this node version 1")
+        String::from_utf8_lossy(&say(2, &tail(2, 901)))
+            .contains("it speaks version 2 of the peer protocol, this node version 1")
     });
     assert!(cluster.nodes[active].log().contains("it speaks version 2 of the peer protocol"));
     // an older start than the newest one heard: a copy of the directory
-    cluster.nodes[active].wait_for("a verdict", |_| String::from_utf8_lossy(&say(1, &tail(1, 3))).contains("older copy"));
+    cluster.nodes[active]
+        .wait_for("a verdict", |_| String::from_utf8_lossy(&say(1, &tail(1, 3))).contains("older copy"));
     assert_eq!(cluster.write(active, "still", 1).map(|a| a.status), Some(200));
 }
 

@@ -319,7 +319,8 @@ impl Owner {
         }
         // made under our unseal key, whatever became of its contents: then that key must open them
         let by_our_key = sealed_sums.is_ok();
-        self.restore = Some(Restore { asker: (shard, ticket), entries: u.entries, by_our_key, image: None, staging: None });
+        self.restore =
+            Some(Restore { asker: (shard, ticket), entries: u.entries, by_our_key, image: None, staging: None });
         self.restore_step(out);
     }
 

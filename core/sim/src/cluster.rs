@@ -19,8 +19,8 @@ use ringfence_base::entropy::SeededEntropy;
 use ringfence_base::{Index, Mono, Now, Secret, Wall, entropy};
 use ringfence_node::{
     Body, Call, Cell, Code, Forwarded, Headers, Loaded, Map, MemberRecord, Operation, Owner, OwnerConfig, OwnerIn,
-    OwnerOut, PeerMessage, Provider, Reply, Returned, Returning, Settings, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
-    perform, registry,
+    OwnerOut, PeerMessage, Provider, Reply, Returned, Returning, Settings, Shard, ShardId, ShardIn, ShardOut,
+    SideResult, Ticket, Vault, perform, registry,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -563,11 +563,11 @@ impl Cluster {
         let new = 2 + (self.rng.next_u64() >> 2);
         let node = &mut self.nodes[i];
         let before = node.disk.clone();
-        let found_out = rng.next_u64() % 2 == 0 && {
+        let found_out = rng.next_u64().is_multiple_of(2) && {
             node.disk.rot(&mut rng);
             node.disk.recover().is_err()
         };
-        let emptied = rng.next_u64() % 2 == 0;
+        let emptied = rng.next_u64().is_multiple_of(2);
         if !found_out && !emptied {
             // what no checksum shows is the active node's to remember, and there may be none
             node.disk = before;
@@ -585,7 +585,8 @@ impl Cluster {
         let Some((old, new, _)) = self.nodes[i].coming.filter(|(.., at)| *at <= self.now.mono) else { return };
         self.nodes[i].coming = Some((old, new, self.now.mono.plus_ns(300_000_000)));
         let Some(l) = self.leader() else { return };
-        let parted = self.cut.contains(&(i, l)) || self.cut.contains(&(l, i)) || self.is_paused(l) || self.is_paused(i);
+        let parted =
+            self.cut.contains(&(i, l)) || self.cut.contains(&(l, i)) || self.is_paused(l) || self.is_paused(i);
         if parted || self.nodes[i].machine.is_none() || self.nodes[i].raft_id != 0 {
             return;
         }
@@ -603,7 +604,10 @@ impl Cluster {
                 self.start(i)?;
             }
         }
-        for i in 0..self.nodes.len() {
+        // who lost its disk comes back when somebody leads, and that may need everybody else unsealed
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.sort_by_key(|i| self.nodes[*i].coming.is_some());
+        for i in order {
             self.wait_for(&format!("node{i} knows its seal"), |c| {
                 c.nodes[i].machine.as_ref().is_some_and(|m| m.cell.facts.initialized)
             })?;

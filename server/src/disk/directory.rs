@@ -203,7 +203,8 @@ impl Directory {
         let io_error = |e| OpenError::Io("set aside into", aside.clone(), e);
         for entry in fs::read_dir(&self.path).map_err(io_error)? {
             let path = entry.map_err(io_error)?.path();
-            let earlier = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("damaged-") && n != name);
+            let earlier =
+                path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("damaged-") && n != name);
             if earlier {
                 fs::remove_dir_all(&path).map_err(io_error)?;
             }
@@ -280,7 +281,8 @@ pub fn identity_bytes(cluster: [u8; 16], raft_id: u64) -> Vec<u8> {
 /// # Errors
 /// It could not be written.
 pub fn mark_lost(path: &Path, why: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path.join("lost"))?;
+    let mut file =
+        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path.join("lost"))?;
     file.write_all(why.as_bytes())?;
     file.sync_all()?;
     File::open(path)?.sync_all()

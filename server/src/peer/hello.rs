@@ -166,7 +166,9 @@ pub fn read_verdict(bytes: &[u8]) -> Result<u64, Refusal> {
     })();
     match parsed {
         Ok((true, _, minor, _)) => Ok(minor),
-        Ok((false, why, _, older)) => Err(Refusal { older, refused: true, why: format!("this node is refused: {why}") }),
+        Ok((false, why, _, older)) => {
+            Err(Refusal { older, refused: true, why: format!("this node is refused: {why}") })
+        }
         Err(_) => Err("it does not answer as a node".to_owned().into()),
     }
 }

@@ -123,7 +123,7 @@ impl Identity {
     }
 
     /// All that can be shown, the one in use first and older ones behind it.
-    pub fn from_newest(&self) -> impl Iterator<Item = &Shown> {
+    pub fn newest_first(&self) -> impl Iterator<Item = &Shown> {
         self.shown[..=self.in_use].iter().rev()
     }
 
@@ -288,7 +288,7 @@ mod tests {
         Identity::keep_members(first.folder(), &record(vec![old, new])).expect("kept");
         assert_eq!(Identity::open(&dir).expect("read").announced(), [new]);
         first.use_newest();
-        assert_eq!(first.from_newest().map(|s| s.pin).collect::<Vec<_>>(), [new, old]);
+        assert_eq!(first.newest_first().map(|s| s.pin).collect::<Vec<_>>(), [new, old]);
         // older ones are kept for who was away, up to a number
         for _ in 0..KEPT {
             let next = Identity::make_next(first.folder(), first.newest()).expect("made");

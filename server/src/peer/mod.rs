@@ -327,7 +327,7 @@ impl Peers {
                 Err(Refusal { why, refused, .. }) => {
                     // a node that was away may know an older certificate only
                     age = if refused { age + 1 } else { age };
-                    let cycle = self.identity.borrow().from_newest().count();
+                    let cycle = self.identity.borrow().newest_first().count();
                     if refused && !age.is_multiple_of(cycle) {
                         pause = FIRST_PAUSE;
                     }
@@ -351,8 +351,8 @@ impl Peers {
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         let config = {
             let identity = self.identity.borrow();
-            let count = identity.from_newest().count();
-            let shown = identity.from_newest().nth(age % count.max(1)).unwrap_or(identity.in_use());
+            let count = identity.newest_first().count();
+            let shown = identity.newest_first().nth(age % count.max(1)).unwrap_or(identity.in_use());
             tls::client(shown, &record.pins).map_err(|e| e.to_string())?
         };
         let name = tls::name_of(record.pins.last())?;

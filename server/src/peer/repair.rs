@@ -37,7 +37,7 @@ const CHECKS: usize = 6;
 /// What to start with.
 pub enum Home {
     /// The directory as it was found.
-    Found(Option<Found>),
+    Found(Option<Box<Found>>),
     /// As this new member of this cluster, without data.
     Anew {
         /// The cluster.
@@ -47,6 +47,13 @@ pub enum Home {
         /// All members.
         members: BTreeMap<u64, MemberRecord>,
     },
+}
+
+impl Home {
+    /// The directory as it was found.
+    pub fn found(found: Option<Found>) -> Home {
+        Home::Found(found.map(Box::new))
+    }
 }
 
 /// The node that comes back.
@@ -102,10 +109,10 @@ pub fn come_home(
             return comer.come_back(&change, patience);
         }
     }
-    let Some((cluster, old)) = own else { return found.map(Home::Found).map_err(plain) };
+    let Some((cluster, old)) = own else { return found.map(Home::found).map_err(plain) };
     let others = comer.others(old);
     if others.is_empty() {
-        return found.map(Home::Found).map_err(plain);
+        return found.map(Home::found).map_err(plain);
     }
     let why = match (&found, directory.lost()) {
         (Err(OpenError::Corrupt(_, why)), _) => Some(why.clone()),
@@ -113,7 +120,7 @@ pub fn come_home(
         (Ok(Some(f)), None) => comer.is_older(cluster, old, f.recovered.last, &others),
         _ => None,
     };
-    let Some(why) = why else { return found.map(Home::Found).map_err(plain) };
+    let Some(why) = why else { return found.map(Home::found).map_err(plain) };
     let change = Change { cluster, old, new: draw(), why };
     identity::write(identity.folder(), "comeback", change.encode().as_bytes())?;
     comer.come_back(&change, patience)
@@ -239,7 +246,7 @@ impl Comer<'_> {
         asks: &Returning,
     ) -> Result<Returned, Unanswered> {
         let mut said = Err(Unanswered::Failed("no certificate".into()));
-        for shown in self.identity.from_newest() {
+        for shown in self.identity.newest_first() {
             said = self.ask_as(shown, cluster, from, record, asks);
             if !matches!(&said, Err(Unanswered::Refused(r)) if !r.older) {
                 break;
@@ -321,7 +328,8 @@ mod tests {
 
     #[test]
     fn a_change_survives() {
-        let change = Change { cluster: [0xab; 16], old: 7, new: 0x1234, why: "Rot in log segment 3,\nfrom 9 on".into() };
+        let change =
+            Change { cluster: [0xab; 16], old: 7, new: 0x1234, why: "Rot in log segment 3,\nfrom 9 on".into() };
         let back = Change::decode(&change.encode()).expect("reads");
         assert_eq!(back, Change { why: "Rot in log segment 3, from 9 on".into(), ..change });
         for rubbish in ["", "x", "abab 1 2 short cluster", "zz 1 2 y"] {

@@ -55,9 +55,8 @@ struct Asked {
 
 impl Asked {
     fn of(identity: &Identity, provider: &CryptoProvider) -> Result<Asked, Error> {
-        let certified = |s: &Shown| {
-            CertifiedKey::from_der(vec![s.certificate.clone()], s.key(), provider).map(Arc::new)
-        };
+        let certified =
+            |s: &Shown| CertifiedKey::from_der(vec![s.certificate.clone()], s.key(), provider).map(Arc::new);
         let all = identity.all().iter().map(|s| Ok((label(&s.pin), certified(s)?))).collect::<Result<_, Error>>()?;
         Ok(Asked { in_use: certified(identity.in_use())?, all })
     }
