@@ -411,8 +411,8 @@ impl Node {
                     self.to_owner.push_back(OwnerIn::Unpacked(s, t, snapshot::unpack(&archive, force)));
                 }
                 OwnerOut::Log(_, text) => eprintln!("node: {text}"),
-                OwnerOut::Halt(why) => panic!("the node halted: {why}"),
-                OwnerOut::Members(..) => {}
+                OwnerOut::Halt(why) | OwnerOut::Lost(why) => panic!("the node halted: {why}"),
+                OwnerOut::Members(..) | OwnerOut::Returned(..) => {}
                 OwnerOut::KeepSnapshot(..) => panic!("no schedule of snapshots was made"),
                 OwnerOut::Send(..) | OwnerOut::ReadChunk(..) | OwnerOut::Load(..) | OwnerOut::AskLeader(..) => {
                     panic!("a node alone has nobody to talk to")

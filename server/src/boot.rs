@@ -6,7 +6,7 @@ use crate::config::{self, Address, Config};
 use crate::dev_tls::{self, DevTls};
 use crate::disk::Directory;
 use crate::facts::Facts;
-use crate::peer::{Identity, Peers, ToPeers};
+use crate::peer::{Boot, Home, Identity, Peers, ToPeers};
 use crate::ports;
 use crate::reload::{self, Reloader};
 use crate::rt::{self, DriverWish, MemoryLock, Options, channel};
@@ -14,7 +14,7 @@ use crate::shard::{Core, OwnerCore, Published, Storage, ToOwner, ToShard};
 use crate::side::Threads;
 use crate::telemetry::metrics::{Metrics, Naming};
 use crate::telemetry::{self, Level};
-use ringfence_node::{Found, JoinTarget, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
+use ringfence_node::{JoinTarget, Owner, OwnerConfig, Settings, ShardId, SystemTtls, UserLockout, Vault};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -27,6 +27,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// The lead is given away within this, or the process ends with it.
 const HAND_OVER: Duration = Duration::from_secs(1);
+
+/// A node that lost data asks the others for so long to take it back: time for an operator to unseal one of them.
+const REPAIR_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The least log between two checkpoints; below it a node would do little else.
 const MIN_CHECKPOINT_LOG_BYTES: u64 = 1 << 20;
@@ -52,8 +55,10 @@ struct Cluster {
     /// Nodes to join, if it has no data.
     targets: Vec<JoinTarget>,
     non_voter: bool,
+    /// The certificate is renewed after so long.
+    certificate_period: Duration,
     /// Once the directory is open.
-    identity: Option<Identity>,
+    identity: Option<(Identity, Boot)>,
 }
 
 /// Files that are there as long as the process; removed in the end, whatever that is.
@@ -129,10 +134,14 @@ fn prepare(
         Some(config::Storage::File { path }) => sinks.protect_tree(path),
         _ => {}
     }
-    let (storage, found) = open_storage(&plan.config).map_err(|e| format!("Error initializing storage: {e}"))?;
-    if let Storage::Directory(directory) = &storage {
-        settle_identity(&mut plan, directory)?;
-    }
+    let storage = open_storage(&plan.config).map_err(|e| format!("Error initializing storage: {e}"))?;
+    let home = match &storage {
+        Storage::Directory(directory) => {
+            settle_identity(&mut plan, directory)?;
+            recover(&plan, directory, env)?
+        }
+        Storage::Memory => Home::Found(None),
+    };
     // after the directory: who starts one configuration twice is told of that first
     ports::claim(&mut plan.listeners)?;
     let driver = rt::probe(plan.driver).map_err(|e| format!("Error starting the runtime: {e}"))?;
@@ -151,7 +160,7 @@ fn prepare(
         leavings.0.push(path.clone());
     }
     let lines = banner(&mut plan, &driver, memory.as_ref());
-    start(plan, args, env, storage, found, &lines)
+    start(plan, args, env, storage, home, &lines)
 }
 
 fn open_log(config: &Config) -> Result<(), String> {
@@ -198,7 +207,7 @@ fn plan(args: &ServerArgs, env: &BTreeMap<String, String>) -> Result<Plan, Strin
     let cores = cores(env);
     let api_addr = config.api_addr.clone().unwrap_or_else(|| default_api_addr(&listeners));
     let cluster_addr = config.cluster_addr.clone().unwrap_or_else(|| ports::next_port(&api_addr));
-    let cluster = cluster(&config, &listeners)?;
+    let cluster = cluster(&config, &listeners, env)?;
     let node_id = match &config.storage {
         Some(config::Storage::Raft(r)) => r.node_id.clone().unwrap_or_else(|| "node1".into()),
         _ => "node1".into(),
@@ -293,14 +302,31 @@ fn default_api_addr(listeners: &[Listener]) -> String {
 }
 
 /// What the configuration says of the cluster port; none for storage that has no peers.
-fn cluster(config: &Config, listeners: &[Listener]) -> Result<Option<Cluster>, String> {
+fn cluster(
+    config: &Config,
+    listeners: &[Listener],
+    env: &BTreeMap<String, String>,
+) -> Result<Option<Cluster>, String> {
     let Some(config::Storage::Raft(raft)) = &config.storage else { return Ok(None) };
     if config.disable_clustering {
         return Ok(None);
     }
     let Some((listen, required)) = ports::cluster(config, listeners)? else { return Ok(None) };
     let targets = raft.retry_join.iter().map(join_target).collect::<Result<_, _>>()?;
-    Ok(Some(Cluster { listen, required, targets, non_voter: raft.retry_join_as_non_voter, identity: None }))
+    Ok(Some(Cluster {
+        listen,
+        required,
+        targets,
+        non_voter: raft.retry_join_as_non_voter,
+        certificate_period: certificate_period(env),
+        identity: None,
+    }))
+}
+
+/// How old the certificate of the cluster port may be. Source: Vault renews its own daily.
+fn certificate_period(env: &BTreeMap<String, String>) -> Duration {
+    let wished = env.get("RINGFENCE_CLUSTER_CERTIFICATE_SECONDS").and_then(|v| v.parse().ok());
+    Duration::from_secs(wished.unwrap_or(24 * 60 * 60u64).max(2))
 }
 
 fn join_target(join: &config::RetryJoin) -> Result<JoinTarget, String> {
@@ -338,22 +364,29 @@ fn settle_identity(plan: &mut Plan, directory: &Directory) -> Result<(), String>
     }
     if let Some(cluster) = &mut plan.cluster {
         let identity = Identity::open(directory.path()).map_err(|e| format!("Error initializing storage: {e}"))?;
-        plan.owner.pins = vec![identity.pin];
-        cluster.identity = Some(identity);
+        plan.owner.pins = identity.announced();
+        let mut nonce = [0; 8];
+        ringfence_base::Entropy::fill(&mut rt::OsEntropy::new(), &mut nonce);
+        let boot = identity.count_start(nonce).map_err(|e| format!("Error initializing storage: {e}"))?;
+        cluster.identity = Some((identity, boot));
     }
     Ok(())
 }
 
-fn open_storage(config: &Config) -> Result<(Storage, Option<Found>), String> {
+fn open_storage(config: &Config) -> Result<Storage, String> {
     let path: PathBuf = match &config.storage {
         None => return Err("A storage backend must be specified".into()),
-        Some(config::Storage::Inmem) => return Ok((Storage::Memory, None)),
+        Some(config::Storage::Inmem) => return Ok(Storage::Memory),
         Some(config::Storage::Raft(r)) => r.path.clone(),
         Some(config::Storage::File { path }) => path.clone(),
     };
-    let directory = Directory::open(&path).map_err(|e| e.to_string())?;
-    let found = directory.recover().map_err(|e| e.to_string())?;
-    if let Some(f) = &found
+    Directory::open(&path).map(Storage::Directory).map_err(|e| e.to_string())
+}
+
+/// Reads the directory; a node of several whose directory has lost something comes back as a new member.
+fn recover(plan: &Plan, directory: &Directory, env: &BTreeMap<String, String>) -> Result<Home, String> {
+    let found = directory.recover();
+    if let Ok(Some(f)) = &found
         && let Some(cut) = &f.recovered.cut
     {
         telemetry::log(
@@ -364,7 +397,18 @@ fn open_storage(config: &Config) -> Result<(Storage, Option<Found>), String> {
             ),
         );
     }
-    Ok((Storage::Directory(directory), found))
+    let Some((identity, boot)) = plan.cluster.as_ref().and_then(|c| c.identity.as_ref()) else {
+        return found.map(Home::found).map_err(|e| format!("Error initializing storage: {e}"));
+    };
+    let draw = || ringfence_node::owner::fresh_raft_id(&mut rt::OsEntropy::new());
+    crate::peer::come_home(directory, identity, *boot, found, draw, repair_patience(env))
+        .map_err(|e| if e.starts_with("Error") { e } else { format!("Error initializing storage: {e}") })
+}
+
+/// A node that lost data asks the others for so long to take it back, before it stops.
+fn repair_patience(env: &BTreeMap<String, String>) -> Duration {
+    let wished = env.get("RINGFENCE_REPAIR_PATIENCE_SECONDS").and_then(|v| v.parse().ok());
+    wished.map_or(REPAIR_PATIENCE, Duration::from_secs)
 }
 
 /// The lines that a start prints, and that scripts look for.
@@ -416,7 +460,7 @@ fn start(
     args: &ServerArgs,
     env: &BTreeMap<String, String>,
     storage: Storage,
-    found: Option<Found>,
+    home: Home,
     banner: &[String],
 ) -> Result<i32, String> {
     let vault = Arc::new(Vault::new(ringfence_node::registry(), plan.settings.clone()));
@@ -469,9 +513,15 @@ fn start(
                 return 1;
             }
         };
-        let mut owner = match found {
-            Some(f) => Owner::restart(owner_config, core0.vault.clone(), f, rt::now()),
-            None => Owner::blank(owner_config, core0.vault.clone(), rt::now()),
+        let mut owner = match home {
+            Home::Found(Some(f)) => Owner::restart(owner_config, core0.vault.clone(), *f, rt::now()),
+            Home::Found(None) => Owner::blank(owner_config, core0.vault.clone(), rt::now()),
+            Home::Anew { cluster, raft_id, members } => {
+                let mut owner = Owner::blank(owner_config, core0.vault.clone(), rt::now());
+                owner.come_back(raft_id, members);
+                let _ = core0.to_owner.try_send(ToOwner::Join(cluster));
+                owner
+            }
         };
         let peers = match cluster.as_mut().map(|c| core0.open_cluster_port(c)).transpose() {
             Ok(p) => p,
@@ -582,9 +632,10 @@ struct Shared {
 impl Shared {
     /// On core 0.
     fn open_cluster_port(&self, cluster: &mut Cluster) -> Result<Rc<Peers>, String> {
-        let identity = cluster.identity.take().ok_or("a node with peers has a data directory")?;
-        let peers = Peers::new(identity, self.to_owner.clone(), self.to_shards.clone())?;
+        let (identity, boot) = cluster.identity.take().ok_or("a node with peers has a data directory")?;
+        let peers = Peers::new(identity, boot, self.to_owner.clone(), self.to_shards.clone())?;
         peers.listen(cluster.listen, cluster.required)?;
+        rt::spawn_local(peers.clone().rotate(cluster.certificate_period));
         Ok(peers)
     }
 

@@ -3,6 +3,7 @@
 mod acme;
 mod audit;
 mod cluster;
+mod cluster_repair;
 mod contention;
 mod crash;
 mod database;

@@ -12,7 +12,7 @@
 use crate::owner::{Level, OwnerOut};
 use ringfence_base::{Index, Mono, Now, Term};
 use ringfence_raft::ConfState;
-use ringfence_store::stream::Identity;
+use ringfence_store::stream::{ChunkReader, Identity};
 use ringfence_store::{CheckpointWriter, Chunk, Manifest, Version};
 
 /// After a failed write of a checkpoint file, ns until the next attempt.
@@ -113,6 +113,8 @@ pub struct Checkpointer {
     doomed: Vec<u64>,
     /// When a follower last asked for one.
     fetched: Option<Mono>,
+    /// A chunk was read back damaged: the next checkpoint keeps none.
+    distrusted: bool,
 }
 
 struct Run {
@@ -145,7 +147,19 @@ impl Checkpointer {
             run: None,
             doomed: Vec::new(),
             fetched: None,
+            distrusted: false,
         }
+    }
+
+    /// True if these are the bytes that the chunk's file should hold. If they are not, the next checkpoint, which is due at
+    /// once, is written whole from memory. What no manifest lists any more cannot be told.
+    pub fn judge(&mut self, chunk: u64, bytes: &[u8]) -> bool {
+        let listed = self.last.as_ref().and_then(|m| m.chunks.iter().find(|c| c.id == chunk));
+        let whole = listed.is_none_or(|meta| ChunkReader::open(bytes, meta).is_ok());
+        if !whole {
+            (self.distrusted, self.wanted) = (true, true);
+        }
+        whole
     }
 
     /// The log grew by this much.
@@ -213,7 +227,15 @@ impl Checkpointer {
             cluster,
             stage: Stage::Packing,
         });
-        self.pack(CheckpointWriter::new(version.clone(), self.last.as_ref()), out);
+        match std::mem::take(&mut self.distrusted) {
+            true => self.pack(CheckpointWriter::new(version.clone(), self.names().as_ref()), out),
+            false => self.pack(CheckpointWriter::new(version.clone(), self.last.as_ref()), out),
+        }
+    }
+
+    /// No chunk is kept, but no name is given twice either: the old files stand until the manifest is replaced.
+    fn names(&self) -> Option<Manifest> {
+        self.last.as_ref().map(|m| Manifest { chunks: Vec::new(), ..m.clone() })
     }
 
     /// Begins the checkpoint of an image that shares nothing with the last one: a restored snapshot. The caller has
@@ -226,8 +248,7 @@ impl Checkpointer {
         conf_state: &ConfState,
         out: &mut Vec<OwnerOut>,
     ) {
-        // no chunk is kept, but no name is given twice either: the old files stand until the manifest is replaced
-        let names = self.last.as_ref().map(|m| Manifest { chunks: Vec::new(), ..m.clone() });
+        let names = self.names();
         self.run = Some(Run {
             awaiting: 0,
             index: version.index(),
@@ -419,6 +440,28 @@ mod tests {
         let (id, packing) = begin(&mut c, &image.publish());
         let (made, second) = finish(&mut c, id, packing);
         assert_eq!((made.index, second), (Index(301), 1), "one chunk changed");
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_not_kept() {
+        let mut image = image(300);
+        let mut c = Checkpointer::new(None, u64::MAX);
+        let mut out = Vec::new();
+        let (id, packing) = begin(&mut c, &image.publish());
+        c.packed(id, packing.pack(), &mut out);
+        let Some(OwnerOut::File(FileOp::WriteChunk { id, chunk, bytes })) = out.pop() else { panic!("a chunk") };
+        c.done(id, Ok(()), &mut out);
+        let Some(OwnerOut::Pack(id, packing)) = out.pop() else { panic!("another chunk") };
+        let (_, first) = finish(&mut c, id, *packing);
+        assert!(c.judge(chunk, &bytes) && c.judge(chunk + 1000, b"of an older one"));
+        let mut rotten = bytes.clone();
+        rotten[bytes.len() / 2] ^= 1;
+        assert!(!c.judge(chunk, &rotten) && !c.judge(chunk, b""));
+        let put = Op::Put { key: vec![0x81, 0, 0, 0, 1, 0, 0, 0, 9], value: vec![8; 10] };
+        image.apply(Index(301), &Batch { log_time: Wall(0), ops: vec![put] });
+        let (id, packing) = begin(&mut c, &image.publish());
+        let (_, second) = finish(&mut c, id, packing);
+        assert_eq!(second, first + 1, "all chunks are written anew");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub mod members;
 pub mod owner;
 pub mod peer;
 mod position;
+pub mod repair;
+mod restage;
 pub mod seal;
 pub mod shard;
 pub mod snapshot;
@@ -33,6 +35,7 @@ pub use join::{JoinAsk, JoinSaid, JoinTarget};
 pub use members::MemberRecord;
 pub use owner::{Found, Gauges, Level, Membership, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use peer::{Lane, PeerMessage};
+pub use repair::{Returned, Returning};
 pub use shard::{Awaiting, Forwarded, Settled, Shard, ShardIn, ShardOut, Ticket};
 pub use tip::{TipCall, TipDone};
 

@@ -198,6 +198,12 @@ impl Owner {
         self.propose_records(finished, purpose, rng, out);
     }
 
+    /// A change of the table is under way: what it will say is not known yet.
+    pub(crate) fn members_in_flight(&self) -> bool {
+        let mut ops = self.in_flight_after(self.version.index()).flat_map(|(_, batch)| &batch.ops);
+        ops.any(|op| op.key().first() == Some(&NODE))
+    }
+
     /// Takes a node in: its record, and this node's own if it is the first.
     pub(crate) fn admit(
         &mut self,
@@ -226,6 +232,7 @@ impl Owner {
     /// Brings raft's configuration one step nearer to the table.
     pub(crate) fn reconcile(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         let Some(status) = self.raft_status().filter(|s| s.role.ready) else { return };
+        self.clear_staged();
         let records = all(&self.version);
         if records.is_empty() {
             return;
@@ -270,7 +277,7 @@ impl Owner {
             };
             changes.extend(told.filter(|t| t != record).map(|t| (*id, Some(t))));
         }
-        if !changes.is_empty() && self.waiting_count() == 0 {
+        if !changes.is_empty() && !self.members_in_flight() {
             self.write_members(changes, Purpose::Members, rng, out);
         }
     }

@@ -158,6 +158,10 @@ pub enum OwnerIn {
     Join([u8; 16]),
     /// Take a node in, if this one is active.
     Admit(u64, Box<MemberRecord>),
+    /// A member starts again and asks over this connection, under the raft id it had.
+    Returning(u64, u64, crate::repair::Returning),
+    /// The certificates that this node may show from now on, by their SHA-256.
+    Pins(Vec<[u8; 32]>),
     /// A login that counts towards a lockout.
     Login(ringfence_vault::pipeline::LoginNote),
     /// A shard waits until this index can be read.
@@ -207,6 +211,10 @@ pub enum OwnerOut {
     AskLeader(u64, Box<JoinAsk>),
     /// Load a leader's checkpoint outside of this core.
     Load(u64, Box<Loading>),
+    /// The answer to a member that asked over this connection.
+    Returned(u64, Box<crate::repair::Returned>),
+    /// This directory has lost what the cluster counts on: the process must stop, and its next start begins anew.
+    Lost(String),
     /// A message for the log.
     Log(Level, String),
     /// The process must stop.
@@ -269,6 +277,8 @@ pub(crate) enum Purpose {
     Reissue,
     /// A step of the lease worker.
     Lease,
+    /// A part of a snapshot that is restored.
+    Restore,
 }
 
 struct Waiting {
@@ -343,6 +353,8 @@ pub struct Owner {
     pub(crate) encryptions: u64,
     pub(crate) failures: crate::lockout::Failures,
     pub(crate) restore: Option<crate::snapshot::Restore>,
+    /// The image was replaced by what was staged, and the rest of the node does not know yet.
+    adopted: bool,
 }
 
 /// What stands at some number at the owner.
@@ -476,6 +488,7 @@ impl Owner {
             encryptions: 0,
             failures: crate::lockout::Failures::default(),
             restore: None,
+            adopted: false,
         }
     }
 
@@ -556,6 +569,11 @@ impl Owner {
             OwnerIn::Join(cluster) => self.join_cluster(cluster, rng, out),
             OwnerIn::Admit(id, record) if self.is_active() => self.admit(id, *record, Purpose::Members, rng, out),
             OwnerIn::Admit(..) => {}
+            OwnerIn::Pins(pins) => self.config.pins = pins,
+            OwnerIn::Returning(link, from, asks) => {
+                let said = self.returning(from, &asks, rng, out);
+                out.push(OwnerOut::Returned(link, Box::new(said)));
+            }
         }
     }
 
@@ -564,6 +582,10 @@ impl Owner {
     pub fn settle(&mut self, rng: &mut dyn Entropy, out: &mut Vec<OwnerOut>) {
         // what is told to the owner's own waiters may propose again, so the member is polled until it rests
         while !self.halted && self.settle_once(rng, out) {}
+        if self.restore.is_some() && !self.halted {
+            self.stage_step(out);
+            while !self.halted && self.settle_once(rng, out) {}
+        }
         self.open_joined(out);
         self.tell_members(out);
         self.publish_if_needed(out);
@@ -575,7 +597,8 @@ impl Owner {
             self.install_step(out);
             return;
         }
-        match self.restore.is_some() {
+        // what goes through the log fills it, and needs checkpoints as anything else
+        match self.restore.as_ref().is_some_and(|r| r.staging.is_none()) {
             true => self.restore_step(out),
             false => self.checkpoint_step(out),
         }
@@ -617,6 +640,9 @@ impl Owner {
             self.joining = false;
             self.find_level();
             self.lease_nudge();
+            if std::mem::take(&mut self.adopted) {
+                self.follow_adoption(rng, out);
+            }
             if !self.role.ready {
                 self.follow_keyring(out);
             }
@@ -728,6 +754,10 @@ impl Owner {
                 };
                 self.image.apply(index, batch);
                 self.index.apply(batch);
+                if crate::restage::is_adoption(batch) {
+                    self.image = crate::restage::adopted(&mut self.image, index);
+                    self.adopted = true;
+                }
                 self.checkpointer.grew(bytes.len() as u64);
             }
             Payload::Noop => {
@@ -805,6 +835,7 @@ impl Owner {
                 }
             }
             self.orphans_until = self.now.mono.plus_ns(ORPHAN_NS);
+            self.restore_loses_lead(out);
             self.waiting_bytes = 0;
             let refused = std::mem::take(&mut self.overtaken).into_values().flatten();
             done.extend(refused.map(|(shard, ticket)| (Settled::Refused, Waiter::Shard(shard, ticket))));
@@ -882,7 +913,8 @@ impl Owner {
             Verdict::Clean => {}
             Verdict::Conflict | Verdict::TooOld => return Err(Settled::Refused),
         }
-        if self.waiting_bytes > MAX_WAITING_BYTES || self.restore.is_some() {
+        let held = self.restore.is_some() && !matches!(waiter, Waiter::Own(Purpose::Restore));
+        if self.waiting_bytes > MAX_WAITING_BYTES || held {
             return Err(Settled::NotDone(NotDone::Busy));
         }
         let grows = batch.ops.iter().any(|op| matches!(op, ringfence_store::Op::Put { .. }));
@@ -940,7 +972,11 @@ impl Owner {
         waiter: Waiter,
     ) -> Result<Index, (Settled, Waiter)> {
         // a placeholder stands in the map for an instant: propose() inserts it, then the real waiter replaces it
-        match self.propose(batch, reads, read_index, Waiter::Own(Purpose::Lease)) {
+        let placeholder = match waiter {
+            Waiter::Own(Purpose::Restore) => Purpose::Restore,
+            _ => Purpose::Lease,
+        };
+        match self.propose(batch, reads, read_index, Waiter::Own(placeholder)) {
             Ok(index) => {
                 if let Some(w) = self.waiting.back_mut() {
                     w.waiter = waiter;
@@ -1121,6 +1157,14 @@ impl Owner {
         self.reopen_keys()
     }
 
+    /// Everything that was derived from the image before is made anew.
+    pub(crate) fn mark_adopted(&mut self) {
+        self.window.reset(self.version.index());
+        self.index = SideIndex::rebuild(&self.version);
+        self.overlay = Overlay::default();
+        self.dirty = true;
+    }
+
     fn checkpoint_step(&mut self, out: &mut Vec<OwnerOut>) {
         if self.member.is_some() && self.version.index() > Index(0) {
             self.checkpointer.step(&self.version, self.cluster, self.applied_term, &self.conf_state, self.now, out);
@@ -1131,6 +1175,12 @@ impl Owner {
     pub(crate) fn stop(&mut self, why: &str, out: &mut Vec<OwnerOut>) {
         self.halted = true;
         out.push(OwnerOut::Halt(why.to_owned()));
+    }
+
+    /// This directory has lost something, or is an older copy.
+    pub(crate) fn lost(&mut self, why: &str, out: &mut Vec<OwnerOut>) {
+        self.halted = true;
+        out.push(OwnerOut::Lost(why.to_owned()));
     }
 
     /// No key in memory. A node alone counts as sealed until it may evaluate.
@@ -1170,7 +1220,7 @@ impl Owner {
 }
 
 /// A data directory's raft id: drawn when the directory is made, so an emptied one never speaks for the one it was.
-pub(crate) fn fresh_raft_id(rng: &mut dyn Entropy) -> u64 {
+pub fn fresh_raft_id(rng: &mut dyn Entropy) -> u64 {
     loop {
         let mut bytes = [0; 8];
         rng.fill(&mut bytes);

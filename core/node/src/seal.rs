@@ -460,6 +460,7 @@ impl Owner {
             Purpose::Keyring => self.refresh_keyring(out),
             // looked at again before long
             Purpose::Members => {}
+            Purpose::Restore => self.staged(committed, out),
             Purpose::Lease => self.lease_settled(committed, rng, out),
         }
     }
@@ -492,6 +493,10 @@ impl Owner {
         self.seal.core = None;
         self.seal.rekey = Rekey::default();
         self.seal.generate = GenerateRoot::default();
+        // the image was replaced, whoever leads now
+        for (shard, ticket) in std::mem::take(&mut self.seal.waiting_restore) {
+            out.push(OwnerOut::OperateDone(shard, ticket, SideResult::Json(Value::Null)));
+        }
         if self.seal.active_since.take().is_some() {
             out.push(OwnerOut::Log(Level::Info, "this node is not active any more".into()));
         }
@@ -706,7 +711,17 @@ impl Owner {
             self.seal_now(Some(asker), out);
             return;
         }
-        self.seal.waiting_restore.push(asker);
+        self.reissue(Some(asker), rng, out);
+    }
+
+    /// The active node's image is another one: nothing is sealed before a new issuer stands in it.
+    pub(crate) fn reissue(
+        &mut self,
+        asker: Option<(ShardId, Ticket)>,
+        rng: &mut dyn Entropy,
+        out: &mut Vec<OwnerOut>,
+    ) {
+        self.seal.waiting_restore.extend(asker);
         self.keys = None;
         self.seal.sealer = None;
         self.seal.issuing = None;

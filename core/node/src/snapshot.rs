@@ -5,6 +5,7 @@
 //! only: the sealing of the checksums.
 
 use crate::owner::{Level, Owner, OwnerOut, ShardId};
+use crate::restage::{self, Staging};
 use crate::shard::Ticket;
 use ringfence_barrier::{BlobPurpose, SealConfig, Unsealed};
 use ringfence_base::{Code, Entropy, Writer, limit};
@@ -12,7 +13,7 @@ use ringfence_crypto::{Sha256, sha256};
 use ringfence_logical::{Error, OwnerOp, SideResult};
 use ringfence_store::{Image, Version};
 use ringfence_vault::lease::tombstone;
-use ringfence_vault::tables::{ERA_FLOOR, NODE};
+use ringfence_vault::tables::{ADOPT, ERA_FLOOR, NODE, STAGED};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -217,12 +218,14 @@ fn read_state(state: &mut impl Read) -> Result<Records, String> {
     }
 }
 
-/// A restore under way: the image that is to replace the present one, once its checkpoint is durable.
+/// A restore under way. Alone: the image that is to replace the present one, once its checkpoint is durable. With other
+/// nodes: what goes through the log.
 pub(crate) struct Restore {
-    asker: (ShardId, Ticket),
+    pub(crate) asker: (ShardId, Ticket),
     entries: Records,
     by_our_key: bool,
     pub(crate) image: Option<Image>,
+    pub(crate) staging: Option<Staging>,
 }
 
 /// Why no share would ever open an image, as far as that can be told.
@@ -311,16 +314,13 @@ impl Owner {
                 out,
             );
         }
-        if !self.is_lone_voter() || crate::members::all(&self.version).len() > 1 {
-            let text = "a snapshot is restored on a cluster of one node: remove the other nodes, restore, and join them again";
-            return refuse(Error::invalid(text), out);
-        }
         if self.restore.is_some() {
             return refuse(Error::invalid("another restore is under way"), out);
         }
         // made under our unseal key, whatever became of its contents: then that key must open them
         let by_our_key = sealed_sums.is_ok();
-        self.restore = Some(Restore { asker: (shard, ticket), entries: u.entries, by_our_key, image: None });
+        self.restore =
+            Some(Restore { asker: (shard, ticket), entries: u.entries, by_our_key, image: None, staging: None });
         self.restore_step(out);
     }
 
@@ -332,7 +332,9 @@ impl Owner {
             .collect();
         let quiet = self.waiting_count() == 0;
         let (index, log_time) = (self.version.index(), self.version.log_time());
-        let Some(r) = self.restore.as_mut().filter(|r| quiet && r.image.is_none()) else { return };
+        let alone = self.is_lone_voter() && nodes.len() <= 1;
+        let begins = |r: &&mut Restore| quiet && r.image.is_none() && r.staging.is_none();
+        let Some(r) = self.restore.as_mut().filter(begins) else { return };
         let mut entries = std::mem::take(&mut r.entries);
         let restored = entries.iter().find(|(key, _)| key[..] == [ERA_FLOOR]).map(|(_, floor)| floor.clone());
         let floor = tombstone::floor_of_restore(self.version.get(&[ERA_FLOOR]), restored.as_deref(), log_time);
@@ -344,6 +346,9 @@ impl Owner {
             out.push(OwnerOut::OperateDone(asker.0, asker.1, SideResult::Refused(e)));
             return;
         };
+        // an archive that was written while another came in
+        replace(&mut entries, STAGED, Records::new());
+        replace(&mut entries, ADOPT, Records::new());
         // who the nodes are is of this cluster's present, not of the snapshot's past
         replace(&mut entries, NODE, nodes);
         // batch tokens of before die, and no era comes a second time
@@ -367,8 +372,18 @@ impl Owner {
                     out.push(OwnerOut::OperateDone(asker.0, asker.1, SideResult::Refused(e)));
                     return;
                 }
-                r.image = Some(image);
-                self.checkpoint_restored(version, out);
+                if alone {
+                    r.image = Some(image);
+                    self.checkpoint_restored(version, out);
+                    return;
+                }
+                if !restage::is_stageable(&version) {
+                    let e = Error::invalid("a key of the snapshot is too long to be restored in a cluster");
+                    return self.give_restore_up(e, out);
+                }
+                out.push(OwnerOut::Log(Level::Info, "a snapshot goes to all nodes through the log".into()));
+                r.staging = Some(Staging::new(version));
+                self.stage_step(out);
             }
             Err(_) => {
                 let asker = r.asker;

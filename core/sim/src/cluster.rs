@@ -20,8 +20,8 @@ use ringfence_base::{Index, Mono, Now, Secret, Wall, entropy};
 use ringfence_node::standby::STALE_NS;
 use ringfence_node::{
     Body, Call, Cell, Code, Forwarded, Headers, Loaded, Map, MemberRecord, Operation, Owner, OwnerConfig, OwnerIn,
-    OwnerOut, PeerMessage, Provider, Reply, Settings, Shard, ShardId, ShardIn, ShardOut, SideResult, Ticket, Vault,
-    perform, registry,
+    OwnerOut, PeerMessage, Provider, Reply, Returned, Returning, Settings, Shard, ShardId, ShardIn, ShardOut,
+    SideResult, Ticket, Vault, perform, registry,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -52,6 +52,13 @@ pub struct ClusterRun {
     pub mutant: Option<Mutant>,
 }
 
+/// A run of a cluster into which a snapshot is restored while nodes crash and links are cut.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoreRun {
+    /// Everything comes from it.
+    pub seed: u64,
+}
+
 /// What a run did.
 #[derive(Debug, Default)]
 pub struct ClusterReport {
@@ -73,6 +80,12 @@ pub struct ClusterReport {
     pub stood_by: u64,
     /// Checkpoints that a follower took over.
     pub installs: u64,
+    /// Restores that nodes took part in.
+    pub restores: u64,
+    /// Restores that were told to be done.
+    pub restored: u64,
+    /// Disks lost or rotten, whose nodes came back as new members.
+    pub losses: u64,
     /// Images compared at an equal index.
     pub compared: u64,
     /// Simulated milliseconds.
@@ -105,6 +118,8 @@ struct Node {
     skew: i64,
     /// The process stands still until then; its disk and the network do not know.
     paused_until: Mono,
+    /// Its disk was lost: the raft id it had, the one it is to have, and when it asks the others next.
+    coming: Option<(u64, u64, Mono)>,
     /// Calls that wait in the sockets of a paused process: who made them, and whether a peer did.
     held: Vec<(u64, Call, bool)>,
 }
@@ -181,6 +196,8 @@ struct Cluster {
     outage: bool,
     mutant: Option<Mutant>,
     nonces: Nonces,
+    /// A restore that was asked for, and whether it was told to be done.
+    awaited: Option<(Ticket, Option<bool>)>,
     /// A node that may think it leads while another does, and until when clients ask it more than others.
     suspect: Option<(usize, Mono)>,
 }
@@ -203,7 +220,91 @@ impl ClusterRun {
     }
 }
 
+/// What a restored run writes first, and what over it.
+const BEFORE: u64 = 1;
+const AFTER: u64 = 2;
+/// Keys of a restored run: enough that they are staged in several batches.
+const RESTORED_KEYS: u64 = 40;
+
+impl RestoreRun {
+    /// Runs to the end or to the first broken promise: the image of before or the restored one, whole, the same on every
+    /// node, and the restored one if somebody was told so.
+    ///
+    /// # Errors
+    /// What was broken, with the seed.
+    pub fn go(&self) -> Result<ClusterReport, Violation> {
+        let fail = |what: String| Violation { seed: self.seed, what };
+        let mut c = Cluster::new(self.seed, 3);
+        let (key, root) = c.form().map_err(&fail)?;
+        c.restores(&key, &root).map_err(&fail)?;
+        Ok(c.report)
+    }
+}
+
 impl Cluster {
+    /// Writes, saves, writes over it, and restores what was saved under faults.
+    fn restores(&mut self, key: &str, root: &str) -> Result<(), String> {
+        // the registers of other runs are not written in this one
+        self.known.registers.extend((0..KEYS).map(|k| (k, Register::default())));
+        self.fill(root, BEFORE)?;
+        let leader = self.leader().ok_or("nobody leads")?;
+        let archive = self.save(leader, root)?;
+        self.fill(root, AFTER)?;
+        let mut sure = false;
+        for _ in 0..4 {
+            let Some(l) = self.leader() else { continue };
+            let unpacked = ringfence_node::snapshot::unpack(&archive, false);
+            let ticket = Ticket(u64::MAX - self.steps);
+            self.awaited = Some((ticket, None));
+            self.owner_in(l, OwnerIn::Unpacked(ShardId(0), ticket, unpacked));
+            self.settle(l);
+            let wait = 2000 + self.draw(20_000);
+            self.rough = true;
+            for _ in 0..wait {
+                self.step()?;
+                if self.draw(3000) == 0 {
+                    self.fault(key, root)?;
+                }
+            }
+            self.rough = false;
+            sure |= matches!(self.awaited.take(), Some((_, Some(true))));
+        }
+        self.report.restored += u64::from(sure);
+        self.heal(key, root)?;
+        let mut found = BTreeSet::new();
+        for i in 0..self.nodes.len() {
+            for k in 0..RESTORED_KEYS {
+                let path = format!("secret/data/r{k}");
+                let a = self.ask_until(i, Operation::Read, &path, root, Value::Null, |a| a.code == Code::Ok)?;
+                found.insert(value_of(&a)?);
+            }
+        }
+        match found.len() {
+            1 if sure && found.contains(&AFTER) => {
+                Err(format!("{}: a restore was acknowledged and is not there", promise::ACKNOWLEDGED))
+            }
+            1 => Ok(()),
+            _ => Err(format!("{}: reads show both the restored data and that of before", promise::READS)),
+        }
+    }
+
+    fn fill(&mut self, root: &str, n: u64) -> Result<(), String> {
+        for k in 0..RESTORED_KEYS {
+            let body = json!({"data": {"n": n, "secret": CANARY, "again": n}});
+            self.ask_until(0, Operation::Update, &format!("secret/data/r{k}"), root, body, |a| a.code == Code::Ok)?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, i: usize, root: &str) -> Result<Vec<u8>, String> {
+        let path = "sys/storage/raft/snapshot";
+        let a = self.ask_until(i, Operation::Read, path, root, Value::Null, |a| a.code == Code::Ok)?;
+        match &a.body {
+            Body::Raw(r) => Ok(r.body.to_vec()),
+            _ => Err(format!("a snapshot is no file: {}", json_of(&a))),
+        }
+    }
+
     fn new(seed: u64, count: usize) -> Cluster {
         let mut c = Cluster {
             seed,
@@ -228,6 +329,7 @@ impl Cluster {
             outage: false,
             mutant: None,
             nonces: Nonces::default(),
+            awaited: None,
             suspect: None,
         };
         for i in 0..count {
@@ -240,6 +342,7 @@ impl Cluster {
                 looked_at: 0,
                 skew: 0,
                 paused_until: Mono(0),
+                coming: None,
                 held: Vec::new(),
             });
             // an empty disk always starts
@@ -271,6 +374,10 @@ impl Cluster {
             Some(f) => Owner::restart(config, vault.clone(), f, now),
             None => Owner::blank(config, vault.clone(), now),
         };
+        if owner.raft_id() != 0 {
+            // a directory with a log is a member, whatever it was before
+            node.coming = None;
+        }
         let cell = owner.cell();
         let shard = Shard::new(0, vault, cell.clone());
         node.life += 1;
@@ -363,7 +470,8 @@ impl Cluster {
         let count = self.nodes.len();
         let i = self.draw(count as u64) as usize;
         let down = self.nodes.iter().filter(|n| n.machine.is_none()).count();
-        match self.draw(14) {
+        match self.draw(16) {
+            14 | 15 => self.lose_disk(i),
             0 | 1 if down == 0 || self.draw(4) == 0 => self.crash(i),
             0..=3 => {
                 if let Some(i) = self.nodes.iter().position(|n| n.machine.is_none()) {
@@ -466,6 +574,57 @@ impl Cluster {
         }
     }
 
+    /// A disk is emptied, or rots where it is found out, while its node is down. One at a time: raft survives a minority.
+    fn lose_disk(&mut self, i: usize) {
+        let ids: BTreeSet<u64> = self.nodes.iter().map(|n| n.raft_id).collect();
+        let whole = |m: &Machine| {
+            let conf = m.owner.conf_state();
+            let voters: BTreeSet<u64> = conf.voters.iter().copied().collect();
+            voters == ids && conf.learners.is_empty() && conf.voters_outgoing.is_empty()
+        };
+        // everybody votes, and everybody knows it: nobody still needs the disk that goes
+        let all_vote = self.nodes.iter().all(|n| n.coming.is_none() && n.machine.as_ref().is_none_or(whole));
+        let leads = self.leader().and_then(|l| self.nodes[l].machine.as_ref());
+        if !all_vote || !leads.is_some_and(whole) || self.leader() == Some(i) {
+            return;
+        }
+        self.crash(i);
+        let mut rng = SeededEntropy(self.rng.next_u64());
+        let new = 2 + (self.rng.next_u64() >> 2);
+        let node = &mut self.nodes[i];
+        let before = node.disk.clone();
+        let found_out = rng.next_u64().is_multiple_of(2) && {
+            node.disk.rot(&mut rng);
+            node.disk.recover().is_err()
+        };
+        let emptied = rng.next_u64().is_multiple_of(2);
+        if !found_out && !emptied {
+            // what no checksum shows is the active node's to remember, and there may be none
+            node.disk = before;
+            return;
+        }
+        node.disk = SimDisk::default();
+        node.coming = Some((node.raft_id, new, self.now.mono));
+        node.raft_id = 0;
+        node.looked_at = 0;
+        self.report.losses += 1;
+    }
+
+    /// A node that lost its disk asks whoever leads, as the cluster port would.
+    fn ask_to_come_back(&mut self, i: usize) {
+        let Some((old, new, _)) = self.nodes[i].coming.filter(|(.., at)| *at <= self.now.mono) else { return };
+        self.nodes[i].coming = Some((old, new, self.now.mono.plus_ns(300_000_000)));
+        let Some(l) = self.leader() else { return };
+        let parted =
+            self.cut.contains(&(i, l)) || self.cut.contains(&(l, i)) || self.is_paused(l) || self.is_paused(i);
+        if parted || self.nodes[i].machine.is_none() || self.nodes[i].raft_id != 0 {
+            return;
+        }
+        let asks = Returning { last: Index(0), replace: Some(new) };
+        self.owner_in(l, OwnerIn::Returning(i as u64, old, asks));
+        self.settle(l);
+    }
+
     /// The faults end: everything starts, is connected and unsealed, and serves.
     fn heal(&mut self, key: &str, root: &str) -> Result<(), String> {
         self.cut.clear();
@@ -475,7 +634,10 @@ impl Cluster {
                 self.start(i)?;
             }
         }
-        for i in 0..self.nodes.len() {
+        // who lost its disk comes back when somebody leads, and that may need everybody else unsealed
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.sort_by_key(|i| self.nodes[*i].coming.is_some());
+        for i in order {
             self.wait_for(&format!("node{i} knows its seal"), |c| {
                 c.nodes[i].machine.as_ref().is_some_and(|m| m.cell.facts.initialized)
             })?;
@@ -839,6 +1001,9 @@ impl Cluster {
                 }
             }
         }
+        for i in 0..self.nodes.len() {
+            self.ask_to_come_back(i);
+        }
         let i = self.draw(self.nodes.len() as u64) as usize;
         match self.draw(4) {
             _ if self.is_paused(i) => {}
@@ -959,6 +1124,10 @@ impl Cluster {
                 OwnerOut::Reached(_, t, reached) => m.to_shard.push_back(ShardIn::Reached(t, reached)),
                 OwnerOut::TipDone(_, t, done) => m.to_shard.push_back(ShardIn::TipDone(t, done)),
                 OwnerOut::ControlDone(_, t, reply) => m.to_shard.push_back(ShardIn::ControlDone(t, reply)),
+                OwnerOut::OperateDone(_, t, result) if self.awaited.as_ref().is_some_and(|(a, _)| *a == t) => {
+                    let done = matches!(result, SideResult::Json(_));
+                    self.awaited = Some((t, Some(done)));
+                }
                 OwnerOut::OperateDone(_, t, result) => m.to_shard.push_back(ShardIn::SideDone(t, result)),
                 OwnerOut::Withdraw(sequence) => m.to_shard.push_back(ShardIn::Withdraw(sequence)),
                 OwnerOut::Side(job, op) => m.to_owner.push_back(OwnerIn::SideDone(job, perform(&op))),
@@ -992,9 +1161,25 @@ impl Cluster {
                         self.post(i, j, &message);
                     }
                 }
+                OwnerOut::Log(_, text) if text == "a snapshot was restored" => self.report.restores += 1,
                 OwnerOut::Log(..) | OwnerOut::Members(..) | OwnerOut::AskLeader(..) => {}
-                OwnerOut::Halt(why) => self.broken = Some(format!("{}: node{i} halted: {why}", promise::SERVES)),
+                OwnerOut::Returned(j, said) => self.came_back(j as usize, *said),
+                OwnerOut::Halt(why) | OwnerOut::Lost(why) => {
+                    self.broken = Some(format!("{}: node{i} halted: {why}", promise::SERVES));
+                }
             }
+        }
+    }
+
+    /// The cluster has answered a node that lost its disk.
+    fn came_back(&mut self, i: usize, said: Returned) {
+        let (Some((_, new, _)), Returned::Taken { cluster, members }) = (self.nodes[i].coming, said) else { return };
+        if let Some(m) = &mut self.nodes[i].machine
+            && m.owner.raft_id() == 0
+        {
+            m.owner.come_back(new, members);
+            self.owner_in(i, OwnerIn::Join(cluster));
+            self.settle(i);
         }
     }
 

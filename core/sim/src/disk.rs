@@ -144,6 +144,18 @@ impl SimDisk {
         self.beside.clear();
     }
 
+    /// A bit flips in something that is kept.
+    pub fn rot(&mut self, rng: &mut SeededEntropy) {
+        let mut kept: Vec<&mut Vec<u8>> = self.segments.values_mut().chain(self.chunks.values_mut()).collect();
+        kept.retain(|bytes| bytes.iter().any(|b| *b != 0));
+        if kept.is_empty() {
+            return;
+        }
+        let n = rng.next_u64() as usize % kept.len();
+        let used = kept[n].iter().rposition(|b| *b != 0).map_or(1, |at| at + 1);
+        kept[n][rng.next_u64() as usize % used] ^= 1 << (rng.next_u64() % 8);
+    }
+
     fn write(&mut self, op: &DiskOp, mut keep: impl FnMut(usize) -> bool) {
         let (target, offset, bytes) = match op {
             DiskOp::WriteLog { segment, offset, bytes, .. } => {

@@ -14,7 +14,7 @@ pub mod promise;
 pub mod world;
 
 pub use accounts::{AccountsReport, AccountsRun};
-pub use cluster::{ClusterReport, ClusterRun};
+pub use cluster::{ClusterReport, ClusterRun, RestoreRun};
 pub use mutant::Mutant;
 pub use world::{Report, Run, Violation};
 

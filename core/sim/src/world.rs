@@ -619,12 +619,12 @@ impl World {
                     self.to_owner.push_back(OwnerIn::Unpacked(s, t, unpacked));
                 }
                 // tells that it is alone
-                OwnerOut::Members(..) => {}
+                OwnerOut::Members(..) | OwnerOut::Returned(..) => {}
                 OwnerOut::Send(..) | OwnerOut::ReadChunk(..) | OwnerOut::Load(..) | OwnerOut::AskLeader(..) => {
                     self.halted = Some("a node alone has nobody to talk to".into());
                 }
                 OwnerOut::Log(..) => {}
-                OwnerOut::Halt(why) => self.halted = Some(why),
+                OwnerOut::Halt(why) | OwnerOut::Lost(why) => self.halted = Some(why),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A cluster keeps its promises whatever the network and its nodes do.
 
-use ringfence_sim::ClusterRun;
+use ringfence_sim::{ClusterRun, RestoreRun};
 
 /// Seeds of one run; more by the environment.
 fn seeds() -> u64 {
@@ -9,7 +9,7 @@ fn seeds() -> u64 {
 
 #[test]
 fn three_nodes_keep_what_was_acknowledged() {
-    let (mut acknowledged, mut forwarded, mut stood_by) = (0, 0, 0);
+    let (mut acknowledged, mut forwarded, mut stood_by, mut losses) = (0, 0, 0, 0);
     let (mut terms, mut installs, mut compared) = (0, 0, 0);
     for seed in 1..=seeds() {
         match (ClusterRun { seed, nodes: 3, steps: 50_000, mutant: None }).go() {
@@ -18,6 +18,7 @@ fn three_nodes_keep_what_was_acknowledged() {
                 forwarded += r.forwarded;
                 stood_by += r.stood_by;
                 installs += r.installs;
+                losses += r.losses;
                 compared += r.compared;
                 terms += r.terms;
             }
@@ -29,6 +30,7 @@ fn three_nodes_keep_what_was_acknowledged() {
     assert!(stood_by > 100, "no standby answered by itself: {stood_by}");
     assert!(terms > seeds(), "the lead never changed");
     assert!(installs >= 2 * seeds(), "nobody took over a checkpoint");
+    assert!(losses >= seeds() / 3, "no disk was lost: {losses}");
     assert!(compared > 100, "images were not compared");
 }
 
@@ -44,4 +46,19 @@ fn a_seed_replays_to_the_byte() {
     let run = ClusterRun { seed: 77, nodes: 3, steps: 20_000, mutant: None };
     let (a, b) = (run.go().expect("holds"), run.go().expect("holds"));
     assert_eq!(format!("{a:?}"), format!("{b:?}"));
+}
+
+#[test]
+fn a_restored_snapshot_is_there_on_all_nodes_or_on_none() {
+    let (mut restores, mut restored) = (0, 0);
+    for seed in 1..=seeds() {
+        match (RestoreRun { seed }).go() {
+            Ok(r) => {
+                restores += r.restores;
+                restored += r.restored;
+            }
+            Err(v) => panic!("seed {}: {}", v.seed, v.what),
+        }
+    }
+    assert!(restores > 3 * seeds() && restored > 0, "nothing was restored: {restores}, {restored}");
 }

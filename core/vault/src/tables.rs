@@ -27,6 +27,8 @@
 //! 0x16 nodes                 [raft id u64]                     node's record, in the clear
 //! 0x17 quotas                [kind u8][name]                   Rule, or the settings of all
 //! 0x18 floor of eras             one record                       be64, in the clear: see `lease::tombstone`
+//! 0x1e staged records        [key of any other table]         its record: a snapshot on its way in
+//! 0x1f adoption              one key, never in the image      what is staged becomes the image
 //! 0x20 login MFA             [ns u32][kind u8][...]            see `mfa::records`
 //! 0x21 identity tokens       [ns u32][kind u8][name]           see `identity::oidc`
 //! 0x80 data of mounts        [mount u32][area u8][suffix]      the engine's
@@ -85,6 +87,10 @@ pub const QUOTA: u8 = 0x17;
 /// The era below which a restore left no batch token alive; in the clear, so that a restore writes it whatever keys the
 /// snapshot is sealed by.
 pub const ERA_FLOOR: u8 = 0x18;
+/// Records of a snapshot that is being restored, behind their own keys.
+pub const STAGED: u8 = 0x1e;
+/// Written by the last batch of a restore: the staged records become the image.
+pub const ADOPT: u8 = 0x1f;
 /// The mounts of each namespace.
 pub const MOUNT_OF: u8 = 0x84;
 /// Tables whose keys begin with a namespace's number: what is deleted with the namespace, besides tokens and mounts.

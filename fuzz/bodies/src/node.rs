@@ -242,6 +242,7 @@ impl Node {
                 OwnerOut::Pack(id, packing) => self.to_owner.push_back(OwnerIn::Packed(id, Box::new(packing.pack()))),
                 OwnerOut::Publish(cell) => self.cell = cell,
                 OwnerOut::Settled(s, t, settled) => self.tell(s, ShardIn::Settled(t, settled)),
+                OwnerOut::Reached(s, t, reached) => self.tell(s, ShardIn::Reached(t, reached)),
                 OwnerOut::TipDone(s, t, done) => self.tell(s, ShardIn::TipDone(t, done)),
                 OwnerOut::ControlDone(s, t, reply) => self.tell(s, ShardIn::ControlDone(t, reply)),
                 OwnerOut::OperateDone(s, t, result) => self.tell(s, ShardIn::SideDone(t, result)),
@@ -265,8 +266,9 @@ impl Node {
                 | OwnerOut::ReadChunk(..)
                 | OwnerOut::Load(..)
                 | OwnerOut::Members(..)
+                | OwnerOut::Returned(..)
                 | OwnerOut::AskLeader(..) => {}
-                OwnerOut::Halt(why) => self.stopped = Some(why),
+                OwnerOut::Halt(why) | OwnerOut::Lost(why) => self.stopped = Some(why),
             }
         }
     }
@@ -286,6 +288,7 @@ impl Node {
                 ShardOut::Control(t, c) => self.to_owner.push_back(OwnerIn::Control(id, t, c)),
                 ShardOut::Withdrawn(s) => self.to_owner.push_back(OwnerIn::Withdrawn(id, s)),
                 ShardOut::Side(t, op) => self.to_shard[shard].push_back(ShardIn::SideDone(t, perform(&op))),
+                ShardOut::Await(t, index, what) => self.to_owner.push_back(OwnerIn::Await(id, t, index, what)),
                 ShardOut::Login(note) => self.to_owner.push_back(OwnerIn::Login(note)),
                 ShardOut::Audit(t, _) => self.to_shard[shard].push_back(ShardIn::AuditDone(t, true)),
                 ShardOut::Forward(..) | ShardOut::NotDone(..) => {

@@ -70,6 +70,14 @@ impl raft::SegmentRead for SegmentFile {
     }
 }
 
+impl SegmentFile {
+    /// Something was written to it.
+    fn has_begun(&self) -> bool {
+        let mut first = [0; 8];
+        self.0.read_exact_at(&mut first, 0).is_ok() && first != [0; 8]
+    }
+}
+
 impl Directory {
     /// Opens or makes a directory and takes its lock.
     pub fn open(path: &Path) -> Result<Directory, OpenError> {
@@ -116,14 +124,18 @@ impl Directory {
             }
             return Ok(None);
         }
-        let cluster =
+        let (cluster, _) =
             parse_identity(&read(&identity_path)?).map_err(|why| OpenError::Foreign(self.path.clone(), why))?;
+        let corrupt = |why: String| OpenError::Corrupt(self.path.clone(), why);
         let slots_path = self.path.join("slots");
+        let files = self.segments()?;
         if !slots_path.exists() {
+            if files.iter().any(|(_, f)| f.has_begun()) || self.path.join("checkpoint/manifest").exists() {
+                return Err(corrupt("the slots file, which keeps its votes, is missing".into()));
+            }
             // the process ended between naming itself and its first vote: nothing was ever acknowledged
             return Ok(None);
         }
-        let corrupt = |why: String| OpenError::Corrupt(self.path.clone(), why);
         let (image, manifest, checkpoint, conf_state) = match self.read_manifest()? {
             None => (store::Image::new(), None, None, raft::ConfState::default()),
             Some(m) => {
@@ -133,7 +145,11 @@ impl Directory {
                 let conf = decode_conf(&m.identity.conf_state).map_err(|e| corrupt(format!("checkpoint: {e}")))?;
                 let mut loader = Loader::new(&m, []);
                 while let Some(id) = loader.wanted() {
-                    let bytes = read(&self.chunk_path(id))?;
+                    let path = self.chunk_path(id);
+                    let bytes = fs::read(&path).map_err(|e| match is_loss(&e) {
+                        true => corrupt(format!("checkpoint chunk {id}: {e}")),
+                        false => OpenError::Io("read", path, e),
+                    })?;
                     loader.push(&bytes).map_err(|e| corrupt(format!("checkpoint chunk {id}: {e}")))?;
                 }
                 let image = loader.finish().map_err(|e| corrupt(format!("checkpoint: {e}")))?;
@@ -141,7 +157,6 @@ impl Directory {
                 (image, Some(m), Some(at), conf)
             }
         };
-        let files = self.segments()?;
         let input = raft::RecoveryInput {
             cluster_id: Some(cluster),
             slots: &read(&slots_path)?,
@@ -153,6 +168,63 @@ impl Directory {
         };
         let recovered = raft::recover(input).map_err(|e| corrupt(format!("{e}")))?;
         Ok(Some(Found { cluster, image, manifest, recovered, conf_state }))
+    }
+
+    /// Why a process that ran before gave the directory up, if one did.
+    pub fn lost(&self) -> Option<String> {
+        fs::read_to_string(self.path.join("lost")).ok()
+    }
+
+    /// What was lost has been made good.
+    ///
+    /// # Errors
+    /// The note could not be removed.
+    pub fn forget_lost(&self) -> Result<(), OpenError> {
+        let path = self.path.join("lost");
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(OpenError::Io("remove", path, e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The cluster and raft id of the identity file, if that is whole.
+    pub fn identity(&self) -> Option<([u8; 16], u64)> {
+        parse_identity(&fs::read(self.path.join("identity")).ok()?).ok()
+    }
+
+    /// Moves what belongs to the raft id of before into a folder named by it, where nobody reads it again but its
+    /// operator; what earlier repairs put aside goes. May be called again after it was cut short.
+    ///
+    /// # Errors
+    /// Something could not be moved.
+    pub fn set_aside(&self, raft_id: u64) -> Result<PathBuf, OpenError> {
+        let name = format!("damaged-{raft_id:x}");
+        let aside = self.path.join(&name);
+        let io_error = |e| OpenError::Io("set aside into", aside.clone(), e);
+        for entry in fs::read_dir(&self.path).map_err(io_error)? {
+            let path = entry.map_err(io_error)?.path();
+            let earlier =
+                path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("damaged-") && n != name);
+            if earlier {
+                fs::remove_dir_all(&path).map_err(io_error)?;
+            }
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside).map_err(io_error)?;
+        // the identity goes last: while it is there, this is not done
+        for name in ["slots", "log", "checkpoint", "identity"] {
+            let (from, to) = (self.path.join(name), aside.join(name));
+            // a folder that was moved already was made anew, empty, when the directory was opened
+            match to.is_dir() {
+                true => fs::remove_dir(&from).map_err(io_error)?,
+                false if from.exists() => fs::rename(&from, to).map_err(io_error)?,
+                false => {}
+            }
+        }
+        for name in ["log", "checkpoint"] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(self.path.join(name)).map_err(io_error)?;
+        }
+        File::open(&self.path).and_then(|d| d.sync_all()).map_err(io_error)?;
+        Ok(aside)
     }
 
     fn read_manifest(&self) -> Result<Option<Manifest>, OpenError> {
@@ -204,14 +276,34 @@ pub fn identity_bytes(cluster: [u8; 16], raft_id: u64) -> Vec<u8> {
     b
 }
 
-fn parse_identity(bytes: &[u8]) -> Result<[u8; 16], String> {
+/// Notes durably that the directory has lost something, for the next start.
+///
+/// # Errors
+/// It could not be written.
+pub fn mark_lost(path: &Path, why: &str) -> io::Result<()> {
+    let mut file =
+        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path.join("lost"))?;
+    file.write_all(why.as_bytes())?;
+    file.sync_all()?;
+    File::open(path)?.sync_all()
+}
+
+/// A file that should be there is gone, or the disk does not give it back.
+fn is_loss(e: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(EIO)
+}
+
+fn parse_identity(bytes: &[u8]) -> Result<([u8; 16], u64), String> {
     if bytes.len() >= 8 && bytes[..6] == IDENTITY_MAGIC[..6] && bytes[..8] != IDENTITY_MAGIC[..] {
         return Err("it was written by a later version of this program; start that version".into());
     }
     if bytes.len() != 32 || bytes[..8] != IDENTITY_MAGIC[..] {
         return Err("its identity file is not one of ours".into());
     }
-    bytes[8..24].try_into().map_err(|_| "its identity file is short".to_owned())
+    let short = |_| "its identity file is short".to_owned();
+    let cluster = bytes[8..24].try_into().map_err(short)?;
+    Ok((cluster, u64::from_be_bytes(bytes[24..32].try_into().map_err(short)?)))
 }
 
 #[cfg(test)]
@@ -221,11 +313,46 @@ mod tests {
     #[test]
     fn identities() {
         let b = identity_bytes([7; 16], 1);
-        assert_eq!(parse_identity(&b), Ok([7; 16]));
+        assert_eq!(parse_identity(&b), Ok(([7; 16], 1)));
         let mut newer = b.clone();
         newer[7] = 9;
         assert!(parse_identity(&newer).expect_err("newer").contains("later version"));
         assert!(parse_identity(b"hello").is_err());
+    }
+
+    #[test]
+    fn what_is_damaged_is_set_aside_whole() {
+        let dir = std::env::temp_dir().join(format!("ringfence-aside-{}", std::process::id()));
+        let held = Directory::open(&dir).expect("opens");
+        for round in 1..=2u8 {
+            fs::write(dir.join("identity"), identity_bytes([round; 16], 5)).expect("written");
+            fs::write(dir.join("slots"), [round]).expect("written");
+            fs::write(dir.join("log/1.seg"), [round; 9]).expect("written");
+            assert_eq!(held.identity(), Some(([round; 16], 5)));
+            let aside = held.set_aside(u64::from(round)).expect("moved");
+            assert_eq!(fs::read(aside.join("log/1.seg")).expect("kept"), [round; 9]);
+            // again, after a crash: nothing is lost
+            held.set_aside(u64::from(round)).expect("moved");
+            assert_eq!(fs::read(aside.join("slots")).expect("kept"), [round]);
+            assert_eq!(dir.join("damaged-1").is_dir(), round == 1, "the last repair only");
+            assert!(held.recover().expect("empty").is_none() && dir.join("log").is_dir());
+        }
+        drop(held);
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+
+    #[test]
+    fn a_log_without_votes_is_damage() {
+        let dir = std::env::temp_dir().join(format!("ringfence-votes-{}", std::process::id()));
+        let held = Directory::open(&dir).expect("opens");
+        fs::write(dir.join("identity"), identity_bytes([1; 16], 5)).expect("written");
+        assert!(held.recover().expect("it never began").is_none());
+        fs::write(dir.join("log/1.seg"), [0; 4096]).expect("written");
+        assert!(held.recover().expect("prepared, and nothing more").is_none());
+        fs::write(dir.join("log/1.seg"), [1; 4096]).expect("written");
+        assert!(matches!(held.recover(), Err(OpenError::Corrupt(..))));
+        drop(held);
+        fs::remove_dir_all(&dir).expect("removed");
     }
 
     #[test]

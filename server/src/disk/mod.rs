@@ -6,11 +6,13 @@
 //! <path>/slots               term, vote, commit (rotating slots)
 //! <path>/log/<number>.seg    log segments, zero-filled, recycled
 //! <path>/checkpoint/<id>.chunk, <path>/checkpoint/manifest
+//! <path>/lost                why a process found while it ran that the next one must begin anew
+//! <path>/damaged-<raft id>/  slots, log, checkpoint and identity of before the last repair
 //! ```
 
 mod directory;
 mod executor;
 pub mod snapshots;
 
-pub use directory::{Directory, OpenError, identity_bytes};
+pub use directory::{Directory, OpenError, identity_bytes, mark_lost};
 pub use executor::{DirExecutor, Done, Executor, MemoryExecutor};

@@ -13,31 +13,36 @@
 //! member, and which certificate it shows, is the table's to say.
 
 mod ask;
+mod heard;
 mod hello;
 mod identity;
 mod link;
+mod repair;
+mod rotation;
 mod tls;
 
 pub use ask::ask;
+pub use heard::Boot;
 pub use identity::{Identity, node_id};
+pub use repair::{Home, come_home};
 
 use crate::rt::channel::{Inlet, Sender};
 use crate::rt::{self, Stream, TcpListener};
 use crate::shard::{ToOwner, ToShard};
 use crate::telemetry::{self, Level};
-use hello::Hello;
+use heard::Heard;
+use hello::{Hello, Refusal};
 use link::{Frame, Link, Outbox};
-use ringfence_node::{Forwarded, Lane, MemberRecord, Membership, PeerMessage, ShardIn, Ticket};
+use ringfence_node::{Forwarded, Lane, MemberRecord, Membership, PeerMessage, Returned, Returning, ShardIn, Ticket};
 use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
-use rustls_pki_types::ServerName;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// All kinds of connections.
+/// All kinds of connections that are kept up.
 const LANES: [Lane; 3] = [Lane::Control, Lane::Bulk, Lane::Calls];
 /// Longest frame of heartbeats and votes, bytes.
 const MAX_CONTROL_BYTES: usize = 1 << 20;
@@ -82,7 +87,7 @@ pub fn call_number(shard: u16, ticket: Ticket) -> u64 {
 /// A connection that a member dialled.
 struct Inbound {
     from: u64,
-    pin: [u8; 32],
+    boot: Option<Boot>,
     lane: Lane,
     outbox: Rc<Outbox>,
     calls: Cell<usize>,
@@ -96,8 +101,10 @@ struct Dialled {
 
 /// The cluster port.
 pub struct Peers {
-    identity: Identity,
-    server: Arc<ServerConfig>,
+    identity: RefCell<Identity>,
+    boot: Boot,
+    heard: Arc<Mutex<Heard>>,
+    server: RefCell<Arc<ServerConfig>>,
     own: RefCell<Membership>,
     dialled: RefCell<BTreeMap<u64, Dialled>>,
     inbound: RefCell<BTreeMap<u64, Inbound>>,
@@ -115,7 +122,7 @@ fn lane_at(lane: Lane) -> usize {
 }
 
 fn max_frame(lane: Lane) -> usize {
-    if lane == Lane::Control { MAX_CONTROL_BYTES } else { MAX_FRAME_BYTES }
+    if matches!(lane, Lane::Control | Lane::Return) { MAX_CONTROL_BYTES } else { MAX_FRAME_BYTES }
 }
 
 impl Peers {
@@ -125,13 +132,17 @@ impl Peers {
     /// The identity is of no use.
     pub fn new(
         identity: Identity,
+        boot: Boot,
         owner: Sender<ToOwner>,
         shards: Vec<Sender<ToShard>>,
     ) -> Result<Rc<Peers>, String> {
         let server = tls::server(&identity).map_err(|e| format!("the cluster port's certificate: {e}"))?;
+        let heard = Arc::new(Mutex::new(Heard::open(identity.folder().to_owned())));
         Ok(Rc::new(Peers {
-            identity,
-            server,
+            identity: RefCell::new(identity),
+            boot,
+            heard,
+            server: RefCell::new(server),
             own: RefCell::default(),
             dialled: RefCell::default(),
             inbound: RefCell::default(),
@@ -223,9 +234,9 @@ impl Peers {
         let mut membership = membership;
         if membership.members.is_empty() {
             // it has got nothing of the cluster's data yet
-            membership.members = self.identity.kept_members();
+            membership.members = self.identity.borrow().kept_members();
         } else if membership.members != self.own.borrow().members {
-            let (folder, members) = (self.identity.folder().to_owned(), membership.members.clone());
+            let (folder, members) = (self.identity.borrow().folder().to_owned(), membership.members.clone());
             rt::spawn_local(async move {
                 if let Err(e) = rt::unblock(move || Identity::keep_members(&folder, &members)).await {
                     telemetry::log(Level::Warn, &e);
@@ -235,14 +246,15 @@ impl Peers {
         *self.own.borrow_mut() = membership.clone();
         let others: BTreeMap<&u64, &MemberRecord> =
             membership.members.iter().filter(|(id, _)| **id != membership.raft_id).collect();
-        let gone = |i: &Inbound| !others.get(&i.from).is_some_and(|r| r.pins.contains(&i.pin));
+        // who proved itself when it connected stays, whatever certificate is the next to be shown
+        let gone = |i: &Inbound| !others.contains_key(&i.from);
         if self.inbound.borrow().values().any(gone) || self.dialled.borrow().keys().any(|id| !others.contains_key(id))
         {
             self.clone().part_later();
         }
         let mut dialled = self.dialled.borrow_mut();
         dialled.retain(|id, d| {
-            let same = |r: &&MemberRecord| r.cluster_addr == d.record.cluster_addr && r.pins == d.record.pins;
+            let same = |r: &&MemberRecord| r.cluster_addr == d.record.cluster_addr;
             let stays = others.get(id).is_none_or(same);
             if !stays {
                 d.outboxes.iter().for_each(|o| o.end("it moved"));
@@ -266,7 +278,7 @@ impl Peers {
             rt::sleep(PARTING).await;
             let own = self.own.borrow();
             for i in self.inbound.borrow().values() {
-                if !own.members.get(&i.from).is_some_and(|r| r.pins.contains(&i.pin)) {
+                if !own.members.contains_key(&i.from) {
                     i.outbox.end("it is not a member any more");
                 }
             }
@@ -293,10 +305,15 @@ impl Peers {
 
     /// Keeps one connection up to a member until it is not wanted any more.
     async fn keep_up(self: Rc<Self>, id: u64, record: MemberRecord, lane: Lane, outbox: Rc<Outbox>) {
-        let (mut pause, mut told) = (FIRST_PAUSE, String::new());
+        let (mut pause, mut told, mut age) = (FIRST_PAUSE, String::new(), 0);
+        let mut record = record;
         while outbox.ended().is_none() {
-            let attempt = rt::timeout(CONNECT_TIMEOUT, self.connect(id, &record, lane)).await;
-            match attempt.unwrap_or_else(|_| Err("no answer in time".into())) {
+            // its certificates may have changed since
+            if let Some(now) = self.own.borrow().members.get(&id) {
+                record = now.clone();
+            }
+            let attempt = rt::timeout(CONNECT_TIMEOUT, self.connect(id, &record, lane, age)).await;
+            match attempt.unwrap_or_else(|_| Err("no answer in time".to_owned().into())) {
                 Ok(mut link) => {
                     (pause, told) = (FIRST_PAUSE, String::new());
                     outbox.open();
@@ -307,7 +324,13 @@ impl Peers {
                     let _ = self.owner.try_send(ToOwner::Unreachable(id));
                     telemetry::log(Level::Debug, &format!("connection to node {:?}: {why}", record.name));
                 }
-                Err(why) => {
+                Err(Refusal { why, refused, .. }) => {
+                    // a node that was away may know an older certificate only
+                    age = if refused { age + 1 } else { age };
+                    let cycle = self.identity.borrow().newest_first().count();
+                    if refused && !age.is_multiple_of(cycle) {
+                        pause = FIRST_PAUSE;
+                    }
                     // the same is not said again and again, nor three times
                     if why != told && lane == Lane::Control {
                         let (name, at) = (&record.name, &record.cluster_addr);
@@ -321,21 +344,40 @@ impl Peers {
         }
     }
 
-    async fn connect(&self, id: u64, record: &MemberRecord, lane: Lane) -> Result<Link, String> {
+    /// `age` certificates before the one in use is shown, as far as there are.
+    async fn connect(&self, id: u64, record: &MemberRecord, lane: Lane, age: usize) -> Result<Link, Refusal> {
         let address = resolve(&record.cluster_addr).await?;
         let stream = Stream::connect(address).await.map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let config = tls::client(&self.identity, &record.pins).map_err(|e| e.to_string())?;
-        let name = ServerName::try_from("ringfence-node").map_err(|e| e.to_string())?;
+        let config = {
+            let identity = self.identity.borrow();
+            let count = identity.newest_first().count();
+            let shown = identity.newest_first().nth(age % count.max(1)).unwrap_or(identity.in_use());
+            tls::client(shown, &record.pins).map_err(|e| e.to_string())?
+        };
+        let name = tls::name_of(record.pins.last())?;
         let tls = ClientConnection::new(config, name).map_err(|e| e.to_string())?;
         let mut link = Link::new(stream, Connection::Client(tls));
         link.shake().await?;
         let hello = {
             let own = self.own.borrow();
-            Hello { version: hello::VERSION, cluster: own.cluster, from: own.raft_id, to: id, lane }
+            Hello {
+                version: hello::VERSION,
+                cluster: own.cluster,
+                from: own.raft_id,
+                to: id,
+                lane,
+                minor: hello::MINOR,
+                boot: Some(self.boot),
+            }
         };
         link.send(&hello.encode()).await?;
-        hello::read_verdict(&link.receive().await?)?;
+        if let Err(refusal) = hello::read_verdict(&link.receive().await?) {
+            if refusal.older {
+                let _ = self.owner.try_send(ToOwner::Lost(refusal.why.clone()));
+            }
+            return Err(refusal);
+        }
         link.allow(max_frame(lane));
         Ok(link)
     }
@@ -383,31 +425,68 @@ impl Peers {
         let greeted = rt::timeout(CONNECT_TIMEOUT, self.judge(stream)).await;
         self.strangers.set(self.strangers.get().saturating_sub(1));
         match greeted.unwrap_or_else(|_| Err("it does not say who it is".into())) {
-            Ok((mut link, hello, pin)) => {
+            Ok((mut link, hello)) => {
                 link.allow(max_frame(hello.lane));
-                self.attend(link, hello, pin).await;
+                self.attend(link, hello).await;
             }
             Err(why) => self.tell_refusal(from, &why),
         }
     }
 
-    async fn judge(&self, stream: Stream) -> Result<(Link, Hello, [u8; 32]), String> {
+    async fn judge(&self, stream: Stream) -> Result<(Link, Hello), String> {
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let tls = ServerConnection::new(self.server.clone()).map_err(|e| e.to_string())?;
+        let tls = ServerConnection::new(self.server.borrow().clone()).map_err(|e| e.to_string())?;
         let mut link = Link::new(stream, Connection::Server(tls));
         link.shake().await?;
         let pin = identity::pin_of(&link.certificate().ok_or("it shows no certificate")?);
         let first = link.receive().await?;
         let hello = Hello::decode(&first).map_err(|e| format!("it does not speak as a node: {e}"))?;
-        let judged = hello.judge(&self.own.borrow(), &pin);
+        let mut judged = hello.judge(&self.own.borrow(), &pin).map_err(Refusal::from);
+        if judged.is_ok() {
+            judged = self.meet(&hello).await;
+        }
         link.send(&hello::verdict(&judged)).await?;
         if judged.is_err() {
             link.finish().await;
         }
-        judged.map(|()| (link, hello, pin))
+        judged.map(|()| (link, hello)).map_err(|refusal| refusal.why)
     }
 
-    async fn attend(self: Rc<Self>, mut link: Link, hello: Hello, pin: [u8; 32]) {
+    /// Whether the caller is the newest start of its directory, and the only one that is up.
+    async fn meet(&self, hello: &Hello) -> Result<(), Refusal> {
+        let Some(boot) = hello.boot else { return Ok(()) };
+        let is_other = |i: &Inbound| i.from == hello.from && i.boot.is_some_and(|b| b != boot);
+        if self.inbound.borrow().values().any(is_other) {
+            let why = "another process with its data directory, or a copy of it, is up or was up a moment ago";
+            return Err(why.to_owned().into());
+        }
+        match hello.lane {
+            // it may be about to say that it has lost its directory
+            Lane::Return => Ok(()),
+            _ => self.note_start(hello.from, boot).await,
+        }
+    }
+
+    /// Writes down that a member's directory was started once more.
+    async fn note_start(&self, from: u64, boot: Boot) -> Result<(), Refusal> {
+        let heard = self.heard.clone();
+        let members: Vec<u64> = self.own.borrow().members.keys().copied().collect();
+        rt::unblock(move || {
+            // a writer that ended half way has changed nothing in memory
+            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.note(from, boot, |id| members.contains(&id))
+        })
+        .await
+    }
+
+    /// The owner's answer to a member that starts again.
+    pub fn returned(&self, link: u64, said: &Returned) {
+        if let Some(i) = self.inbound.borrow().get(&link) {
+            i.outbox.push(Frame::Message(said.encode()));
+        }
+    }
+
+    async fn attend(self: Rc<Self>, mut link: Link, hello: Hello) {
         let number = self.next_link.get();
         self.next_link.set(number + 1);
         let Hello { from, lane, .. } = hello;
@@ -417,7 +496,7 @@ impl Peers {
         }
         let outbox = Outbox::new(MAX_WAITING_BYTES);
         outbox.open();
-        let inbound = Inbound { from, pin, lane, outbox: outbox.clone(), calls: Cell::new(0) };
+        let inbound = Inbound { from, boot: hello.boot, lane, outbox: outbox.clone(), calls: Cell::new(0) };
         self.inbound.borrow_mut().insert(number, inbound);
         let why = link.run(&outbox, |frame| self.arrived(number, from, lane, frame)).await;
         outbox.close();
@@ -426,7 +505,7 @@ impl Peers {
     }
 
     /// A frame of a member.
-    fn arrived(&self, link: u64, from: u64, lane: Lane, frame: Vec<u8>) -> Result<(), String> {
+    fn arrived(self: &Rc<Self>, link: u64, from: u64, lane: Lane, frame: Vec<u8>) -> Result<(), String> {
         if lane == Lane::Calls {
             if let Some(i) = self.inbound.borrow().get(&link) {
                 if i.calls.get() >= MAX_CALLS {
@@ -442,6 +521,22 @@ impl Peers {
                 // a core that has ended answers nothing; the connection ends with the process
                 let _ = to.try_send(ToShard::Passed(link, frame));
             }
+            return Ok(());
+        }
+        if lane == Lane::Return {
+            let asks = Returning::decode(&frame).map_err(|e| format!("it sends what cannot be read: {e}"))?;
+            let boot = self.inbound.borrow().get(&link).and_then(|i| i.boot);
+            let this = self.clone();
+            rt::spawn_local(async move {
+                if asks.replace.is_none()
+                    && let Some(boot) = boot
+                    && let Err(refusal) = this.note_start(from, boot).await
+                {
+                    let said = if refusal.older { Returned::Older(refusal.why) } else { Returned::Later };
+                    return this.returned(link, &said);
+                }
+                let _ = this.owner.try_send(ToOwner::Returning(link, from, asks));
+            });
             return Ok(());
         }
         match PeerMessage::decode(&frame) {

@@ -2,10 +2,12 @@
 //! of members says. The dialling side knows whom it calls and checks at once; the accepting side takes any certificate
 //! whose key is proved, and looks it up when it is told who calls, so that it can say why it refuses.
 
-use super::identity::{Identity, pin_of};
+use super::identity::{Identity, Shown, pin_of};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig};
 use rustls::{PeerIncompatible, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -21,28 +23,65 @@ pub const ALPN: &[u8] = b"ringfence-peer/1";
 pub fn server(identity: &Identity) -> Result<Arc<ServerConfig>, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Arc::new(Proved { algorithms: algorithms(&provider) });
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![identity.certificate.clone()], identity.key())?;
+        .with_cert_resolver(Arc::new(Asked::of(identity, &provider)?));
     config.alpn_protocols = vec![ALPN.to_vec()];
     // a connection lives long; nothing is resumed
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
+/// How a connection names the certificate it knows: a node that was away may know an old one only.
+///
+/// # Errors
+/// Never, for a pin.
+pub fn name_of(pin: Option<&[u8; 32]>) -> Result<ServerName<'static>, String> {
+    let name = pin.map_or("ringfence-node".to_owned(), |pin| format!("{}.ringfence-node", label(pin)));
+    ServerName::try_from(name).map_err(|e| e.to_string())
+}
+
+fn label(pin: &[u8; 32]) -> String {
+    format!("p{}", hex::encode(&pin[..16]))
+}
+
+/// The certificate that is asked for by name, or else the one in use.
+#[derive(Debug)]
+struct Asked {
+    in_use: Arc<CertifiedKey>,
+    all: Vec<(String, Arc<CertifiedKey>)>,
+}
+
+impl Asked {
+    fn of(identity: &Identity, provider: &CryptoProvider) -> Result<Asked, Error> {
+        let certified =
+            |s: &Shown| CertifiedKey::from_der(vec![s.certificate.clone()], s.key(), provider).map(Arc::new);
+        let all = identity.all().iter().map(|s| Ok((label(&s.pin), certified(s)?))).collect::<Result<_, Error>>()?;
+        Ok(Asked { in_use: certified(identity.in_use())?, all })
+    }
+}
+
+impl ResolvesServerCert for Asked {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().and_then(|name| name.split('.').next());
+        let found = self.all.iter().find(|(label, _)| asked == Some(label.as_str()));
+        Some(found.map_or(&self.in_use, |(_, certified)| certified).clone())
+    }
+}
+
 /// For a connection to the member that shows one of these certificates.
 ///
 /// # Errors
 /// The identity is of no use.
-pub fn client(identity: &Identity, pins: &[[u8; 32]]) -> Result<Arc<ClientConfig>, Error> {
+pub fn client(shown: &Shown, pins: &[[u8; 32]]) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Arc::new(Pinned { pins: pins.to_vec(), algorithms: algorithms(&provider) });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(vec![identity.certificate.clone()], identity.key())?;
+        .with_client_auth_cert(vec![shown.certificate.clone()], shown.key())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))

@@ -65,6 +65,14 @@ pub enum ToOwner {
     ChunkRead(u64, Option<Vec<u8>>),
     /// A leader's checkpoint was loaded.
     Loaded(u64, Box<Loaded>),
+    /// A member starts again and asks over this connection, under the raft id it had.
+    Returning(u64, u64, ringfence_node::Returning),
+    /// Become a member of this cluster, which took this node in.
+    Join([u8; 16]),
+    /// The certificates that this node may show from now on, by their SHA-256.
+    Pins(Vec<[u8; 32]>),
+    /// Another node says that this directory is an older copy.
+    Lost(String),
     /// What another node's API answered to a joiner.
     LeaderSaid(u64, JoinSaid),
     /// The process ends: seal and stop.

@@ -153,6 +153,12 @@ impl OwnerCore {
                     ToOwner::ChunkRead(id, bytes) => self.give_at(now, OwnerIn::ChunkRead(id, bytes)),
                     ToOwner::Loaded(number, loaded) => self.give_at(now, OwnerIn::Loaded(number, loaded)),
                     ToOwner::LeaderSaid(number, said) => self.give_at(now, OwnerIn::LeaderSaid(number, said)),
+                    ToOwner::Returning(link, from, asks) => {
+                        self.give_at(now, OwnerIn::Returning(link, from, asks));
+                    }
+                    ToOwner::Join(cluster) => self.give_at(now, OwnerIn::Join(cluster)),
+                    ToOwner::Pins(pins) => self.give_at(now, OwnerIn::Pins(pins)),
+                    ToOwner::Lost(why) => self.lost(&why),
                     ToOwner::Shutdown => return,
                 }
             }
@@ -356,12 +362,28 @@ impl OwnerCore {
                 };
                 telemetry::log(level, &text);
             }
+            OwnerOut::Returned(link, said) => {
+                if let Some(peers) = &self.peers {
+                    peers.returned(link, &said);
+                }
+            }
+            OwnerOut::Lost(why) => self.lost(&why),
             OwnerOut::Halt(why) => {
                 telemetry::log(Level::Error, &format!("stopping: {why}"));
                 // the spine is broken: nothing more may be acknowledged, and no destructor may pretend otherwise
                 std::process::abort();
             }
         }
+    }
+
+    /// The directory lost something, and another process of it is to begin anew: this one must not say another word.
+    fn lost(&self, why: &str) {
+        let remedy = match self.directory.as_ref().map(|d| crate::disk::mark_lost(d.path(), why)) {
+            Some(Ok(())) => "start it again: it comes back as a new member and gets the data from the others",
+            _ => "move the data directory away and let the node join again with an empty one",
+        };
+        telemetry::log(Level::Error, &format!("stopping: this data directory cannot go on: {why}; {remedy}"));
+        std::process::exit(1);
     }
 
     fn tell(&self, shard: u16, message: ToShard) {
