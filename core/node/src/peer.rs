@@ -635,7 +635,14 @@ mod tests {
             voter: true,
             version: "0.1.0".into(),
         };
-        let echo = Echo { record, willing: true, applied: Index(300), term: Term(5) };
+        let echo = Echo {
+            record,
+            willing: true,
+            applied: Index(300),
+            term: Term(5),
+            wall: Wall(6_000_000_000),
+            log_time: Some(Wall(5_000_000_000)),
+        };
         let call = Call {
             id: "id".into(),
             op: ringfence_logical::Operation::Update,
@@ -662,6 +669,11 @@ mod tests {
             PeerMessage::Installed(Index(300), true),
             PeerMessage::Forward(9, Box::new(call)),
             PeerMessage::NotDone(9),
+            PeerMessage::Ask(9),
+            PeerMessage::Told(
+                9,
+                Told { index: Index(300), log_time: Wall(5_000_000_000), counting_failures: true },
+            ),
         ];
         let told: String = messages.iter().map(|m| format!("{}\n", hex::encode(m.encode()))).collect();
         assert_eq!(told, include_str!("../../../tests/golden/peer-messages-v1.txt"));

@@ -458,7 +458,7 @@ impl Cluster {
             }
             self.step()?;
             self.hear()?;
-            if self.draw(2500) == 0 {
+            if self.draw(2000) == 0 {
                 self.fault(key, root)?;
             }
         }
@@ -470,8 +470,8 @@ impl Cluster {
         let count = self.nodes.len();
         let i = self.draw(count as u64) as usize;
         let down = self.nodes.iter().filter(|n| n.machine.is_none()).count();
-        match self.draw(16) {
-            14 | 15 => self.lose_disk(i),
+        match self.draw(15) {
+            14 => self.lose_disk(i),
             0 | 1 if down == 0 || self.draw(4) == 0 => self.crash(i),
             0..=3 => {
                 if let Some(i) = self.nodes.iter().position(|n| n.machine.is_none()) {
