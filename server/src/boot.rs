@@ -513,6 +513,8 @@ fn start(
                 return 1;
             }
         };
+        // who was taken back is a member, and asks nobody to be let in
+        let is_member = matches!(home, Home::Anew { .. });
         let mut owner = match home {
             Home::Found(Some(f)) => Owner::restart(owner_config, core0.vault.clone(), *f, rt::now()),
             Home::Found(None) => Owner::blank(owner_config, core0.vault.clone(), rt::now()),
@@ -537,7 +539,7 @@ fn start(
             // whoever passes a call on learns at once that nobody takes it
             drop(peers_inlet);
         }
-        if let Some(c) = cluster {
+        if let Some(c) = cluster.filter(|_| !is_member) {
             owner.join_by(c.targets, c.non_voter);
         }
         let published = Arc::new(Published::new(owner.cell()));

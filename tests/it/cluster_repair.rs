@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 const SECTOR: usize = 4096;
 
+/// Does something to the directory of a stopped node.
+type Damage = fn(&Node);
+
 fn data(node: &Node) -> PathBuf {
     node.scratch.0.join("data")
 }
@@ -113,7 +116,7 @@ fn damage_to_a_minority_is_found_named_and_healed() {
     let others: Vec<usize> = (0..3).filter(|o| *o != i).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let told = writers(&cluster, &[others[0], others[1]], &stop);
-    let kinds: [(&str, fn(&Node), &str); 4] = [
+    let kinds: [(&str, Damage, &str); 4] = [
         ("rot in the log", rot_in_the_log, "Rot in log segment"),
         ("a lost segment", lost_segment, "acknowledged entries up to"),
         ("rot in the checkpoint", rot_in_the_checkpoint, "checkpoint chunk"),
