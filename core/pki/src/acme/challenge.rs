@@ -20,7 +20,9 @@ use der::Decode;
 use der::asn1::{ObjectIdentifier, OctetString};
 use ringfence_base::Wall;
 use ringfence_logical::cx::job_key;
-use ringfence_logical::{Args, Cx, Error, HttpAsk, Outcome, Probe, ProbeKind, Reach, SideOp, SideResult, Step, nothing};
+use ringfence_logical::{
+    Args, Cx, Error, HttpAsk, Outcome, Probe, ProbeKind, Reach, SideOp, SideResult, Step, nothing,
+};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use x509_cert::ext::pkix::SubjectAltName;
