@@ -25,6 +25,8 @@ use std::time::Duration;
 struct Shown {
     /// By host and path.
     pages: BTreeMap<String, String>,
+    /// How often the pages of a host and path are not there yet.
+    late: BTreeMap<String, u32>,
     /// By name.
     texts: Vec<(String, String)>,
     /// By server name.
@@ -108,7 +110,17 @@ fn serve_pages(listener: &TcpListener, shown: &Mutex<Shown>) {
         }
         let path = head.first().and_then(|l| l.split(' ').nth(1)).unwrap_or("").to_owned();
         let host = head.iter().find_map(|l| l.to_lowercase().strip_prefix("host: ").map(str::to_owned));
-        let page = shown.lock().expect("no panic").pages.get(&(host.unwrap_or_default() + &path)).cloned();
+        let wanted = host.unwrap_or_default() + &path;
+        let page = {
+            let mut s = shown.lock().expect("no panic");
+            match s.late.get_mut(&wanted) {
+                Some(n) if *n > 0 => {
+                    *n -= 1;
+                    None
+                }
+                _ => s.pages.get(&wanted).cloned(),
+            }
+        };
         let answer = match page {
             // a page that says where it is instead is a redirect
             Some(p) if p.starts_with("http") => {
@@ -342,6 +354,45 @@ fn acme_names_are_proven_over_http_dns_and_tls() {
     assert!(asked.contains(&"_acme-challenge.d.example.com".to_owned()) && !asked.contains(&ip), "{asked:?}");
 }
 
+/// A page that is put up late: the first two questions find nothing, and nobody but the server itself asks again.
+#[test]
+fn acme_asks_again_by_itself() {
+    let Some(w) = World::new(12) else { return };
+    let range = format!("{}/32", w.ip);
+    let s =
+        server("acme-again", json!({"enabled": true, "dns_resolver": w.resolver, "permitted_address_ranges": range}));
+    let mut c = Client::new(&s, "acme");
+    let order = c.order("dns", &["late.example.com"]);
+    let authz_url = order.json()["authorizations"][0].as_str().expect("text").to_owned();
+    let authz = c.post(&authz_url, "").json();
+    let one = authz["challenges"].as_array().expect("a list").iter().find(|o| o["type"] == "http-01").expect("one");
+    let (url, token) = (one["url"].as_str().expect("text"), one["token"].as_str().expect("text"));
+    w.prove("late.example.com", "http-01", token, &c.print());
+    let page = format!("late.example.com/.well-known/acme-challenge/{token}");
+    w.shown.lock().expect("no panic").late.insert(page.clone(), 2);
+    let said = c.post(url, "{}");
+    assert_eq!(said.json()["status"], "processing", "{}", said.json());
+    assert_eq!(said.json()["error"]["type"], "urn:ietf:params:acme:error:unauthorized");
+    let wait = |a: &Answer| a.header("retry-after").and_then(|n| n.parse::<u64>().ok());
+    assert!(wait(&said).is_some_and(|n| (1..=2).contains(&n)), "{:?}", said.headers);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let end = loop {
+        let a = c.post(url, "");
+        if a.json()["status"] != "processing" {
+            break a;
+        }
+        assert!(std::time::Instant::now() < deadline, "{}", a.json());
+        std::thread::sleep(Duration::from_secs(wait(&a).expect("it says when")));
+    };
+    assert_eq!(end.json()["status"], "valid", "{}", end.json());
+    assert!(end.json()["error"].is_null() && wait(&end).is_none());
+    assert_eq!(w.shown.lock().expect("no panic").late[&page], 0, "both early questions were asked");
+    let order_url = order.header("location").expect("one");
+    assert_eq!(c.post(order_url, "").json()["status"], "ready");
+    let names = c.certificate(&order.json(), vec![dns("late.example.com")]);
+    assert!(names.contains("DNS:late.example.com"), "{names}");
+}
+
 #[test]
 fn acme_reaches_only_what_the_operator_permitted() {
     let Some(w) = World::new(11) else { return };
@@ -351,8 +402,9 @@ fn acme_reaches_only_what_the_operator_permitted() {
     for (kind, name) in [("http-01", "g.example.com"), ("tls-alpn-01", "g.example.com")] {
         let order = c.order("dns", &[name]);
         let last = c.try_all(&w, &order.json(), kind);
-        assert_eq!((last["status"].as_str(), kind_of(&last).as_str()), (Some("invalid"), "connection"), "{last}");
-        assert_eq!(c.post(order.header("location").expect("one"), "").json()["status"], "invalid");
+        // it will be tried again, and is told what was wrong
+        assert_eq!((last["status"].as_str(), kind_of(&last).as_str()), (Some("processing"), "connection"), "{last}");
+        assert_eq!(c.post(order.header("location").expect("one"), "").json()["status"], "pending");
     }
     // a redirect leads to no other port and to no address outside of the range
     let range = json!({"permitted_address_ranges": format!("{}/32", w.ip)});

@@ -3,7 +3,7 @@
 use crate::cert::{self, Certificate, Signer, Urls};
 use crate::key::{Algorithm, Private};
 use crate::pem;
-use crate::store::{self, Bytes, IssuerRecord, Usage};
+use crate::store::{self, Issuer, IssuerRecord, Usage};
 use ringfence_logical::{Cx, Error};
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ pub struct Cluster {
 pub struct Authority {
     /// The record.
     pub record: IssuerRecord,
-    /// Its certificate.
-    pub certificate: Certificate,
+    /// The same as the core keeps it.
+    pub issuer: Arc<Issuer>,
     /// Its key.
     pub key: Arc<Private>,
     /// From itself up.
-    pub chain: Vec<Bytes>,
+    pub chain: Vec<Arc<Issuer>>,
     /// The URLs that go into what it signs.
     pub urls: Urls,
 }
@@ -60,16 +60,21 @@ impl Authority {
             }
         };
         let urls = urls_of(cx, &record)?;
-        let certificate = match store::known_issuer(cx, &record.id)? {
-            Some(i) if i.record.certificate == record.certificate => i.certificate.clone(),
-            _ => record.parsed()?,
+        let issuer = match store::known_issuer(cx, &record.id)? {
+            Some(i) if i.record.certificate == record.certificate => i,
+            _ => Arc::new(Issuer::of(record.clone())?),
         };
-        Ok(Authority { certificate, chain: store::chain(cx, &record)?, key, urls, record })
+        Ok(Authority { issuer, chain: store::known_chain(cx, &record)?, key, urls, record })
+    }
+
+    /// Its certificate.
+    pub fn certificate(&self) -> &Certificate {
+        &self.issuer.certificate
     }
 
     /// End of its validity, epoch seconds.
     pub fn not_after(&self) -> u64 {
-        cert::not_after(&self.certificate)
+        cert::not_after(self.certificate())
     }
 
     /// Its signer.
@@ -82,8 +87,8 @@ impl Authority {
         Signer {
             key: &self.key,
             algorithm,
-            name: self.certificate.tbs_certificate.subject.clone(),
-            key_id: cert::subject_key_id(&self.certificate),
+            name: self.certificate().tbs_certificate.subject.clone(),
+            key_id: self.issuer.key_id.clone(),
         }
     }
 
@@ -94,18 +99,8 @@ impl Authority {
     }
 
     /// Its chain as the API shows it.
-    pub fn chain_shown(&self, format: pem::Format, without_roots: bool) -> Result<Vec<String>, Error> {
-        let mut out = Vec::with_capacity(self.chain.len());
-        for der in &self.chain {
-            let root = without_roots && {
-                let c = cert::parse(&der.0).map_err(Error::internal)?;
-                c.tbs_certificate.subject == c.tbs_certificate.issuer
-            };
-            if !root {
-                out.push(pem::shown(format, "CERTIFICATE", &der.0));
-            }
-        }
-        Ok(out)
+    pub fn chain_shown(&self, format: pem::Format, without_roots: bool) -> Vec<String> {
+        self.chain.iter().filter(|i| !(without_roots && i.is_self_issued())).map(|i| i.shown(format)).collect()
     }
 }
 

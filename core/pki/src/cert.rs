@@ -5,11 +5,11 @@
 use crate::key::{self, Algorithm, Private};
 use aws_lc_rs::digest;
 use der::asn1::{
-    BitString, GeneralizedTime, Ia5String, ObjectIdentifier, OctetString, PrintableStringRef, SetOfVec, UtcTime,
-    Utf8StringRef,
+    AnyRef, BitString, BitStringRef, GeneralizedTime, Ia5String, ObjectIdentifier, OctetString, PrintableStringRef,
+    SetOfVec, UtcTime, Utf8StringRef,
 };
 use der::oid::AssociatedOid;
-use der::{Any, DateTime, Decode, Encode};
+use der::{Any, DateTime, Decode, Encode, Sequence};
 use ringfence_base::{Entropy, Wall};
 use ringfence_logical::Error;
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ use x509_cert::ext::pkix::{
 use x509_cert::name::{Name, RdnSequence, RelativeDistinguishedName};
 use x509_cert::request::{CertReq, CertReqInfo};
 use x509_cert::serial_number::SerialNumber;
-use x509_cert::spki::SubjectPublicKeyInfoOwned;
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::time::{Time, Validity};
 
 /// A certificate as it was read.
@@ -76,22 +76,28 @@ pub struct Subject {
 impl Subject {
     /// The name: one set for each kind of attribute, in the order that Go's `pkix.Name` has.
     pub fn name(&self) -> Result<Name, Error> {
+        const COUNTRY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.6");
+        const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
+        const UNIT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.11");
+        const LOCALITY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.7");
+        const PROVINCE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.8");
+        const STREET: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.9");
+        const POSTAL_CODE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.17");
         let mut sets = Vec::new();
-        let one = |s: &String| if s.is_empty() { Vec::new() } else { vec![s.clone()] };
         for (oid, values) in [
-            ("2.5.4.6", self.country.clone()),
-            ("2.5.4.10", self.organization.clone()),
-            ("2.5.4.11", self.ou.clone()),
-            ("2.5.4.7", self.locality.clone()),
-            ("2.5.4.8", self.province.clone()),
-            ("2.5.4.9", self.street_address.clone()),
-            ("2.5.4.17", self.postal_code.clone()),
+            (COUNTRY, &self.country[..]),
+            (ORGANIZATION, &self.organization),
+            (UNIT, &self.ou),
+            (LOCALITY, &self.locality),
+            (PROVINCE, &self.province),
+            (STREET, &self.street_address),
+            (POSTAL_CODE, &self.postal_code),
+            (COMMON_NAME, std::slice::from_ref(&self.common_name)),
+            (SERIAL_NUMBER, std::slice::from_ref(&self.serial_number)),
+            (USER_ID, &self.user_ids),
         ] {
-            push_set(&mut sets, ObjectIdentifier::new_unwrap(oid), &values)?;
+            push_set(&mut sets, oid, values)?;
         }
-        push_set(&mut sets, COMMON_NAME, &one(&self.common_name))?;
-        push_set(&mut sets, SERIAL_NUMBER, &one(&self.serial_number))?;
-        push_set(&mut sets, USER_ID, &self.user_ids)?;
         Ok(RdnSequence(sets))
     }
 }
@@ -225,7 +231,7 @@ impl Template {
     /// Signs it under a fresh serial number.
     pub fn sign(&self, signer: &Signer<'_>, rng: &mut dyn Entropy) -> Result<Signed, Error> {
         let unsigned = self.unsigned(signer, rng)?;
-        let signature = signer.key.sign(signer.algorithm, &unsigned.message()?)?;
+        let signature = signer.key.sign(signer.algorithm, unsigned.message())?;
         unsigned.complete(&signature)
     }
 
@@ -235,8 +241,8 @@ impl Template {
         let algorithm = signer.algorithm.identifier()?;
         let tbs = TbsCertificateInner {
             version: Version::V3,
-            serial_number: serial.clone(),
-            signature: algorithm.clone(),
+            serial_number: serial,
+            signature: algorithm,
             issuer: signer.name.clone(),
             validity: Validity { not_before: time(self.not_before)?, not_after: time(self.not_after)? },
             subject: self.subject.clone(),
@@ -245,7 +251,12 @@ impl Template {
             subject_unique_id: None,
             extensions: Some(self.extensions(signer)?),
         };
-        Ok(Unsigned { tbs, not_after: self.not_after })
+        Ok(Unsigned {
+            message: tbs.to_der().map_err(coding)?,
+            serial: serial_text(&tbs.serial_number),
+            algorithm: tbs.signature,
+            not_after: self.not_after,
+        })
     }
 
     fn extensions(&self, signer: &Signer<'_>) -> Result<Vec<Extension>, Error> {
@@ -337,26 +348,36 @@ impl Template {
 /// A certificate that wants its signature.
 #[derive(Clone, Debug)]
 pub struct Unsigned {
-    tbs: TbsCertificateInner,
+    message: Vec<u8>,
+    algorithm: AlgorithmIdentifierOwned,
+    serial: String,
     /// Epoch seconds.
     not_after: u64,
 }
 
+/// RFC 5280 4.1, its first part as it was signed: to encode that a second time would cost as much as the first.
+#[derive(Sequence)]
+struct Whole<'a> {
+    tbs_certificate: AnyRef<'a>,
+    signature_algorithm: AlgorithmIdentifierOwned,
+    signature: BitStringRef<'a>,
+}
+
 impl Unsigned {
     /// What is signed.
-    pub fn message(&self) -> Result<Vec<u8>, Error> {
-        self.tbs.to_der().map_err(coding)
+    pub fn message(&self) -> &[u8] {
+        &self.message
     }
 
     /// With the signature of [`Unsigned::message`].
     pub fn complete(&self, signature: &[u8]) -> Result<Signed, Error> {
-        let whole = Certificate {
-            tbs_certificate: self.tbs.clone(),
-            signature_algorithm: self.tbs.signature.clone(),
-            signature: BitString::from_bytes(signature).map_err(coding)?,
+        let whole = Whole {
+            tbs_certificate: AnyRef::from_der(&self.message).map_err(coding)?,
+            signature_algorithm: self.algorithm.clone(),
+            signature: BitStringRef::from_bytes(signature).map_err(coding)?,
         };
-        let serial = serial_text(&self.tbs.serial_number);
-        Ok(Signed { der: whole.to_der().map_err(coding)?, serial, not_after: self.not_after })
+        let der = whole.to_der().map_err(coding)?;
+        Ok(Signed { der, serial: self.serial.clone(), not_after: self.not_after })
     }
 }
 
@@ -383,7 +404,7 @@ pub fn sign_list(mut list: TbsCertList, key: &Private, algorithm: Algorithm) -> 
 /// An extension of a typed value.
 pub fn extension<T: AssociatedOid + Encode>(critical: bool, value: &T) -> Result<Extension, Error> {
     let der = value.to_der().map_err(coding)?;
-    Ok(Extension { extn_id: T::OID, critical, extn_value: octets(&der)? })
+    Ok(Extension { extn_id: T::OID, critical, extn_value: OctetString::new(der).map_err(coding)? })
 }
 
 /// An octet string.

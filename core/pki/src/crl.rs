@@ -35,8 +35,10 @@ pub const STATES: u8 = b'S';
 /// Area of the signed lists, in pieces.
 const LISTS: u8 = b'L';
 
-/// Entries of a page: a page is rewritten at each revocation, so it is a small one.
-const PAGE_ENTRIES: u32 = 128;
+/// Entries of a page: a page is rewritten at each revocation, so that one among many costs what it costs among ten.
+const PAGE_ENTRIES: u32 = 16;
+/// Of lists that were begun before they said it themselves.
+const OLD_PAGE_ENTRIES: u32 = 128;
 /// Bytes of a piece of a signed list.
 const PIECE_BYTES: usize = 512 * 1024;
 /// Longer lists are built beside the core.
@@ -71,7 +73,7 @@ pub struct Built {
 }
 
 /// The state of a list.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct State {
     /// Entries ever appended.
@@ -84,6 +86,27 @@ pub struct State {
     pub complete: Option<Built>,
     /// The last delta list.
     pub delta: Option<Built>,
+    /// Entries that a page of it holds.
+    #[serde(default = "old_page_entries")]
+    pub page_entries: u32,
+}
+
+fn old_page_entries() -> u32 {
+    OLD_PAGE_ENTRIES
+}
+
+impl Default for State {
+    fn default() -> State {
+        State { entries: 0, epoch: 0, number: 0, complete: None, delta: None, page_entries: PAGE_ENTRIES }
+    }
+}
+
+impl State {
+    /// The page that an entry stands on, and how many stand before it there.
+    fn place(&self, entry: u64) -> (u64, usize) {
+        let most = u64::from(self.page_entries.max(1));
+        (entry / most, (entry % most) as usize)
+    }
 }
 
 /// The list of a key and a name, as it stands in keys of the image.
@@ -123,7 +146,7 @@ pub fn add(cx: &mut Cx<'_, '_>, certificate: &Certificate, der: &[u8], issuer_id
     cx.put_json(REVOKED, serial.as_bytes(), &record);
     let list = list_of(certificate)?;
     let mut state = state(cx, &list)?;
-    let suffix = page_suffix(&list, state.entries / u64::from(PAGE_ENTRIES));
+    let suffix = page_suffix(&list, state.place(state.entries).0);
     let mut page = cx.get(PAGES, &suffix)?.unwrap_or_default();
     let bytes = certificate.tbs_certificate.serial_number.as_bytes();
     page.push(bytes.len() as u8);
@@ -283,9 +306,9 @@ pub fn with_list(cx: &mut Cx<'_, '_>, issuer_ref: &str, which: Which, forced: bo
     let base = st.complete.clone().unwrap_or_default();
     let first_entry = if which == Which::Delta { base.entries } else { 0 };
     let mut pages = Vec::new();
-    if !c.disable {
-        let last = st.entries.div_ceil(u64::from(PAGE_ENTRIES));
-        for page in first_entry / u64::from(PAGE_ENTRIES)..last {
+    let (first_page, before) = st.place(first_entry);
+    if !c.disable && first_entry < st.entries {
+        for page in first_page..=st.place(st.entries - 1).0 {
             pages.extend(cx.get(PAGES, &page_suffix(&list, page))?);
         }
     }
@@ -298,7 +321,7 @@ pub fn with_list(cx: &mut Cx<'_, '_>, issuer_ref: &str, which: Which, forced: bo
     }
     st.number += 1;
     let plan = Plan {
-        skip: if st.epoch == base.epoch { (first_entry % u64::from(PAGE_ENTRIES)) as usize } else { 0 },
+        skip: if st.epoch == base.epoch { before } else { 0 },
         built: Built {
             entries: st.entries,
             epoch: st.epoch,
@@ -309,8 +332,8 @@ pub fn with_list(cx: &mut Cx<'_, '_>, issuer_ref: &str, which: Which, forced: bo
             disabled: c.disable,
         },
         base_number: base.number,
-        name: signing.certificate.tbs_certificate.subject.clone(),
-        key_id: cert::subject_key_id(&signing.certificate),
+        name: signing.certificate().tbs_certificate.subject.clone(),
+        key_id: cert::subject_key_id(signing.certificate()),
         pkcs8: signing.key.pkcs8()?,
         algorithm: signing.revocation_algorithm(),
         list,
@@ -412,6 +435,16 @@ fn rotate_rest(cx: &mut Cx<'_, '_>, ids: Arc<Vec<String>>, at: usize, which: Whi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_keeps_the_pages_that_it_was_begun_with() {
+        let old: State = serde_json::from_str("{\"entries\":300,\"number\":2}").unwrap();
+        assert_eq!((old.place(127), old.place(300)), ((0, 127), (2, 44)));
+        let new = State::default();
+        assert_eq!((new.place(15), new.place(16)), ((0, 15), (1, 0)));
+        let kept: State = serde_json::from_slice(&serde_json::to_vec(&new).unwrap()).unwrap();
+        assert_eq!(kept, new);
+    }
 
     #[test]
     fn pages_are_read_as_written_and_damage_ends_them() {

@@ -504,13 +504,13 @@ fn finish(
 /// The common part of answers that show a certificate.
 pub fn shown(format: Format, authority: &Authority, signed: &Signed, without_roots: bool) -> Result<Map, Error> {
     let mut data = Map::new();
-    let chain = authority.chain_shown(format, without_roots)?;
+    let chain = authority.chain_shown(format, without_roots);
     let mut certificate = pem::shown(format, "CERTIFICATE", &signed.der);
     if format == Format::Bundle && !chain.is_empty() {
         certificate = format!("{certificate}\n{}", chain.join("\n"));
     }
     data.insert("certificate".into(), certificate.into());
-    data.insert("issuing_ca".into(), pem::shown(format, "CERTIFICATE", &authority.record.certificate.0).into());
+    data.insert("issuing_ca".into(), authority.issuer.shown(format).into());
     if !chain.is_empty() {
         data.insert("ca_chain".into(), chain.into());
     }
@@ -535,13 +535,23 @@ pub fn issue(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         let mut judged = judge(cx, args, &role, &Source::Json)?;
         life(cx, args, &role, Some((authority.not_after(), authority.record.outliving)), &mut judged.warnings)?;
         let args = args.clone();
-        return key::generate_then(cx, spec, Box::new(move |cx, key| issue_with(cx, &args, &role_name, key)));
+        let then = move |cx: &mut Cx<'_, '_>, key: &Private| {
+            // it may have changed while the key was made
+            let role = role::required(cx, &role_name)?;
+            issue_with(cx, &args, &role_name, role, key)
+        };
+        return key::generate_then(cx, spec, Box::new(then));
     }
-    issue_with(cx, args, &role_name, &spec.generate()?)
+    issue_with(cx, args, &role_name, role, &spec.generate()?)
 }
 
-fn issue_with(cx: &mut Cx<'_, '_>, args: &Args, role_name: &str, key: &Private) -> Result<Step, Error> {
-    let role = role::required(cx, role_name)?;
+fn issue_with(
+    cx: &mut Cx<'_, '_>,
+    args: &Args,
+    role_name: &str,
+    role: Arc<Role>,
+    key: &Private,
+) -> Result<Step, Error> {
     let authority = authority(cx, args, &role)?;
     let (t, warnings) = template(cx, args, &role, &Source::Json, &authority, key.public()?)?;
     let shown = shown_key(args, key)?;
@@ -563,7 +573,7 @@ fn sign_then_finish(
     cx: &mut Cx<'_, '_>,
     args: &Args,
     role_name: &str,
-    role: Role,
+    role: Arc<Role>,
     authority: Authority,
     t: &Template,
     private: Option<ShownKey>,
@@ -572,13 +582,13 @@ fn sign_then_finish(
     let signer = authority.signer(key::signature_bits(role.signature_bits)?, role.use_pss);
     let algorithm = signer.algorithm;
     let unsigned = t.unsigned(&signer, cx.rng)?;
-    let message = unsigned.message()?;
     if authority.key.spec().kind != Kind::Rsa {
-        let signed = unsigned.complete(&authority.key.sign(algorithm, &message)?)?;
+        let signed = unsigned.complete(&authority.key.sign(algorithm, unsigned.message())?)?;
         return finish(cx, args, role_name, &role, &authority, &signed, private.as_ref(), warnings);
     }
     let authority = Arc::new(authority);
     let by = authority.clone();
+    let message = unsigned.message().to_vec();
     let op = Compute::op("sign a certificate", move || match by.key.sign(algorithm, &message) {
         Ok(signature) => SideResult::Bytes(Arc::new(signature)),
         Err(e) => SideResult::Refused(e),
@@ -613,17 +623,17 @@ pub fn sign(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 }
 
 /// The role that sign-verbatim works by: nothing is bounded but issuer, life, leases and storing.
-pub fn verbatim_role(args: &Args, named: Option<Role>) -> Role {
+pub fn verbatim_role(args: &Args, named: Option<&Role>) -> Role {
     let mut role = Role::unbounded();
     if let Some(n) = named {
-        role.issuer_ref = n.issuer_ref;
+        role.issuer_ref = n.issuer_ref.clone();
         role.ttl = n.ttl;
         role.max_ttl = n.max_ttl;
         role.generate_lease = n.generate_lease;
         role.no_store = n.no_store;
         role.no_store_metadata = n.no_store_metadata;
         role.not_before_duration = n.not_before_duration;
-        role.not_after = n.not_after;
+        role.not_after = n.not_after.clone();
         role.use_pss = n.use_pss;
         role.signature_bits = n.signature_bits;
     }
@@ -651,7 +661,7 @@ pub fn sign_verbatim(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         "" => None,
         name => Some(role::required(cx, name)?),
     };
-    let role = verbatim_role(args, named);
+    let role = Arc::new(verbatim_role(args, named.as_deref()));
     Format::parse(args.str("format"))?;
     metadata::check(args, &role)?;
     let csr = request_of(args)?;

@@ -4,12 +4,12 @@
 //! a second and more, so callers that stand on a core ask for it by [`generate_then`], which leaves the core for it.
 
 use crate::pem;
-use aws_lc_rs::encoding::{AsDer, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature as sig;
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair, PqdsaKeyPair, RsaKeyPair};
-use der::asn1::{AnyRef, ObjectIdentifier};
+use der::asn1::{AnyRef, BitString, ObjectIdentifier};
 use der::{Any, Decode, Encode};
 use pkcs8::PrivateKeyInfo;
 use ringfence_logical::{Compute, Computed, Cx, Error, SideResult, Step};
@@ -237,7 +237,16 @@ impl Private {
         let x509 = |k: &dyn AsDer<PublicKeyX509Der<'static>>| k.as_der().map_err(failed);
         let der = match self {
             Private::Rsa(k) => x509(k.public_key())?,
-            Private::Ec(k, _) => x509(k.public_key())?,
+            // of the point that the key has at hand: the library's own form of it inverts in the field once more, which
+            // costs a tenth of a signature
+            Private::Ec(k, bits) => {
+                let coding = |_| Error::internal("writing a public key");
+                let parameters = Any::encode_from(&curve_oid(*bits)).map_err(coding)?;
+                return Ok(SubjectPublicKeyInfoOwned {
+                    algorithm: AlgorithmIdentifierOwned { oid: EC, parameters: Some(parameters) },
+                    subject_public_key: BitString::from_bytes(k.public_key().as_ref()).map_err(coding)?,
+                });
+            }
             Private::Ed25519(k) => x509(k.public_key())?,
             Private::MlDsa(k, _) => x509(k.public_key())?,
         };
@@ -246,18 +255,23 @@ impl Private {
 
     /// The traditional form of the family (PKCS#1, SEC 1, otherwise PKCS#8) with its PEM label.
     pub fn traditional(&self) -> Result<(&'static str, Zeroizing<Vec<u8>>), Error> {
-        let pkcs8 = self.pkcs8()?;
         Ok(match self {
             Private::Rsa(_) => {
+                let pkcs8 = self.pkcs8()?;
                 let info = PrivateKeyInfo::from_der(&pkcs8).map_err(|e| Error::internal(format!("own key: {e}")))?;
                 ("RSA PRIVATE KEY", Zeroizing::new(info.private_key.to_vec()))
             }
-            Private::Ec(k, _) => {
-                let der = AsDer::<EcPrivateKeyRfc5915Der<'_>>::as_der(&k.private_key())
-                    .map_err(|_| Error::internal("writing a private key"))?;
-                ("EC PRIVATE KEY", Zeroizing::new(der.as_ref().to_vec()))
+            Private::Ec(k, bits) => {
+                let failed = || Error::internal("writing a private key");
+                let scalar: EcPrivateKeyBin<'_> = k.private_key().as_be_bytes().map_err(|_| failed())?;
+                let whole = sec1::EcPrivateKey {
+                    private_key: scalar.as_ref(),
+                    parameters: Some(sec1::EcParameters::NamedCurve(curve_oid(*bits))),
+                    public_key: Some(k.public_key().as_ref()),
+                };
+                ("EC PRIVATE KEY", Zeroizing::new(whole.to_der().map_err(|_| failed())?))
             }
-            Private::Ed25519(_) | Private::MlDsa(..) => ("PRIVATE KEY", pkcs8),
+            Private::Ed25519(_) | Private::MlDsa(..) => ("PRIVATE KEY", self.pkcs8()?),
         })
     }
 
@@ -325,6 +339,14 @@ pub fn signature_bits(n: i64) -> Result<u32, Error> {
 fn curve_bits(parameters: Option<AnyRef<'_>>) -> Result<u32, String> {
     let named = parameters.and_then(|p| p.decode_as::<ObjectIdentifier>().ok()).ok_or("the EC key names no curve")?;
     bits_of_curve(named).ok_or_else(|| "the EC key is on an unknown curve".into())
+}
+
+fn curve_oid(bits: u32) -> ObjectIdentifier {
+    match bits {
+        384 => P384,
+        521 => P521,
+        _ => P256,
+    }
 }
 
 fn bits_of_curve(oid: ObjectIdentifier) -> Option<u32> {

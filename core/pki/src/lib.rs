@@ -62,7 +62,7 @@ impl Engine for Pki {
     }
 
     fn due(&self, cx: &mut Cx<'_, '_>, job: &str) -> Outcome {
-        tidy::due(cx, job)
+        acme::due(cx, job).unwrap_or_else(|| tidy::due(cx, job))
     }
 }
 

@@ -41,13 +41,26 @@ pub fn encode(label: &str, der: &[u8]) -> String {
 pub fn shown(format: Format, label: &str, der: &[u8]) -> String {
     match format {
         Format::Der => STANDARD.encode(der),
+        Format::Pem | Format::Bundle if label == "CERTIFICATE" => certificate(der),
         Format::Pem | Format::Bundle => encode(label, der),
     }
 }
 
-/// A certificate as PEM.
+/// A certificate as PEM. It is public: unlike a key it need not be encoded in constant time, which takes several times
+/// as long and is a part of what issuing costs.
 pub fn certificate(der: &[u8]) -> String {
-    encode("CERTIFICATE", der)
+    let body = STANDARD.encode(der);
+    let mut out = String::with_capacity(body.len() + body.len() / 64 + 56);
+    out.push_str("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        out.push_str(line);
+        out.push('\n');
+        rest = more;
+    }
+    out.push_str("-----END CERTIFICATE-----");
+    out
 }
 
 /// Every section of a PEM text, in order; what is no PEM between them is skipped. Unknown sections too.
@@ -60,4 +73,17 @@ pub fn sections(text: &str) -> Result<Vec<(SectionKind, Vec<u8>)>, String> {
 /// The first section of a kind.
 pub fn first(text: &str, wanted: SectionKind) -> Option<Vec<u8>> {
     sections(text).ok()?.into_iter().find(|(k, _)| *k == wanted).map(|(_, der)| der)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_encoded_as_the_library_encodes_them() {
+        for n in 1..200u8 {
+            let der: Vec<u8> = (0..n).collect();
+            assert_eq!(certificate(&der), encode("CERTIFICATE", &der), "{n}");
+        }
+    }
 }

@@ -21,8 +21,19 @@ fn answer(r: &Revoked) -> Response {
     }))
 }
 
-/// The certificate that a request names: serial text, DER, id of its issuer (or empty).
-fn named(cx: &mut Cx<'_, '_>, args: &Args) -> Result<(String, Vec<u8>, String), Error> {
+/// A certificate that is to be revoked.
+pub struct Named {
+    /// As [`cert::serial_text`].
+    pub serial: String,
+    pub der: Vec<u8>,
+    /// Empty if its issuer is not known.
+    pub issuer_id: String,
+    /// It is stored here already.
+    pub stored: bool,
+}
+
+/// The certificate that a request names.
+fn named(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Named, Error> {
     let (serial, given) = (args.str("serial_number"), args.str("certificate"));
     if serial.is_empty() && given.is_empty() {
         return Err(Error::invalid("The serial number or certificate to revoke must be provided."));
@@ -33,7 +44,7 @@ fn named(cx: &mut Cx<'_, '_>, args: &Args) -> Result<(String, Vec<u8>, String), 
     if given.is_empty() {
         let text = cert::parse_serial(serial).map(|b| cert::hex_pairs(&b)).unwrap_or_else(|| serial.to_owned());
         return match store::certificate(cx, &text)? {
-            Some((issuer_id, der)) => Ok((text, der, issuer_id)),
+            Some((issuer_id, der)) => Ok(Named { serial: text, der, issuer_id, stored: true }),
             None => Err(Error::invalid(format!("certificate with serial {text} not found."))),
         };
     }
@@ -43,7 +54,7 @@ fn named(cx: &mut Cx<'_, '_>, args: &Args) -> Result<(String, Vec<u8>, String), 
     let text = cert::serial_text(&parsed.tbs_certificate.serial_number);
     if let Some((issuer_id, stored)) = store::certificate(cx, &text)? {
         return match stored == der {
-            true => Ok((text, der, issuer_id)),
+            true => Ok(Named { serial: text, der, issuer_id, stored: true }),
             false => Err(Error::invalid(
                 "certificate with the same serial number but different contents is stored here already",
             )),
@@ -52,7 +63,7 @@ fn named(cx: &mut Cx<'_, '_>, args: &Args) -> Result<(String, Vec<u8>, String), 
     // not stored: it must at least be of one of our issuers
     for i in store::issuers(cx)? {
         if cert::signed_by(&parsed, &i.parsed()?) {
-            return Ok((text, der, i.id));
+            return Ok(Named { serial: text, der, issuer_id: i.id, stored: false });
         }
     }
     Err(Error::invalid(
@@ -61,7 +72,8 @@ fn named(cx: &mut Cx<'_, '_>, args: &Args) -> Result<(String, Vec<u8>, String), 
 }
 
 /// Revokes a certificate, once.
-pub fn revoke_certificate(cx: &mut Cx<'_, '_>, serial: &str, der: &[u8], issuer_id: &str) -> Result<Response, Error> {
+pub fn revoke_certificate(cx: &mut Cx<'_, '_>, named: &Named) -> Result<Response, Error> {
+    let Named { serial, der, issuer_id, stored } = named;
     if let Some(r) = store::revoked(cx, serial)? {
         return Ok(answer(&r));
     }
@@ -78,15 +90,17 @@ pub fn revoke_certificate(cx: &mut Cx<'_, '_>, serial: &str, der: &[u8], issuer_
              'AllowExpiredCertRevocation' to allow revoking expired certificates."
         )));
     }
-    store::save_certificate(cx, serial, issuer_id, der);
+    if !stored {
+        store::save_certificate(cx, serial, issuer_id, der);
+    }
     let r = crl::add(cx, &parsed, der, issuer_id)?;
     Ok(answer(&r))
 }
 
 /// `revoke`.
 pub fn revoke(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
-    let (serial, der, issuer_id) = named(cx, args)?;
-    revoke_certificate(cx, &serial, &der, &issuer_id)?.done()
+    let certificate = named(cx, args)?;
+    revoke_certificate(cx, &certificate)?.done()
 }
 
 /// `revoke-with-key`.
@@ -107,18 +121,20 @@ pub fn revoke_with_key(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         })
         .ok_or_else(|| Error::invalid("failed to parse provided private key"))?
         .map_err(|_| Error::invalid("failed to parse provided private key"))?;
-    let (serial, der, issuer_id) = named(cx, args)?;
-    let parsed = cert::parse(&der).map_err(Error::invalid)?;
+    let certificate = named(cx, args)?;
+    let parsed = cert::parse(&certificate.der).map_err(Error::invalid)?;
     if key.public()? != parsed.tbs_certificate.subject_public_key_info {
         return Err(Error::invalid("provided private key does not match certificate's public key"));
     }
-    revoke_certificate(cx, &serial, &der, &issuer_id)?.done()
+    revoke_certificate(cx, &certificate)?.done()
 }
 
 /// The end of a lease.
 pub fn by_lease(cx: &mut Cx<'_, '_>, serial: &str) -> Outcome {
     match store::certificate(cx, serial)? {
-        Some((issuer_id, der)) => revoke_certificate(cx, serial, &der, &issuer_id)?.done(),
+        Some((issuer_id, der)) => {
+            revoke_certificate(cx, &Named { serial: serial.to_owned(), der, issuer_id, stored: true })?.done()
+        }
         None => ringfence_logical::nothing(),
     }
 }

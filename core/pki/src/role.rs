@@ -8,6 +8,7 @@ use der::Any;
 use der::asn1::{Ia5String, ObjectIdentifier};
 use ringfence_logical::{Args, Cx, Error, Map, Outcome, Response, nothing};
 use serde_json::Value;
+use std::sync::Arc;
 use x509_cert::ext::pkix::KeyUsages;
 use x509_cert::ext::pkix::certpolicy::{
     CertificatePolicies, DisplayText, PolicyInformation, PolicyQualifierInfo, UserNotice,
@@ -266,17 +267,21 @@ pub fn ext_key_usage(role: &Role) -> Result<Vec<ObjectIdentifier>, Error> {
             out.push(o);
         }
     };
-    let purpose = |n: &str| ObjectIdentifier::new(&format!("1.3.6.1.5.5.7.3.{n}")).ok();
-    for (wanted, number) in [
-        (role.server_flag, "1"),
-        (role.client_flag, "2"),
-        (role.code_signing_flag, "3"),
-        (role.email_protection_flag, "4"),
+    const SERVER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+    const CLIENT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+    const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
+    const EMAIL: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.4");
+    for (wanted, purpose) in [
+        (role.server_flag, SERVER),
+        (role.client_flag, CLIENT),
+        (role.code_signing_flag, CODE_SIGNING),
+        (role.email_protection_flag, EMAIL),
     ] {
         if wanted {
-            purpose(number).into_iter().for_each(&mut add);
+            add(purpose);
         }
     }
+    let purpose = |n: &str| ObjectIdentifier::new(&format!("1.3.6.1.5.5.7.3.{n}")).ok();
     for name in &role.ext_key_usage {
         let name = name.trim().to_ascii_lowercase();
         let oid = match name.strip_prefix("extkeyusage").unwrap_or(&name) {
@@ -373,10 +378,15 @@ pub fn load(cx: &mut Cx<'_, '_>, name: &str) -> Result<Option<Role>, Error> {
 }
 
 /// A role that a request relies on, its templates filled for who asks.
-pub fn required(cx: &mut Cx<'_, '_>, name: &str) -> Result<Role, Error> {
-    let mut role = load(cx, name)?.ok_or_else(|| Error::invalid(format!("unknown role: {name}")))?;
-    role.fill_templates(cx)?;
-    Ok(role)
+pub fn required(cx: &mut Cx<'_, '_>, name: &str) -> Result<Arc<Role>, Error> {
+    let known = cx.decoded(ROLES, name.as_bytes(), store::many, store::json_of::<Role>)?;
+    let role = known.ok_or_else(|| Error::invalid(format!("unknown role: {name}")))?;
+    if !role.allowed_domains_template && !role.allowed_uri_sans_template {
+        return Ok(role);
+    }
+    let mut filled = (*role).clone();
+    filled.fill_templates(cx)?;
+    Ok(Arc::new(filled))
 }
 
 impl Role {

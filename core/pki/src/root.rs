@@ -294,7 +294,7 @@ pub fn sign_intermediate(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         t.further.retain(|e| e.extn_id != <x509_cert::ext::pkix::KeyUsage as der::oid::AssociatedOid>::OID);
         t.key_usage = ca_key_usage(args);
     }
-    let of_issuer = cert::find::<BasicConstraints>(authority.certificate.tbs_certificate.extensions.as_ref())
+    let of_issuer = cert::find::<BasicConstraints>(authority.certificate().tbs_certificate.extensions.as_ref())
         .and_then(|b| b.path_len_constraint);
     if let (Some(bound), Some(b)) = (of_issuer, t.basic.as_mut()) {
         if bound == 0 {

@@ -221,8 +221,11 @@ pub struct Revoked {
 }
 
 /// Reads a configuration or its default.
-pub fn config<T: Default + serde::de::DeserializeOwned>(cx: &mut Cx<'_, '_>, name: &str) -> Result<T, Error> {
-    Ok(cx.get_json(CONFIG, name.as_bytes())?.unwrap_or_default())
+pub fn config<T>(cx: &mut Cx<'_, '_>, name: &str) -> Result<T, Error>
+where
+    T: Default + Clone + serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    Ok(cx.decoded(CONFIG, name.as_bytes(), many, json_of::<T>)?.map_or_else(T::default, |c| (*c).clone()))
 }
 
 /// Writes a configuration.
@@ -251,12 +254,38 @@ fn required_issuer(cx: &mut Cx<'_, '_>, id: &str) -> Result<IssuerRecord, Error>
     known_issuer(cx, id)?.map(|i| i.record.clone()).ok_or_else(|| unresolved(id))
 }
 
-/// An issuer as a core keeps it: its record, and its certificate read.
+/// An issuer as a core keeps it: its record, and what every certificate under it needs of it.
 pub struct Issuer {
     /// The record.
     pub record: IssuerRecord,
     /// Its certificate.
     pub certificate: Certificate,
+    /// The identifier of its key in what it signs.
+    pub key_id: Vec<u8>,
+    /// Its certificate as answers show it.
+    pem: String,
+}
+
+impl Issuer {
+    /// Reads the certificate of a record.
+    pub fn of(record: IssuerRecord) -> Result<Issuer, Error> {
+        let certificate = record.parsed()?;
+        Ok(Issuer { key_id: cert::subject_key_id(&certificate), pem: record.pem(), certificate, record })
+    }
+
+    /// Its certificate as answers show it.
+    pub fn shown(&self, format: pem::Format) -> String {
+        match format {
+            pem::Format::Der => pem::shown(format, "CERTIFICATE", &self.record.certificate.0),
+            pem::Format::Pem | pem::Format::Bundle => self.pem.clone(),
+        }
+    }
+
+    /// It names itself as its issuer: a root, or a certificate for a new key of one.
+    pub fn is_self_issued(&self) -> bool {
+        let tbs = &self.certificate.tbs_certificate;
+        tbs.subject == tbs.issuer
+    }
 }
 
 /// Decoded records have no bound but the core's own.
@@ -266,10 +295,7 @@ pub fn many(_: &mut Cx<'_, '_>) -> Result<usize, Error> {
 
 /// An issuer by id.
 pub fn known_issuer(cx: &mut Cx<'_, '_>, id: &str) -> Result<Option<Arc<Issuer>>, Error> {
-    cx.decoded(ISSUERS, id.as_bytes(), many, |bytes| {
-        let record: IssuerRecord = json_of(bytes)?;
-        Ok(Issuer { certificate: record.parsed()?, record })
-    })
+    cx.decoded(ISSUERS, id.as_bytes(), many, |bytes| Issuer::of(json_of(bytes)?))
 }
 
 /// A private key by id, ready to sign: reading one costs more than a signature.
@@ -456,6 +482,15 @@ pub fn rebuild_chains(cx: &mut Cx<'_, '_>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// An issuer's chain, itself first. What is not there any more is left out.
+pub fn known_chain(cx: &mut Cx<'_, '_>, record: &IssuerRecord) -> Result<Vec<Arc<Issuer>>, Error> {
+    let mut out = Vec::with_capacity(record.chain.len());
+    for id in &record.chain {
+        out.extend(known_issuer(cx, id)?);
+    }
+    Ok(out)
 }
 
 /// The certificates of an issuer's chain, itself first.

@@ -2,28 +2,45 @@
 //! (RFC 8737, RFC 8738 for addresses).
 //!
 //! A challenge is validated by a side operation while its request waits; who asked is checked again when the answer is
-//! in. Loopback, private and link-local addresses are connected to only if the operator permitted their range. What
+//! in. One that proved nothing is tried again by itself, a few times and later each time (RFC 8555 8.2), by a job of the
+//! owner's wheel; its client may ask for the next try earlier. After the last it is invalid. Loopback, private and link-local addresses are connected to only if the operator permitted their range. What
 //! the outside answered is judged here and told to nobody.
 
 use super::ACME;
-use super::account::check;
+use super::account::{Account, check};
+use super::config::Config;
 use super::directory::{Directory, Problem, Reply, absent, framed};
 use super::order::{Authorization, Identifier, authz_suffix, load_authz};
 use crate::cert;
+use crate::store;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use der::Decode;
 use der::asn1::{ObjectIdentifier, OctetString};
 use ringfence_base::Wall;
-use ringfence_logical::{Args, Cx, HttpAsk, Outcome, Probe, ProbeKind, Reach, SideOp, SideResult, Step};
+use ringfence_logical::cx::job_key;
+use ringfence_logical::{
+    Args, Cx, Error, HttpAsk, Outcome, Probe, ProbeKind, Reach, SideOp, SideResult, Step, nothing,
+};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-/// Milliseconds that a host has to answer.
+/// Milliseconds that a host has to answer, while its client waits and when it is asked again.
 const TIMEOUT_MS: u32 = 10_000;
+const AGAIN_TIMEOUT_MS: u32 = 5_000;
+/// Seconds from a try that proved nothing to the next: a page or a record may be there a moment later. A challenge has
+/// one try more than there are waits.
+const WAITS_SECONDS: [u64; 5] = [2, 4, 8, 16, 32];
+/// A client that asks for the next try sooner than this after the last is told how it stands.
+const ASK_AGAIN_SECONDS: u64 = 1;
+/// Challenges of a mount that may wait for their next try. Clients are strangers, and who tries again is the worker that
+/// ends leases: half of what it does at a time is left to them. One more is invalid at its first failure.
+const MAX_WAITING: usize = 8;
+/// Jobs: this, the account, a slash, the authorization.
+const JOB: &str = "acme/";
 /// Longest answer over HTTP.
 const MAX_ANSWER_BYTES: usize = 1024;
 /// Redirects that are followed over HTTP.
@@ -64,9 +81,9 @@ impl Challenge {
     }
 
     /// The question that validates it.
-    fn question(self, a: &Authorization, reach: Reach) -> SideOp {
+    fn question(self, a: &Authorization, reach: Reach, timeout_ms: u32) -> SideOp {
         let value = &a.identifier.value;
-        let probe = |what| SideOp::Probe(Box::new(Probe { what, reach: reach.clone(), timeout_ms: TIMEOUT_MS }));
+        let probe = |what| SideOp::Probe(Box::new(Probe { what, reach: reach.clone(), timeout_ms }));
         match self {
             Challenge::Http => {
                 let host = match value.parse::<IpAddr>() {
@@ -74,7 +91,7 @@ impl Challenge {
                     _ => value.clone(),
                 };
                 SideOp::Http(Box::new(HttpAsk {
-                    timeout_ms: TIMEOUT_MS,
+                    timeout_ms,
                     max_answer_bytes: MAX_ANSWER_BYTES,
                     redirects: REDIRECTS,
                     reach,
@@ -169,20 +186,31 @@ fn shows(der: &[u8], identifier: &Identifier, mark: &[u8]) -> Result<(), &'stati
     }
 }
 
-/// The challenges of an authorization: all that are offered while nothing was tried, then the one that was.
+/// The challenges of an authorization: all that are offered until one has an end, then that one.
 pub fn shown(d: &Directory, a: &Authorization) -> Vec<Value> {
-    let tried = |c: &&Challenge| a.challenge_status == "pending" || **c == a.challenge;
-    Challenge::offered(a).iter().filter(tried).map(|c| one_shown(d, a, *c)).collect()
+    let open = matches!(a.challenge_status.as_str(), "pending" | "processing");
+    Challenge::offered(a).iter().filter(|c| open || **c == a.challenge).map(|c| one_shown(d, a, *c)).collect()
+}
+
+/// Seconds until the next try, of a challenge that waits for it.
+pub fn retry_after(cx: &Cx<'_, '_>, a: &Authorization) -> Option<u64> {
+    let waits = a.status == "pending" && a.challenge_status == "processing";
+    waits.then(|| a.next_ns.saturating_sub(cx.now.0).div_ceil(1_000_000_000).max(1))
 }
 
 fn one_shown(d: &Directory, a: &Authorization, challenge: Challenge) -> Value {
     let name = challenge.name();
+    // nobody tried the others of one that is being tried
+    let other = a.challenge_status == "processing" && challenge != a.challenge;
     let mut shown = json!({
         "type": name,
         "url": d.url(&format!("challenge/{}/{name}", a.id)),
-        "status": a.challenge_status,
+        "status": if other { "pending" } else { &a.challenge_status },
         "token": a.token,
     });
+    if other {
+        return shown;
+    }
     if a.validated_ns > 0 {
         shown["validated"] = Wall(a.validated_ns).rfc3339_seconds().into();
     }
@@ -192,9 +220,10 @@ fn one_shown(d: &Directory, a: &Authorization, challenge: Challenge) -> Value {
     shown
 }
 
-fn reply(d: &Directory, a: &Authorization, challenge: Challenge) -> Reply {
+fn reply(cx: &Cx<'_, '_>, d: &Directory, a: &Authorization, challenge: Challenge) -> Reply {
     let link = format!("<{}>;rel=\"up\"", d.url(&format!("authorization/{}", a.id)));
-    Reply { link: Some(link), ..Reply::json(200, &one_shown(d, a, challenge)) }
+    let retry_after = if challenge == a.challenge { retry_after(cx, a) } else { None };
+    Reply { link: Some(link), retry_after, ..Reply::json(200, &one_shown(d, a, challenge)) }
 }
 
 /// `challenge/:id/:type`.
@@ -229,10 +258,15 @@ fn begin(cx: &mut Cx<'_, '_>, args: &Args, d: &Directory) -> Result<Result<SideO
     let asked = check(cx, args, d)?;
     let a = load_authz(cx, asked.account()?, args.str("auth_id"))?;
     let challenge = asked_for(args, &a)?;
-    if asked.jws.payload.is_empty() || a.status != "pending" || a.challenge_status != "pending" {
-        return Ok(Err(reply(d, &a, challenge)));
+    let may_be_tried = match a.challenge_status.as_str() {
+        "pending" => true,
+        "processing" => Wall(a.tried_ns).plus_seconds(ASK_AGAIN_SECONDS) <= cx.now,
+        _ => false,
+    };
+    if asked.jws.payload.is_empty() || a.status != "pending" || !may_be_tried {
+        return Ok(Err(reply(cx, d, &a, challenge)));
     }
-    Ok(Ok(challenge.question(&a, d.config.reach())))
+    Ok(Ok(challenge.question(&a, d.config.reach(), TIMEOUT_MS)))
 }
 
 fn validated(cx: &mut Cx<'_, '_>, args: &Args, result: &SideResult) -> Outcome {
@@ -250,24 +284,99 @@ fn settle(cx: &mut Cx<'_, '_>, args: &Args, d: &Directory, result: &SideResult) 
     let account = asked.account()?;
     let mut a = load_authz(cx, account, args.str("auth_id"))?;
     let challenge = asked_for(args, &a)?;
-    if a.status != "pending" {
-        return Ok(reply(d, &a, challenge));
+    if a.status == "pending" {
+        conclude(cx, account, &mut a, challenge, result)?;
     }
+    Ok(reply(cx, d, &a, challenge))
+}
+
+/// Writes down what a try showed: an end, or when the next one is.
+fn conclude(
+    cx: &mut Cx<'_, '_>,
+    account: &Account,
+    a: &mut Authorization,
+    challenge: Challenge,
+    result: &SideResult,
+) -> Result<(), Error> {
+    let job = format!("{JOB}{}/{}", account.id, a.id);
     a.challenge = challenge;
-    let status = match challenge.judge(&a, &format!("{}.{}", a.token, account.thumbprint), result) {
+    a.tries = a.tries.saturating_add(1);
+    a.tried_ns = cx.now.0;
+    let next = match challenge.judge(a, &format!("{}.{}", a.token, account.thumbprint), result) {
         Ok(()) => {
             a.validated_ns = cx.now.0;
-            "valid"
+            a.error = None;
+            None
         }
         Err(p) => {
             a.error = Some(p.shown());
-            "invalid"
+            next_try(cx, a, &job)
         }
     };
-    a.status = status.into();
+    let status = match (next, &a.error) {
+        (Some(at), _) => {
+            a.next_ns = at.0;
+            cx.schedule(&job, at);
+            "processing"
+        }
+        (None, Some(_)) => "invalid",
+        (None, None) => "valid",
+    };
+    if next.is_none() {
+        cx.unschedule(&job);
+        a.status = status.into();
+    }
     a.challenge_status = status.into();
-    cx.put_json(ACME, &authz_suffix(&account.id, &a.id), &a);
-    Ok(reply(d, &a, challenge))
+    cx.put_json(ACME, &authz_suffix(&account.id, &a.id), a);
+    Ok(())
+}
+
+/// When a challenge that failed is to be tried again, if it is.
+fn next_try(cx: &mut Cx<'_, '_>, a: &Authorization, job: &str) -> Option<Wall> {
+    let wait = WAITS_SECONDS.get(usize::from(a.tries).checked_sub(1)?)?;
+    let at = cx.now.plus_seconds(*wait);
+    if at.0 >= a.expires_ns {
+        return None;
+    }
+    let (own, all) = (job_key(cx.mount.id, job), job_key(cx.mount.id, JOB));
+    let is_one_more = !cx.txn.exists(&own) && cx.txn.list(&all, None, MAX_WAITING).len() >= MAX_WAITING;
+    (!is_one_more).then_some(at)
+}
+
+/// A job of this module is due; `None` if the job is another's.
+pub fn due(cx: &mut Cx<'_, '_>, job: &str) -> Option<Outcome> {
+    let (account, id) = job.strip_prefix(JOB)?.split_once('/')?;
+    Some(try_again(cx, account.to_owned(), id.to_owned()))
+}
+
+fn try_again(cx: &mut Cx<'_, '_>, account: String, id: String) -> Outcome {
+    let config: Config = store::config(cx, "acme")?;
+    let Some((_, a)) = waiting(cx, &account, &id)? else { return nothing() };
+    // what was switched off asks nobody: the client may ask for the next try when it is on again
+    if !config.enabled {
+        return nothing();
+    }
+    let op = a.challenge.question(&a, config.reach(), AGAIN_TIMEOUT_MS);
+    let (challenge, tries) = (a.challenge, a.tries);
+    let resume = Box::new(move |cx: &mut Cx<'_, '_>, result: &SideResult| {
+        // its client may have had it tried meanwhile
+        if let Some((owner, mut a)) = waiting(cx, &account, &id)?
+            && (a.challenge, a.tries) == (challenge, tries)
+        {
+            conclude(cx, &owner, &mut a, challenge, result)?;
+        }
+        nothing()
+    });
+    Ok(Step::Side { op, resume })
+}
+
+/// An authorization that waits for its next try, and whose it is.
+fn waiting(cx: &mut Cx<'_, '_>, account: &str, id: &str) -> Result<Option<(Account, Authorization)>, Error> {
+    let owner: Option<Account> = cx.get_json(ACME, format!("acct/{account}").as_bytes())?;
+    let found: Option<Authorization> = cx.get_json(ACME, &authz_suffix(account, id))?;
+    let (Some(owner), Some(a)) = (owner, found) else { return Ok(None) };
+    let waits = a.status == "pending" && a.challenge_status == "processing" && a.expires_ns > cx.now.0;
+    Ok((owner.status == "valid" && waits).then_some((owner, a)))
 }
 
 #[cfg(test)]

@@ -74,12 +74,15 @@ pub struct Reply {
     pub location: Option<String>,
     /// `Link` beside the index.
     pub link: Option<String>,
+    /// Seconds until it is worth asking again.
+    pub retry_after: Option<u64>,
 }
 
 impl Reply {
     /// JSON.
     pub fn json(status: u16, value: &Value) -> Reply {
-        Reply { status, body: ("application/json", value.to_string().into_bytes()), location: None, link: None }
+        let body = ("application/json", value.to_string().into_bytes());
+        Reply { status, body, location: None, link: None, retry_after: None }
     }
 
     /// With a `Location`.
@@ -269,6 +272,9 @@ pub fn framed(cx: &mut Cx<'_, '_>, directory: Option<&Directory>, result: Result
     }
     if let Some(l) = reply.link {
         headers.push(("Link".into(), l));
+    }
+    if let Some(seconds) = reply.retry_after {
+        headers.push(("Retry-After".into(), seconds.to_string()));
     }
     if let Some(l) = reply.location {
         headers.push(("Location".into(), l));

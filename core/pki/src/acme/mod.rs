@@ -25,6 +25,7 @@ mod revocation;
 #[cfg(test)]
 mod tests;
 
+pub use challenge::due;
 pub use paths::PATHS;
 
 /// Area of everything here.

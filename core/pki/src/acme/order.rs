@@ -62,9 +62,19 @@ pub struct Authorization {
     /// The challenge that was tried, once its status is not `pending`.
     #[serde(default)]
     pub challenge: Challenge,
+    /// `pending`, `processing` (it failed and will be tried again), `valid`, `invalid`.
     pub challenge_status: String,
     pub validated_ns: u64,
     pub error: Option<Value>,
+    /// How often it was tried.
+    #[serde(default)]
+    pub tries: u8,
+    /// When last.
+    #[serde(default)]
+    pub tried_ns: u64,
+    /// When next, while it is `processing`.
+    #[serde(default)]
+    pub next_ns: u64,
 }
 
 fn order_suffix(account: &str, id: &str) -> Vec<u8> {
@@ -120,7 +130,7 @@ fn order_reply(d: &Directory, o: &Order, status: u16) -> Reply {
     Reply::json(status, &shown).at(d.url(&format!("order/{}", o.id)))
 }
 
-fn authz_reply(d: &Directory, a: &Authorization) -> Reply {
+fn authz_reply(cx: &Cx<'_, '_>, d: &Directory, a: &Authorization) -> Reply {
     let mut shown = json!({
         "identifier": a.identifier,
         "status": a.status,
@@ -130,7 +140,7 @@ fn authz_reply(d: &Directory, a: &Authorization) -> Reply {
     if a.wildcard {
         shown["wildcard"] = true.into();
     }
-    Reply::json(200, &shown)
+    Reply { retry_after: challenge::retry_after(cx, a), ..Reply::json(200, &shown) }
 }
 
 fn identifiers(d: &Directory, body: &Value) -> Result<Vec<Identifier>, Problem> {
@@ -204,6 +214,9 @@ pub fn new(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
                 challenge_status: "pending".into(),
                 validated_ns: 0,
                 error: None,
+                tries: 0,
+                tried_ns: 0,
+                next_ns: 0,
             };
             cx.put_json(ACME, &authz_suffix(&account.id, &a.id), &a);
             authorizations.push(a.id);
@@ -250,7 +263,7 @@ pub fn authorization(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
             a.status = "deactivated".into();
             cx.put_json(ACME, &authz_suffix(&account.id, &a.id), &a);
         }
-        Ok(authz_reply(d, &a))
+        Ok(authz_reply(cx, d, &a))
     })
 }
 

@@ -47,7 +47,7 @@ pub fn revoke(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         if store::revoked(cx, &serial)?.is_some() {
             return Err(Problem::new("alreadyRevoked", "the certificate was revoked before"));
         }
-        revoke::revoke_certificate(cx, &serial, &der, &issuer_id)?;
+        revoke::revoke_certificate(cx, &revoke::Named { serial, der, issuer_id, stored: true })?;
         Ok(Reply { body: ("", Vec::new()), ..Reply::json(200, &json!(null)) })
     })
 }

@@ -29,9 +29,25 @@ fn world() -> World {
     w
 }
 
+/// Does the jobs there are at their times until none is left; answers the seconds that it took and how many there were.
+fn tried_to_its_end(w: &mut World) -> (u64, usize) {
+    let (began, mut done) = (w.now.seconds(), 0);
+    while let Some((job, at)) = w.jobs().into_iter().min_by_key(|(_, at)| *at) {
+        assert!(job.starts_with("acme/") && done < 100, "{job}");
+        w.now = w.now.max(at);
+        w.due(&job).unwrap();
+        // the worker deletes what was not scheduled anew
+        let left = w.jobs().into_iter().any(|(j, next)| j == job && next <= at);
+        assert!(!left, "{job} would be due for ever");
+        done += 1;
+    }
+    (w.now.seconds() - began, done)
+}
+
 /// What an answer says: status, JSON, location.
 struct Said {
     status: u16,
+    retry_after: String,
     body: Value,
     text: String,
     location: String,
@@ -92,7 +108,8 @@ impl Client {
             other => panic!("{other:?}"),
         };
         let text = String::from_utf8(raw.body).unwrap();
-        Said { status, body: serde_json::from_str(&text).unwrap_or(Value::Null), text, location: header("Location") }
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Said { status, retry_after: header("Retry-After"), body, text, location: header("Location") }
     }
 
     fn url(&self, path: &str) -> String {
@@ -244,8 +261,11 @@ fn what_a_directory_refuses() {
     let failed = c.post(&mut w, &url, "{}");
     assert_eq!(
         (failed.body["status"].as_str(), failed.body["error"]["type"].as_str()),
-        (Some("invalid"), Some("urn:ietf:params:acme:error:connection"))
+        (Some("processing"), Some("urn:ietf:params:acme:error:connection"))
     );
+    assert_eq!(c.post(&mut w, &order.location, "").body["status"], "pending");
+    tried_to_its_end(&mut w);
+    assert_eq!(c.post(&mut w, &url, "").body["status"], "invalid");
     assert_eq!(c.post(&mut w, &order.location, "").body["status"], "invalid");
     // somebody else's answer
     let order = c.order(&mut w, &["a.example.com"]);
@@ -256,7 +276,9 @@ fn what_a_directory_refuses() {
         .lock()
         .unwrap()
         .push((format!("http://a.example.com/.well-known/acme-challenge/{token}"), format!("{token}.another")));
-    assert_eq!(c.post(&mut w, challenge["url"].as_str().unwrap(), "{}").body["status"], "invalid");
+    assert_eq!(c.post(&mut w, challenge["url"].as_str().unwrap(), "{}").body["status"], "processing");
+    tried_to_its_end(&mut w);
+    assert_eq!(c.post(&mut w, challenge["url"].as_str().unwrap(), "").body["status"], "invalid");
     // off, and not allowed
     w.post("config/acme", json!({"allowed_roles": "web", "default_directory_policy": "forbid"}));
     let raw = w.get("acme/directory").response.unwrap().raw.unwrap();
@@ -274,6 +296,79 @@ fn challenge(authz: &Said, kind: &str) -> Option<Value> {
 
 fn kinds(authz: &Said) -> Vec<&str> {
     authz.body["challenges"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_challenge_is_tried_again_by_itself() {
+    let mut w = world();
+    let table = outside(&mut w);
+    let mut c = Client::new(&mut w, "acme");
+    c.register(&mut w);
+    let print = super::jws::thumbprint(&c.jwk()).unwrap();
+    let order = c.order(&mut w, &["a.example.com"]);
+    let a = order.body["authorizations"][0].as_str().unwrap().to_owned();
+    let asked = challenge(&c.post(&mut w, &a, ""), "http-01").unwrap();
+    let (url, token) = (asked["url"].as_str().unwrap(), asked["token"].as_str().unwrap());
+    let first = c.post(&mut w, url, "{}");
+    assert_eq!((first.body["status"].as_str(), first.retry_after.as_str()), (Some("processing"), "2"));
+    assert!(first.body["error"].is_object());
+    let authz = c.post(&mut w, &a, "");
+    assert_eq!((authz.body["status"].as_str(), authz.retry_after.is_empty()), (Some("pending"), false));
+    assert_eq!(kinds(&authz).len(), 3, "another way to prove it is still open");
+    assert_eq!(challenge(&authz, "dns-01").unwrap()["status"], "pending");
+    // the second try fails too, and says later when the third is
+    let (job, at) = w.jobs().remove(0);
+    w.now = at;
+    w.due(&job).unwrap();
+    let again = w.jobs();
+    assert_eq!((again.len(), again[0].1.seconds() - at.seconds()), (1, 4));
+    table
+        .lock()
+        .unwrap()
+        .push((format!("http://a.example.com/.well-known/acme-challenge/{token}"), format!("{token}.{print}")));
+    let (_, more) = tried_to_its_end(&mut w);
+    assert_eq!(more, 1);
+    let end = c.post(&mut w, url, "");
+    assert_eq!((end.body["status"].as_str(), end.retry_after.as_str()), (Some("valid"), ""));
+    assert!(end.body["error"].is_null() && end.body["validated"].is_string(), "{}", end.text);
+    assert_eq!(c.post(&mut w, &order.location, "").body["status"], "ready");
+}
+
+#[test]
+fn tries_have_an_end_whoever_asks_for_them() {
+    let mut w = world();
+    outside(&mut w);
+    let mut c = Client::new(&mut w, "acme");
+    c.register(&mut w);
+    let begin = |c: &mut Client, w: &mut World| {
+        let order = c.order(w, &["a.example.com"]);
+        let authz = c.post(w, order.body["authorizations"][0].as_str().unwrap(), "");
+        let url = challenge(&authz, "http-01").unwrap()["url"].as_str().unwrap().to_owned();
+        (c.post(w, &url, "{}").body["status"].as_str().unwrap().to_owned(), url)
+    };
+    let (status, url) = begin(&mut c, &mut w);
+    assert_eq!(status, "processing");
+    assert_eq!(tried_to_its_end(&mut w), (2 + 4 + 8 + 16 + 32, 5));
+    assert_eq!(c.post(&mut w, &url, "{}").body["status"], "invalid", "what ended is not begun anew");
+    // a client may have the next try at once, and gets no more of them by it
+    let (_, url) = begin(&mut c, &mut w);
+    let mut asked = 1;
+    while c.post(&mut w, &url, "{}").body["status"] == "processing" {
+        asked += 1;
+        w.now = w.now.plus_seconds(1);
+        assert!(asked < 10);
+    }
+    assert_eq!((asked + 1, w.jobs().len()), (6, 0), "nothing is left to do of what ended");
+    // the worker has other things to do as well: beyond a number nobody waits
+    let statuses: Vec<String> = (0..9).map(|_| begin(&mut c, &mut w).0).collect();
+    assert!(statuses[..8].iter().all(|s| s == "processing") && statuses[8] == "invalid", "{statuses:?}");
+    // switched off, nobody is asked
+    w.post("config/acme", json!({"enabled": false}));
+    let asked = w.side_ops.len();
+    let (job, at) = w.jobs().remove(0);
+    w.now = at;
+    w.due(&job).unwrap();
+    assert_eq!(w.side_ops.len(), asked);
 }
 
 #[test]
@@ -339,6 +434,7 @@ fn texts_that_prove_nothing() {
         table.lock().unwrap().extend(text.map(|t| ("dns:_acme-challenge.a.example.com".to_owned(), t.to_owned())));
         let said = c.post(&mut w, challenge(&authz, "dns-01").unwrap()["url"].as_str().unwrap(), "{}");
         assert_eq!(said.body["error"]["type"], "urn:ietf:params:acme:error:unauthorized");
+        tried_to_its_end(&mut w);
         assert_eq!(c.post(&mut w, &order.location, "").body["status"], "invalid");
     }
 }
@@ -412,6 +508,9 @@ fn certificates_that_prove_a_name_or_an_address() {
         table.lock().unwrap().clear();
         table.lock().unwrap().push((format!("acme-tls/1:{name}:{server_name}"), hex::encode(shown)));
         let said = c.post(&mut w, asked["url"].as_str().unwrap(), "{}");
+        assert_eq!(said.body["status"], if good { "valid" } else { "processing" }, "{n}: {}", said.text);
+        tried_to_its_end(&mut w);
+        let said = c.post(&mut w, asked["url"].as_str().unwrap(), "");
         assert_eq!(said.body["status"], if good { "valid" } else { "invalid" }, "{n}: {}", said.text);
     }
 }
