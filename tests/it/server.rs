@@ -1,6 +1,6 @@
 //! What a stranger tries first, and what bad input gets.
 
-use super::harness::{Server, request};
+use super::harness::{Server, free_port, request};
 use serde_json::{Value, json};
 
 fn kv2(s: &Server) {
@@ -85,6 +85,14 @@ fn bad_input_gets_vaults_words() {
     assert!(a.errors()[0].as_str().is_some_and(|t| t.contains("request body too large")));
     assert_eq!(a.header("content-type"), Some("application/json"));
     assert_eq!(a.header("cache-control"), Some("no-store"));
+    // a share is read before anything is said of the seal; a ceremony has nothing to reset
+    let a = send("PUT", "sys/unseal", &[], Some(br#"{"key": "%%%"}"#));
+    assert_eq!((a.status, a.errors()), (400, json!(["'key' must be a valid hex or base64 string"])));
+    let a = send("PUT", "sys/unseal", &[], Some(b"{}"));
+    let either = "'key' must be specified in request body as JSON, or 'reset' set to true";
+    assert_eq!((a.status, a.errors()), (400, json!([either])));
+    let a = send("PUT", "sys/generate-root/update", &[], Some(br#"{"nonce": "n"}"#));
+    assert_eq!((a.status, a.errors()), (400, json!(["'key' must be specified in request body as JSON"])));
     // nothing of all that changed anything, and the process lives
     assert_eq!(s.list("secret/metadata/", &s.root).status, 404);
     assert_eq!(s.get("sys/health", "").status, 200);
@@ -105,6 +113,16 @@ fn the_command_line_does_what_people_type() {
     ok(&["kv", "put", "secret/app", "user=a", "pass=b"]);
     assert_eq!(ok(&["kv", "get", "-field=pass", "secret/app"]).trim_end(), "b");
     ok(&["policy", "list"]);
+    // an engine that takes whatever lies below it has a root all the same
+    for root in ["secret", "secret/", "cubbyhole"] {
+        let help = ok(&["path-help", root]);
+        assert!(help.starts_with("## DESCRIPTION") && help.contains("## PATHS"), "{root}: {help}");
+    }
+    let (code, _, err) = s.cli(&["status", &format!("-address=http://127.0.0.1:{}", free_port())]);
+    assert!(
+        code == 1 && err.contains("Error checking seal status: Get ") && err.contains("connection refused"),
+        "{err}"
+    );
     ok(&["token", "lookup"]);
     assert_eq!(s.cli(&["kv", "get", "secret/none"]).0, 2);
     assert_eq!(s.cli(&["status"]).0, 0);

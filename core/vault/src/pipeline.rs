@@ -667,7 +667,7 @@ impl Context<'_> {
         let routed = own_cubbyhole(self.place, caller.holder.as_deref()).unwrap_or(routed);
         let op = caller.op.unwrap_or(self.call.op);
         if op == Operation::Help {
-            return crate::help::answer(found.engine, found.matched.as_ref()).done();
+            return crate::help::answer(found.engine, self.place.inner, found.matched.as_ref()).done();
         }
         let Some(m) = &found.matched else { return Err(Error::unsupported_path()) };
         let Some(handler) = m.path.handler(op) else { return Err(Error::unsupported_operation()) };
