@@ -248,6 +248,8 @@ pub(crate) enum Purpose {
     Control(ShardId, Ticket, Reply),
     /// Records of members.
     Members,
+    /// Rows of active clients.
+    Activity,
     /// Core records: the keyring is read again when they are committed.
     Keyring,
     /// A new issuer, published when committed.
@@ -324,6 +326,8 @@ pub struct Owner {
     /// Seals reported by the cores since they were last written down.
     pub(crate) encryptions: u64,
     pub(crate) failures: crate::lockout::Failures,
+    /// When rows of active clients were last written.
+    pub(crate) clients_written: Mono,
     pub(crate) restore: Option<crate::snapshot::Restore>,
 }
 
@@ -453,6 +457,7 @@ impl Owner {
             halted: false,
             encryptions: 0,
             failures: crate::lockout::Failures::default(),
+            clients_written: now.mono,
             restore: None,
         }
     }
@@ -655,6 +660,7 @@ impl Owner {
             self.clock.tick(self.now);
             self.lease_tick(rng, out);
             self.seal_tick(rng, out);
+            self.activity_tick(rng, out);
             if self.failures.forget(self.now) {
                 self.dirty = true;
             }

@@ -459,7 +459,7 @@ impl Owner {
             }
             Purpose::Keyring => self.refresh_keyring(out),
             // looked at again before long
-            Purpose::Members => {}
+            Purpose::Members | Purpose::Activity => {}
             Purpose::Lease => self.lease_settled(committed, rng, out),
         }
     }

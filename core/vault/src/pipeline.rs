@@ -5,6 +5,7 @@
 //!
 //! Driven by the shard machine of the node floor. Never blocks, never knows HTTP numbers.
 
+use crate::activity;
 use crate::audit;
 use crate::call::{Body, Call, Reply};
 use crate::envelope;
@@ -461,6 +462,9 @@ fn admit(
     if !decision.allowed || (access == Access::Sudo && !principal.sudo) {
         return Err(Error::denied());
     }
+    if let Some(holder) = &caller.holder {
+        activity::note(pass.core, txn, &place.router, holder, pass.now)?;
+    }
     Ok(Admitted::Go)
 }
 
@@ -867,6 +871,7 @@ impl Context<'_> {
             path: self.place.path,
             routed: self.place.routed.as_deref(),
             holder: caller.holder.as_ref(),
+            client_id: caller.holder.as_ref().and_then(|h| activity::client_of(&self.place.router, h)),
             identity_policies: caller.principal.as_ref().map_or(&[][..], |p| &p.identity_policies),
             granting: &caller.granting,
             wall: pass.wall,
