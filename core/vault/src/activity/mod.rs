@@ -306,11 +306,6 @@ pub fn write(txn: &mut Txn<'_>, waiting: &Waiting, now: Wall) -> Result<bool, Er
     Ok(written > 0)
 }
 
-/// Forgets what waits: counting was switched off.
-pub fn forget(waiting: &Waiting) {
-    waiting.lock().clear();
-}
-
 /// True if any row stands in the image.
 pub fn has_rows(txn: &Txn<'_>) -> bool {
     txn.view().count_prefix(&[tables::ACTIVITY]) > 0

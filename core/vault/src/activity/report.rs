@@ -85,8 +85,14 @@ impl Report {
     ) -> Result<Report, Error> {
         let mut seen: BTreeSet<Hash> = BTreeSet::new();
         let mut report = Report::default();
-        let lately = waiting.lock();
-        let mut waits = lately.range((from, Hash::default())..(to.next(), Hash::default())).peekable();
+        // the lock is not held while rows are read
+        let lately: Vec<_> = waiting
+            .lock()
+            .range((from, Hash::default())..(to.next(), Hash::default()))
+            .map(|(at, first)| (*at, (first.ns, first.mount, first.kind)))
+            .collect();
+        let mut waits = lately.into_iter().peekable();
+        let mut last = None;
         let mut stood = rows(txn, from, to).filter_map(|(key, _)| read_key(key)).peekable();
         // two sorted streams into one: what waits and stands counts as what stands
         for n in 0.. {
@@ -96,7 +102,7 @@ impl Report {
                 )));
             }
             let place = |row: &(Month, Hash, NsId, MountId, Kind)| (row.0, row.1);
-            let (a, b) = (stood.peek().map(place), waits.peek().map(|(at, _)| **at));
+            let (a, b) = (stood.peek().map(place), waits.peek().map(|(at, _)| *at));
             let ((month, client), (ns, mount, kind)) = match (a, b) {
                 (None, None) => break,
                 (Some(a), b) if b.is_none_or(|b| a <= b) => {
@@ -107,11 +113,12 @@ impl Report {
                     (a, (row.2, row.3, row.4))
                 }
                 _ => {
-                    let Some((at, first)) = waits.next() else { break };
-                    (*at, (first.ns, first.mount, first.kind))
+                    let Some(first) = waits.next() else { break };
+                    first
                 }
             };
-            if !asked(ns) {
+            // two nodes may each have written a first use: of a client that changed its method with the active node
+            if last.replace((month, client)) == Some((month, client)) || !asked(ns) {
                 continue;
             }
             let (everybody, new) = report.months.entry(month).or_default();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::World;
+use proptest::prelude::*;
 use ringfence_base::Code;
 use ringfence_logical::Operation;
 use serde_json::{Value, json};
@@ -172,5 +173,55 @@ fn a_client_has_one_name() {
     assert_eq!(one, client_id(&entry(&["a", "b"], ""), "root"));
     for other in [client_id(&entry(&["a"], ""), "root"), client_id(&entry(&["a", "b"], ""), "abcde")] {
         assert_ne!(one, other);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// What stands and what waits, however they overlap, counts each client once a month, and as new once.
+    #[test]
+    fn reports_count_as_a_set_would(
+        standing in proptest::collection::btree_map((0u32..4, 0u8..8), (1u32..4, any::<bool>()), 0..24),
+        waits in proptest::collection::btree_map((0u32..4, 0u8..8), (1u32..4, any::<bool>()), 0..24),
+        from in 0u32..4,
+        length in 0u32..4,
+    ) {
+        let mut w = World::new();
+        let at = w.now;
+        let first_use = |mount: u32, entity: bool| FirstUse {
+            ns: NsId::ROOT,
+            mount: MountId(mount),
+            kind: if entity { Kind::Entity } else { Kind::Token },
+            at,
+            client_id: "c".into(),
+        };
+        w.write(|txn, _| {
+            for ((month, client), (mount, entity)) in &standing {
+                txn.put(key_of(Month(*month), &[*client; 16], &first_use(*mount, *entity)), &[], b"{}");
+            }
+        });
+        let waiting = Waiting::default();
+        for ((month, client), (mount, entity)) in &waits {
+            prop_assert!(waiting.add(Month(*month), [*client; 16], first_use(*mount, *entity)));
+        }
+        let to = from + length;
+        let report = w.write(|txn, _| Report::of(txn, &waiting, (Month(from), Month(to)), |_| true)).expect("a report");
+        let (mut seen, mut entities) = (std::collections::BTreeSet::new(), 0);
+        for month in from..=to {
+            let mut all: BTreeMap<u8, bool> = BTreeMap::new();
+            for source in [&waits, &standing] {
+                all.extend(source.iter().filter(|((m, _), _)| *m == month).map(|((_, c), (_, e))| (*c, *e)));
+            }
+            let fresh: Vec<bool> = all.iter().filter(|(c, _)| seen.insert(**c)).map(|(_, e)| *e).collect();
+            entities += fresh.iter().filter(|e| **e).count();
+            let told = report.months.get(&Month(month));
+            let shown = told.map_or((json!(0), json!(0)), |(all, new)| {
+                (all.total.json()["clients"].clone(), new.total.json()["clients"].clone())
+            });
+            prop_assert_eq!(shown, (json!(all.len()), json!(fresh.len())));
+        }
+        let total = report.all.total.json();
+        prop_assert_eq!((&total["clients"], &total["entity_clients"]), (&json!(seen.len()), &json!(entities)));
     }
 }

@@ -348,9 +348,12 @@ fn tidy(_: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     tidy_started()
 }
 
+/// Its mount, the path of its key, why it cannot be revoked.
+type Irrevocable = (MountEntry, String, String);
+
 /// Each irrevocable lease of the namespace: its mount, the path of its key, why.
 /// `None` for any other kind of lease than that: of those nothing is told, which reads as an absent object.
-fn irrevocable_rows(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Option<Vec<(MountEntry, String, String)>>, Error> {
+fn irrevocable_rows(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Option<Vec<Irrevocable>>, Error> {
     if !args.str("type").eq_ignore_ascii_case("irrevocable") {
         return Ok(None);
     }

@@ -101,6 +101,7 @@ pub fn find(
             raw: secret(raw),
             until,
             counted: Cell::default(),
+            client: OnceCell::new(),
         }));
     }
     let hash = keyring.index_hash(TOKEN_HASH, raw.as_bytes());
