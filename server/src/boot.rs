@@ -411,6 +411,15 @@ fn repair_patience(env: &BTreeMap<String, String>) -> Duration {
     wished.map_or(REPAIR_PATIENCE, Duration::from_secs)
 }
 
+/// `1m30s`: hours, minutes and seconds from the greatest that is not nought.
+fn clock_text(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s}s"),
+        (h, m, s) => format!("{h}h{m}m{s}s"),
+    }
+}
+
 /// The lines that a start prints, and that scripts look for.
 fn banner(plan: &mut Plan, driver: &rt::DriverChoice, memory: Option<&MemoryLock>) -> Vec<String> {
     let mut rows: Vec<(String, String)> = vec![
@@ -425,12 +434,16 @@ fn banner(plan: &mut Plan, driver: &rt::DriverChoice, memory: Option<&MemoryLock
             Place::Unix(_) => "unix",
         };
         let tls = if l.tls.is_some() { "enabled" } else { "disabled" };
+        let cluster = match (&plan.cluster, i) {
+            (Some(c), 0) => format!(" cluster address: \"{}\",", c.listen),
+            _ => String::new(),
+        };
         rows.push((
             format!("Listener {}", i + 1),
             format!(
-                "{kind} (addr: \"{}\", max_request_duration: \"{}s\", max_request_size: \"{}\", tls: \"{tls}\")",
+                "{kind} (addr: \"{}\",{cluster} max_request_duration: \"{}\", max_request_size: \"{}\", tls: \"{tls}\")",
                 l.place,
-                l.rules.call_timeout.as_secs(),
+                clock_text(l.rules.call_timeout.as_secs()),
                 l.rules.max_request_bytes
             ),
         ));

@@ -18,8 +18,7 @@ pub async fn prepare(core: &Rc<Core>, dev: &DevArgs, ca_file: Option<&Path>) -> 
     let mut root = text(&init, "/root_token")?;
     ask(core, "sys/unseal", None, json!({"key": key})).await?;
     if let Some(wished) = &dev.root_token_id {
-        let body = json!({"id": wished, "policies": ["root"], "no_parent": true, "no_default_policy": true,
-            "display_name": "root"});
+        let body = json!({"id": wished, "policies": ["root"], "no_parent": true, "no_default_policy": true});
         let made = ask(core, "auth/token/create", Some(&root), body).await?;
         ask(core, "auth/token/revoke-self", Some(&root), Value::Null).await?;
         root = text(&made, "/auth/client_token")?;

@@ -76,6 +76,26 @@ fn no_line_no_effect() {
     assert_eq!(s.get("secret/a", &s.root).json()["data"]["v"], 1, "the refused write had an effect");
 }
 
+/// A line names the client behind the token, as counts of active clients do.
+#[test]
+fn lines_name_the_client() {
+    let (s, file) = audited("audit-client");
+    let make = |policies: &str| {
+        let a = s.put("auth/token/create", &s.root, &json!({"policies": policies}));
+        a.json()["auth"]["client_token"].as_str().expect("a token").to_owned()
+    };
+    for policies in ["default", "default", "default,other"] {
+        assert_eq!(s.get("auth/token/lookup-self", &make(policies)).status, 200);
+    }
+    let clients: Vec<Value> = lines(&file)
+        .iter()
+        .filter(|l| l["type"] == "response" && l["request"]["path"] == "auth/token/lookup-self")
+        .map(|l| l["request"]["client_id"].clone())
+        .collect();
+    assert!(clients.len() == 3 && clients[0].is_string(), "{clients:?}");
+    assert!(clients[0] == clients[1] && clients[0] != clients[2], "{clients:?}");
+}
+
 #[test]
 fn a_device_that_cannot_be_written_is_refused() {
     let s = Server::ready("audit-bad");

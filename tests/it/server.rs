@@ -1,7 +1,8 @@
 //! What a stranger tries first, and what bad input gets.
 
-use super::harness::{Server, request};
+use super::harness::{Server, free_port, request};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 fn kv2(s: &Server) {
     let a = s.put("sys/mounts/secret", &s.root, &json!({"type": "kv", "options": {"version": "2"}}));
@@ -85,6 +86,14 @@ fn bad_input_gets_vaults_words() {
     assert!(a.errors()[0].as_str().is_some_and(|t| t.contains("request body too large")));
     assert_eq!(a.header("content-type"), Some("application/json"));
     assert_eq!(a.header("cache-control"), Some("no-store"));
+    // a share is read before anything is said of the seal; a ceremony has nothing to reset
+    let a = send("PUT", "sys/unseal", &[], Some(br#"{"key": "%%%"}"#));
+    assert_eq!((a.status, a.errors()), (400, json!(["'key' must be a valid hex or base64 string"])));
+    let a = send("PUT", "sys/unseal", &[], Some(b"{}"));
+    let either = "'key' must be specified in request body as JSON, or 'reset' set to true";
+    assert_eq!((a.status, a.errors()), (400, json!([either])));
+    let a = send("PUT", "sys/generate-root/update", &[], Some(br#"{"nonce": "n"}"#));
+    assert_eq!((a.status, a.errors()), (400, json!(["'key' must be specified in request body as JSON"])));
     // nothing of all that changed anything, and the process lives
     assert_eq!(s.list("secret/metadata/", &s.root).status, 404);
     assert_eq!(s.get("sys/health", "").status, 200);
@@ -105,6 +114,16 @@ fn the_command_line_does_what_people_type() {
     ok(&["kv", "put", "secret/app", "user=a", "pass=b"]);
     assert_eq!(ok(&["kv", "get", "-field=pass", "secret/app"]).trim_end(), "b");
     ok(&["policy", "list"]);
+    // an engine that takes whatever lies below it has a root all the same
+    for root in ["secret", "secret/", "cubbyhole"] {
+        let help = ok(&["path-help", root]);
+        assert!(help.starts_with("## DESCRIPTION") && help.contains("## PATHS"), "{root}: {help}");
+    }
+    let (code, _, err) = s.cli(&["status", &format!("-address=http://127.0.0.1:{}", free_port())]);
+    assert!(
+        code == 1 && err.contains("Error checking seal status: Get ") && err.contains("connection refused"),
+        "{err}"
+    );
     ok(&["token", "lookup"]);
     assert_eq!(s.cli(&["kv", "get", "secret/none"]).0, 2);
     assert_eq!(s.cli(&["status"]).0, 0);
@@ -307,6 +326,48 @@ fn batch_tokens_are_cut_off_together() {
         assert_eq!(s.get("secret/data/a", t).status, 403);
     }
     assert_eq!(s.get("secret/data/a", &login()).status, 200);
+}
+
+/// Whoever was active is counted from memory at once, and from the image after the process was killed.
+#[test]
+fn active_clients_are_counted_and_outlive_the_process() {
+    let mut s = Server::ready("active");
+    let on = s.put("sys/internal/counters/config", &s.root, &json!({"enabled": "enable"}));
+    assert_eq!(on.status, 204, "{:?}", on.errors());
+    s.put("sys/auth/userpass", &s.root, &json!({"type": "userpass"}));
+    for name in ["ann", "bob"] {
+        s.put(&format!("auth/userpass/users/{name}"), &s.root, &json!({"password": "p"}));
+        for _ in 0..2 {
+            let a = s.put(&format!("auth/userpass/login/{name}"), "", &json!({"password": "p"}));
+            let token = a.json()["auth"]["client_token"].as_str().expect("a token").to_owned();
+            assert_eq!(s.get("auth/token/lookup-self", &token).status, 200);
+        }
+    }
+    let counts = |s: &Server| {
+        let a = s.get("sys/internal/counters/activity/monthly", &s.root);
+        assert_eq!(a.status, 200, "{:?}", a.errors());
+        let data = a.json()["data"].clone();
+        let mount = data["by_namespace"][0]["mounts"][0]["mount_path"].clone();
+        (data["entity_clients"].clone(), data["clients"].clone(), mount)
+    };
+    let both = (json!(2), json!(2), json!("auth/userpass/"));
+    assert_eq!(counts(&s), both);
+    let begun = Instant::now();
+    while s.get("sys/internal/counters/config", &s.root).json()["data"]["queries_available"] != true {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no row is written");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    s.kill();
+    s.start();
+    s.unseal();
+    assert_eq!(counts(&s), both);
+    let a = s.get("sys/internal/counters/activity", &s.root).json();
+    assert_eq!(a["data"]["months"].as_array().map(Vec::len), Some(12), "{a}");
+    assert_eq!(a["data"]["total"]["clients"], 2);
+    let csv = s.get("sys/internal/counters/activity/export?format=csv", &s.root);
+    let text = String::from_utf8(csv.body).expect("text");
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(text.starts_with("client_id,client_type,namespace_id,") && text.contains("auth/userpass/"), "{text}");
 }
 
 #[test]

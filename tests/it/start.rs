@@ -487,6 +487,14 @@ fn dev_tls_and_loggers() {
     };
     ask("POST", "secret/data/a", r#"{"data":{"b":"c"}}"#);
     assert_eq!(ask("GET", "secret/data/a", "")["data"]["data"]["b"], "c");
+    // the wished root token is one that was created, as its look-up shows
+    let token = ask("GET", "auth/token/lookup-self", "")["data"].clone();
+    assert_eq!((&token["display_name"], &token["path"]), (&"token".into(), &"auth/token/create".into()));
+    assert!(token["issue_time"].is_string() && token["renewable"] == false, "{token}");
+    holds(&out, &["max_request_duration: \"1m30s\""]);
+    // gauges do not bear the machine's name in this mode
+    let gauges = ask("GET", "sys/metrics", "")["Gauges"].to_string();
+    holds(&gauges, &["\"vault.core.in_flight_requests\""]);
     assert_eq!(ask("GET", "sys/loggers", "")["data"]["core"], "info");
     ask("POST", "sys/loggers", r#"{"level":"debug"}"#);
     assert_eq!(ask("GET", "sys/loggers/core", "")["data"]["core"], "debug");

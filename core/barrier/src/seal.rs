@@ -174,6 +174,8 @@ pub enum SealError {
     Pgp(pgp::PgpError),
     /// Neither a share nor a reset.
     MissingKey,
+    /// The same in a ceremony of an unsealed server, which has nothing to reset.
+    MissingShare,
     /// A share that is neither hexadecimal nor base64.
     BadKeyEncoding,
     /// A share of too few bytes.
@@ -252,6 +254,7 @@ impl SealError {
             }
             SealError::Pgp(e) => return e.to_string(),
             SealError::MissingKey => "'key' must be specified in request body as JSON, or 'reset' set to true",
+            SealError::MissingShare => "'key' must be specified in request body as JSON",
             SealError::BadKeyEncoding => "'key' must be a valid hex or base64 string",
             SealError::KeyTooShort => "invalid key: key is shorter than minimum 16 bytes",
             SealError::KeyTooLong => "invalid key: key is longer than maximum 33 bytes",
@@ -317,7 +320,7 @@ fn combine_text(e: ShamirError) -> &'static str {
 /// Reads a share as a client sends it: hexadecimal first, then base64.
 pub fn parse_share(text: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
     if text.is_empty() {
-        return Err(SealError::MissingKey);
+        return Err(SealError::MissingShare);
     }
     let in_range = |b: &Vec<u8>| (MIN_SHARE_BYTES..=MAX_SHARE_BYTES).contains(&b.len());
     // a base64 share may consist of hexadecimal digits alone; its length as such is then out of range

@@ -170,10 +170,7 @@ fn share_texts() {
     assert_eq!(*parse_share("q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6ur").unwrap(), bytes);
     // 44 characters that are both: as hexadecimal 22 bytes, in range, so hexadecimal wins as documented
     assert_eq!(parse_share(&"ab".repeat(22)).unwrap().len(), 22);
-    assert_eq!(
-        parse_share("").unwrap_err().text(),
-        "'key' must be specified in request body as JSON, or 'reset' set to true"
-    );
+    assert_eq!(parse_share("").unwrap_err().text(), "'key' must be specified in request body as JSON");
     assert_eq!(parse_share("not a key!").unwrap_err().text(), "'key' must be a valid hex or base64 string");
 }
 

@@ -2,6 +2,7 @@
 //! every core; both take one input at a time, a time and a source of randomness, and answer what is to be done as
 //! data. Nothing here opens a socket, a file or a thread.
 
+pub mod activity;
 pub mod autopilot;
 pub mod cell;
 pub mod ceremony;

@@ -271,6 +271,8 @@ pub(crate) enum Purpose {
     Control(ShardId, Ticket, Reply),
     /// Records of members.
     Members,
+    /// Rows of active clients.
+    Activity,
     /// Core records: the keyring is read again when they are committed.
     Keyring,
     /// A new issuer, published when committed.
@@ -352,6 +354,8 @@ pub struct Owner {
     /// Seals reported by the cores since they were last written down.
     pub(crate) encryptions: u64,
     pub(crate) failures: crate::lockout::Failures,
+    /// When rows of active clients were last written.
+    pub(crate) clients_written: Mono,
     pub(crate) restore: Option<crate::snapshot::Restore>,
     /// The image was replaced by what was staged, and the rest of the node does not know yet.
     adopted: bool,
@@ -487,6 +491,7 @@ impl Owner {
             halted: false,
             encryptions: 0,
             failures: crate::lockout::Failures::default(),
+            clients_written: now.mono,
             restore: None,
             adopted: false,
         }
@@ -714,6 +719,7 @@ impl Owner {
             self.clock.tick(self.now);
             self.lease_tick(rng, out);
             self.seal_tick(rng, out);
+            self.activity_tick(rng, out);
             if self.failures.forget(self.now) {
                 self.dirty = true;
             }

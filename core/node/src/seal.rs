@@ -385,16 +385,16 @@ impl Owner {
         if text.is_empty() {
             return Some(refused(&SealError::MissingKey));
         }
+        let share = match parse_share(text) {
+            Ok(s) => s,
+            Err(e) => return Some(refused(&e)),
+        };
         if !self.is_sealed() {
             return Some(json_reply(&self.seal_status()));
         }
         if args.bool("migrate") {
             return Some(Reply::error(&Error::invalid("can't perform a seal migration, no migration seal found")));
         }
-        let share = match parse_share(text) {
-            Ok(s) => s,
-            Err(e) => return Some(refused(&e)),
-        };
         match self.seal.unseal.submit(&share, &self.version, self.seal.provider, rng) {
             Err(e) => Some(refused(&e)),
             Ok(UnsealStep::Waiting) => Some(json_reply(&self.seal_status())),
@@ -459,7 +459,7 @@ impl Owner {
             }
             Purpose::Keyring => self.refresh_keyring(out),
             // looked at again before long
-            Purpose::Members => {}
+            Purpose::Members | Purpose::Activity => {}
             Purpose::Restore => self.staged(committed, out),
             Purpose::Lease => self.lease_settled(committed, rng, out),
         }

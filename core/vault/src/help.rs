@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 pub static PATHS: &[Path] = openapi::PATHS;
 
 /// The answer to a help request: a declared path's, or the mount's.
-pub fn answer(engine: &Registered, matched: Option<&Matched<'_, '_>>) -> Response {
+///
+/// A mount's root is never one of its paths, also where an engine takes whatever lies below it.
+pub fn answer(engine: &Registered, inner: &str, matched: Option<&Matched<'_, '_>>) -> Response {
     let table = engine.engine.table();
-    let (text, paths) = match matched {
+    let (text, paths) = match matched.filter(|_| !inner.trim_matches('/').is_empty()) {
         Some(m) => (of_path(m.path), openapi::of_path(table, m.path)),
         None => (of_mount(table), openapi::of_table(table)),
     };

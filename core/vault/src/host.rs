@@ -78,6 +78,8 @@ pub struct Vault {
     pub settings: Settings,
     /// Requests counted by rate limits: atomics that all cores share.
     pub rates: crate::quota::Counters,
+    /// Clients that were active and are not in the image yet.
+    pub activity: crate::activity::Waiting,
     /// The newest router.
     pub router: Arc<SharedRouter>,
 }
@@ -85,7 +87,13 @@ pub struct Vault {
 impl Vault {
     /// The shared part of a process.
     pub fn new(registry: Registry, settings: Settings) -> Vault {
-        Vault { registry, settings, rates: crate::quota::Counters::default(), router: Arc::default() }
+        Vault {
+            registry,
+            settings,
+            rates: crate::quota::Counters::default(),
+            activity: crate::activity::Waiting::default(),
+            router: Arc::default(),
+        }
     }
 }
 

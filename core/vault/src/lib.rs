@@ -1,6 +1,7 @@
 //! The vault floor: pipeline, namespaces, mounts, router, tokens, leases, identity, audit entries, wrapping and
 //! `sys/*`. It knows no engine; it is given a registry. Pure: time and randomness are arguments.
 
+pub mod activity;
 pub mod audit;
 pub mod caches;
 pub mod call;

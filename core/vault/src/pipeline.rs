@@ -5,6 +5,7 @@
 //!
 //! Driven by the shard machine of the node floor. Never blocks, never knows HTTP numbers.
 
+use crate::activity;
 use crate::audit;
 use crate::call::{Body, Call, Reply};
 use crate::envelope;
@@ -476,6 +477,9 @@ fn admit(
     if !decision.allowed || (access == Access::Sudo && !principal.sudo) {
         return Err(Error::denied());
     }
+    if let Some(holder) = &caller.holder {
+        activity::note(pass.core, txn, &place.router, holder, pass.now)?;
+    }
     Ok(Admitted::Go)
 }
 
@@ -682,7 +686,7 @@ impl Context<'_> {
         let routed = own_cubbyhole(self.place, caller.holder.as_deref()).unwrap_or(routed);
         let op = caller.op.unwrap_or(self.call.op);
         if op == Operation::Help {
-            return crate::help::answer(found.engine, found.matched.as_ref()).done();
+            return crate::help::answer(found.engine, self.place.inner, found.matched.as_ref()).done();
         }
         let Some(m) = &found.matched else { return Err(Error::unsupported_path()) };
         let Some(handler) = m.path.handler(op) else { return Err(Error::unsupported_operation()) };
@@ -882,6 +886,7 @@ impl Context<'_> {
             path: self.place.path,
             routed: self.place.routed.as_deref(),
             holder: caller.holder.as_ref(),
+            client_id: caller.holder.as_ref().and_then(|h| activity::client_of(&self.place.router, h)),
             identity_policies: caller.principal.as_ref().map_or(&[][..], |p| &p.identity_policies),
             granting: &caller.granting,
             wall: pass.wall,

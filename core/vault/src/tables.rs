@@ -27,6 +27,7 @@
 //! 0x16 nodes                 [raft id u64]                     node's record, in the clear
 //! 0x17 quotas                [kind u8][name]                   Rule, or the settings of all
 //! 0x18 floor of eras             one record                       be64, in the clear: see `lease::tombstone`
+//! 0x19 active clients        [month u32][hash of client][ns u32][mount u32][kind u8]   see `activity`
 //! 0x1e staged records        [key of any other table]         its record: a snapshot on its way in
 //! 0x1f adoption              one key, never in the image      what is staged becomes the image
 //! 0x20 login MFA             [ns u32][kind u8][...]            see `mfa::records`
@@ -87,6 +88,8 @@ pub const QUOTA: u8 = 0x17;
 /// The era below which a restore left no batch token alive; in the clear, so that a restore writes it whatever keys the
 /// snapshot is sealed by.
 pub const ERA_FLOOR: u8 = 0x18;
+/// Clients that were active, by month.
+pub const ACTIVITY: u8 = 0x19;
 /// Records of a snapshot that is being restored, behind their own keys.
 pub const STAGED: u8 = 0x1e;
 /// Written by the last batch of a restore: the staged records become the image.
@@ -133,6 +136,11 @@ pub fn mount_of(ns: NsId, id: MountId) -> Vec<u8> {
 /// Prefix of the mounts of a namespace.
 pub fn mounts_of(ns: NsId) -> Vec<u8> {
     key(MOUNT_OF, ns.0, &[])
+}
+
+/// Beginning of the key of a client that was active in a month; without a client, of all of that month.
+pub fn activity(month: u32, client: &[u8]) -> Vec<u8> {
+    key(ACTIVITY, month, &[client])
 }
 
 /// Key of a quota; an empty name gives the prefix of the kind.

@@ -356,6 +356,10 @@ fn title(method: &str) -> String {
 
 fn cause(error: &ureq::Error) -> String {
     match error {
+        // the words scripts look for, which are those of Go's client
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "connect: connection refused".to_owned()
+        }
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::HostNotFound => "no such host".to_owned(),
         ureq::Error::Timeout(_) => "timed out: the server did not answer in time".to_owned(),

@@ -7,6 +7,16 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 
+/// What the system said of a file, in the words that scripts know from Go's programs: `open /x: no such file or
+/// directory`.
+pub fn of_file(path: &str, error: &std::io::Error) -> String {
+    let told = error.to_string();
+    let plain = told.split(" (os error ").next().unwrap_or_default();
+    let mut letters = plain.chars();
+    let first = letters.next().map(|c| c.to_ascii_lowercase()).into_iter().collect::<String>();
+    format!("open {path}: {first}{}", letters.as_str())
+}
+
 /// The outside of one run.
 pub struct Io<'a> {
     /// Where piped data comes from.

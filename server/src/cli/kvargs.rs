@@ -3,7 +3,7 @@
 //! Values stay strings whatever they look like; the server converts. `key=@file` reads a file, `key=-` standard input,
 //! `@file` and `-` read a whole JSON object, a backslash in front of `@` keeps it. A key given twice becomes a list.
 
-use super::io::Io;
+use super::io::{Io, of_file};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -107,11 +107,12 @@ fn merge(data: &mut Map<String, Value>, document: &str, origin: &str) -> Result<
 
 fn file(io: &Io<'_>, path: &str) -> Result<String, String> {
     let place = io.expand(path);
-    let size = std::fs::metadata(&place).map_err(|error| format!("error reading file {path:?}: {error}"))?.len();
+    let size =
+        std::fs::metadata(&place).map_err(|error| format!("error reading file: {}", of_file(path, &error)))?.len();
     if size > MAX_DATA_BYTES as u64 {
         return Err(format!("file {path:?} is larger than {MAX_DATA_BYTES} bytes"));
     }
-    text(std::fs::read(&place).map_err(|error| format!("error reading file {path:?}: {error}"))?, path)
+    text(std::fs::read(&place).map_err(|error| format!("error reading file: {}", of_file(path, &error)))?, path)
 }
 
 fn text(bytes: Vec<u8>, origin: &str) -> Result<String, String> {

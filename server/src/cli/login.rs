@@ -49,6 +49,12 @@ fn login(session: &mut Session<'_, '_>) -> Outcome {
         method if method.is_empty() => "token".to_owned(),
         method => method,
     };
+    if help(&method, "").is_none() {
+        return Err(usage(wrap(&format!(
+            "Unknown auth method: {method}. Use \"vault auth list\" to see the complete list of auth methods. \
+             Additionally, some auth methods are only available via the HTTP API."
+        ))));
+    }
     let mut args = session.flags.args.clone();
     if method == "token"
         && let Some(first) = args.first_mut()

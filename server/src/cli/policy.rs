@@ -1,6 +1,7 @@
 //! `policy`: read, write, list, delete and format policies.
 
 use super::client::Request;
+use super::io::of_file;
 use super::session::{Outcome, Session, doing, remote, usage};
 use super::verb::{Verb, verb};
 use serde_json::{Value, json};
@@ -42,7 +43,8 @@ fn write(session: &mut Session<'_, '_>) -> Outcome {
         session.io.read_all(MAX_POLICY_BYTES).map_err(|error| remote(format!("Error reading policy: {error}")))?
     } else {
         let path = session.io.expand(&source);
-        std::fs::read(path).map_err(|error| remote(format!("Error opening policy file: {source}: {error}")))?
+        std::fs::read(path)
+            .map_err(|error| remote(format!("Error opening policy file: {}", of_file(&source, &error))))?
     };
     if bytes.len() > MAX_POLICY_BYTES {
         return Err(remote(format!("Error reading policy: larger than {MAX_POLICY_BYTES} bytes")));

@@ -49,10 +49,10 @@ pub struct Auth {
     #[serde(default, deserialize_with = "null_is_default")]
     pub policies: Vec<String>,
     /// Policies of the token itself.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "null_is_default", serialize_with = "empty_is_null")]
     pub token_policies: Vec<String>,
     /// Policies of its entity and groups.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "null_is_default", serialize_with = "empty_is_null")]
     pub identity_policies: Vec<String>,
     /// Metadata.
     #[serde(default)]
@@ -99,6 +99,11 @@ pub struct WrapInfo {
 
 fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
+/// A list that the answer left out is written as null, not as empty.
+fn empty_is_null<S: serde::Serializer>(list: &[String], to: S) -> Result<S::Ok, S::Error> {
+    Some(list).filter(|list| !list.is_empty()).serialize(to)
 }
 
 impl Secret {
@@ -268,6 +273,11 @@ mod tests {
         );
         assert_eq!(secret.named("token"), Some(json!("hvs.x")));
         assert_eq!(secret.named("nothing"), None);
+        let shown = serde_json::to_value(&secret).unwrap();
+        assert_eq!(
+            (&shown["auth"]["identity_policies"], &shown["auth"]["policies"]),
+            (&Value::Null, &json!(["root"]))
+        );
     }
 
     #[test]

@@ -331,6 +331,22 @@ fn logging_in_keeps_the_token() {
     ));
     assert_eq!(run.code, 2);
     assert_eq!(ran("login -no-store -no-print x", "", vec![]).0.code, 1);
+    let (run, _) = ran("login -method=aws role=r", "", vec![]);
+    assert!(
+        run.code == 1 && run.stderr.starts_with("Unknown auth method: aws. Use \"vault auth list\""),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_missing_file_is_told_as_scripts_know_it() {
+    let (run, _) = ran("policy write p /none/such", "", vec![]);
+    let why = "open /none/such: no such file or directory";
+    assert_eq!((run.code, run.stderr.trim_end()), (2, format!("Error opening policy file: {why}").as_str()));
+    let (run, _) = ran("write a/b c=@/none/such", "", vec![]);
+    let all = format!("Failed to parse K=V data: error reading file: {why}");
+    assert_eq!((run.code, run.stderr.trim_end()), (1, all.as_str()));
 }
 
 #[test]

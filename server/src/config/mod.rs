@@ -320,6 +320,7 @@ impl Config {
             ui: true,
             raw_storage_endpoint: true,
             introspection_endpoint: true,
+            telemetry: Telemetry { disable_hostname: true, ..Telemetry::default() },
             ..Config::default()
         }
     }

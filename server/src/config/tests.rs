@@ -267,6 +267,7 @@ fn the_usual_spelling_means_the_same() {
     let loaded = from_texts(&[("f.hcl".into(), text.into())], &env(&[]), Config::default()).unwrap();
     assert_eq!(loaded.warnings, ["unknown or unsupported field odd found in configuration at f.hcl:5:9"]);
     let config = loaded.config;
+    assert_eq!(config.cluster_addr.as_deref(), Some("https://127.0.0.1:8201"), "the cluster port speaks TLS only");
     assert_eq!(config.listeners[0].custom_response_headers["default"]["X"], ["a", "b"]);
     assert!(config.listeners[0].metrics.unauthenticated_access && config.ui);
     assert_eq!(config.audit[0].options["file_path"], "/a");

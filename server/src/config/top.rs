@@ -304,6 +304,10 @@ pub fn check(config: &mut Config) -> Result<(), ConfigError> {
             // upstream takes a bare host and port for the cluster's address
             *text = format!("{}://{text}", if name { "http" } else { "https" });
         }
+        if let (false, Some(rest)) = (name, text.strip_prefix("http://")) {
+            // whatever was written: the cluster port speaks TLS only, and upstream shows it so
+            *text = format!("https://{rest}");
+        }
     }
     if config.cluster_addr.is_none() {
         config.cluster_addr = config.api_addr.as_deref().and_then(next_port);

@@ -254,6 +254,9 @@ fn granting(out: &mut Vec<u8>, s: &Subject<'_>) {
 fn request_block(out: &mut Vec<u8>, d: &Armed, s: &Subject<'_>, token: Option<&[u8]>) {
     let mut m = Object::open(out);
     m.text("id", &s.call.id);
+    if let Some(client) = s.client_id {
+        m.text("client_id", client);
+    }
     m.text("operation", s.op.as_str());
     mount_fields(&mut m, s, "mount_running_version");
     if let Some(written) = token {

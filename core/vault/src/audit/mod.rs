@@ -77,6 +77,8 @@ pub struct Subject<'a> {
     pub routed: Option<&'a Routed>,
     /// The verified token.
     pub holder: Option<&'a Rc<Holder>>,
+    /// The client behind it, as counts of active clients name it.
+    pub client_id: Option<&'a str>,
     /// Policies from entity and groups.
     pub identity_policies: &'a [String],
     /// Policies that granted it.

@@ -206,6 +206,13 @@ fn failures_back_off_and_end_as_irrevocable() {
     let (_, v) = w.call(ringfence_logical::Operation::Read, "sys/leases/count", &t, json!({"type": "irrevocable"}));
     assert_eq!(v["data"], json!({"lease_count": 1, "counts": {"lab_1": 1}}), "{v}");
     let root = w.root.clone();
+    // of other kinds of lease nothing is told
+    for other in [json!({}), json!({"type": "young"})] {
+        for path in ["sys/leases", "sys/leases/count"] {
+            let (code, v) = w.call(ringfence_logical::Operation::Read, path, &root, other.clone());
+            assert_eq!((code, &v["errors"]), (ringfence_base::Code::NotFound, &json!([])), "{path} {other}");
+        }
+    }
     let (_, v) = w.call(ringfence_logical::Operation::Read, "sys/leases", &root, json!({"type": "irrevocable"}));
     assert_eq!(v["data"]["leases"][0]["lease_id"], json!(a), "{v}");
     let (code, v) = w.post("sys/leases/renew", &t, json!({"lease_id": a}));

@@ -11,7 +11,7 @@ use crate::token::paths::tidy_started;
 use crate::token::ttl;
 use ringfence_base::{MountId, NsId, Reader};
 use ringfence_logical::field::Preset;
-use ringfence_logical::{Args, Class, Cx, Error, Field, Map, Outcome, Path, Response};
+use ringfence_logical::{Args, Class, Cx, Error, Field, Map, Outcome, Path, Response, nothing};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -349,12 +349,14 @@ fn tidy(_: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     tidy_started()
 }
 
+/// Its mount, the path of its key, why it cannot be revoked.
+type Irrevocable = (MountEntry, String, String);
+
 /// Each irrevocable lease of the namespace: its mount, the path of its key, why.
-fn irrevocable_rows(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Vec<(MountEntry, String, String)>, Error> {
-    match args.str("type") {
-        "irrevocable" => {}
-        "" => return Err(Error::invalid("type is required and must be \"irrevocable\"")),
-        other => return Err(Error::invalid(format!("unknown lease type {other:?}; must be \"irrevocable\""))),
+/// `None` for any other kind of lease than that: of those nothing is told, which reads as an absent object.
+fn irrevocable_rows(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Option<Vec<Irrevocable>>, Error> {
+    if !args.str("type").eq_ignore_ascii_case("irrevocable") {
+        return Ok(None);
     }
     let h = host(cx);
     let deep = args.bool("include_child_namespaces");
@@ -370,11 +372,11 @@ fn irrevocable_rows(cx: &mut Cx<'_, '_>, args: &Args) -> Result<Vec<(MountEntry,
             rows.push((entry, path, String::from_utf8_lossy(&plain.bytes).into_owned()));
         }
     }
-    Ok(rows)
+    Ok(Some(rows))
 }
 
 fn count(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
-    let rows = irrevocable_rows(cx, args)?;
+    let Some(rows) = irrevocable_rows(cx, args)? else { return nothing() };
     let mut counts: Map = Map::new();
     for (mount, _, _) in &rows {
         let n = counts.get(&mount.accessor).and_then(Value::as_u64).unwrap_or(0);
@@ -389,7 +391,7 @@ fn irrevocable(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         "none" => usize::MAX,
         n => n.parse().ok().filter(|n| *n > 0).ok_or_else(|| Error::invalid("invalid limit"))?,
     };
-    let rows = irrevocable_rows(cx, args)?;
+    let Some(rows) = irrevocable_rows(cx, args)? else { return nothing() };
     let h = host(cx);
     let leases: Vec<Value> = rows
         .iter()

@@ -4,6 +4,7 @@
 //!
 //! Nothing here checks policies: the pipeline has.
 
+pub mod activity;
 pub mod audit;
 pub mod bootstrap;
 pub mod capabilities;
@@ -31,6 +32,7 @@ mod tests;
 use crate::identity::IdentityStore;
 use crate::tables;
 use crate::token::TokenStore;
+pub use activity::TOPIC as CONFIG_ACTIVITY;
 pub use bootstrap::{FirstRecords, cluster_facts, first_records, note_version};
 use ringfence_barrier::Txn;
 use ringfence_base::NsId;
@@ -43,7 +45,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Topics in the order in which their paths are tried.
-const TOPICS: [&[Path]; 20] = [
+const TOPICS: [&[Path]; 21] = [
     mounts::PATHS,
     remount::PATHS,
     policies::PATHS,
@@ -53,6 +55,7 @@ const TOPICS: [&[Path]; 20] = [
     audit::PATHS,
     config::PATHS,
     tools::PATHS,
+    activity::PATHS,
     status::PATHS,
     raft::PATHS,
     snapshot_auto::PATHS,

@@ -3,7 +3,7 @@
 //! both and is told which.
 
 use super::settings::{self, given};
-use crate::host::{VaultHost, host};
+use crate::host::host;
 use crate::lease::tombstone;
 use crate::mount::{MountEntry, Routed, Router, next_mount_id};
 use crate::namespace::Namespace;
@@ -50,7 +50,8 @@ pub static PATHS: &[Path] = &[
         .sudo()
         .help("Settings of an auth method, under its full path and /tune.", "")
         .read(read_below_auth)
-        .write(write_below_auth),
+        .write(write_below_auth)
+        .delete(delete_below_auth),
     Path::new("mounts/{path:any}/tune")
         .fields(settings::TUNE)
         .help("Settings of a secrets engine.", "What is not given stays as it is.")
@@ -152,6 +153,10 @@ fn write_below_auth(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
 }
 
+fn delete_below_auth(_: &mut Cx<'_, '_>, args: &Args) -> Outcome {
+    Err(Error::invalid(format!("cannot unmount \"auth/{}\"", dir(args.str("path")))))
+}
+
 /// The mount that `a/b/tune` is about. The pattern above takes one segment only.
 fn deep_tune(args: &Args) -> Option<String> {
     args.str("path").strip_suffix("/tune").map(dir)
@@ -178,14 +183,14 @@ fn find<'r>(router: &'r Router, ns: NsId, class: Class, path: &str) -> Option<&'
 fn list(cx: &mut Cx<'_, '_>, class: Class) -> Outcome {
     let h = host(cx);
     let rows = h.router.mounts(cx.mount.ns).filter(|m| m.entry.class == class);
-    Response::data(rows.map(|m| (m.entry.path.clone(), Value::Object(describe(h, &m.entry)))).collect()).done()
+    Response::data(rows.map(|m| (m.entry.path.clone(), Value::Object(describe(&m.entry)))).collect()).done()
 }
 
 fn read(cx: &mut Cx<'_, '_>, args: &Args, class: Class) -> Outcome {
     let h = host(cx);
     let path = dir(args.str("path"));
     match find(&h.router, cx.mount.ns, class, &path) {
-        Some(m) => Response::data(describe(h, &m.entry)).done(),
+        Some(m) => Response::data(describe(&m.entry)).done(),
         None => Err(Error::invalid(match class {
             Class::Secret => format!("No secret engine mount at {path}"),
             Class::Auth => format!("No auth engine at {path}"),
@@ -194,17 +199,17 @@ fn read(cx: &mut Cx<'_, '_>, args: &Args, class: Class) -> Outcome {
 }
 
 /// A mount as lists show it.
-pub(super) fn describe(h: &VaultHost, e: &MountEntry) -> Map {
+pub(super) fn describe(e: &MountEntry) -> Map {
     let mut config = settings::shown(e);
     config.insert("default_lease_ttl".into(), e.config.default_lease_ttl.into());
     config.insert("max_lease_ttl".into(), e.config.max_lease_ttl.into());
     config.insert("force_no_cache".into(), e.config.force_no_cache.into());
     if let Some(l) = &e.config.user_lockout {
         let shown = json!({
-            "lockout_threshold": l.threshold,
-            "lockout_duration": l.duration,
-            "lockout_counter_reset_duration": l.counter_reset,
-            "lockout_disable": l.disable,
+            "user_lockout_threshold": l.threshold,
+            "user_lockout_duration": l.duration,
+            "user_lockout_counter_reset_duration": l.counter_reset,
+            "user_lockout_disable": l.disable,
         });
         config.insert("user_lockout_config".into(), shown);
     }
@@ -217,7 +222,7 @@ pub(super) fn describe(h: &VaultHost, e: &MountEntry) -> Map {
         "local": e.local,
         "options": e.options,
         "plugin_version": "",
-        "running_plugin_version": running_version(h),
+        "running_plugin_version": running_version(),
         "running_sha256": "",
         "seal_wrap": e.seal_wrap,
         "type": shown_kind(e),
@@ -235,9 +240,9 @@ fn shown_kind(e: &MountEntry) -> String {
     if e.ns != NsId::ROOT && of_every_namespace { format!("ns_{}", e.kind) } else { e.kind.clone() }
 }
 
-/// The version of every engine: they are built in.
-pub(super) fn running_version(h: &VaultHost) -> String {
-    format!("v{}+builtin.ringfence", h.settings().own_version)
+/// The version of every engine: they are built in, and speak the level of the whole API. The audit lines say the same.
+pub(super) fn running_version() -> String {
+    format!("v{}+builtin.vault", crate::host::API_VERSION)
 }
 
 fn enable(cx: &mut Cx<'_, '_>, args: &Args, class: Class) -> Outcome {

@@ -47,7 +47,7 @@ fn catalog(cx: &Cx<'_, '_>) -> Vec<(&'static str, &'static str)> {
 }
 
 fn all(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
-    let version = running_version(host(cx));
+    let version = running_version();
     let rows = catalog(cx);
     let of = |kind: &str| rows.iter().filter(|r| r.0 == kind).map(|r| r.1).collect::<Vec<_>>();
     let detailed: Vec<Value> = rows
@@ -83,7 +83,7 @@ fn read(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     };
     Response::json(json!({
         "name": name, "args": [], "builtin": true, "command": "", "deprecation_status": "supported", "sha256": "",
-        "version": running_version(host(cx)),
+        "version": running_version(),
     }))
     .done()
 }

@@ -44,7 +44,7 @@ fn mounts(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     let (mut secret, mut auth) = (Map::new(), Map::new());
     for m in h.router.mounts(cx.mount.ns) {
         let shown = if sees(acl.as_ref(), m) {
-            Value::Object(describe(h, &m.entry))
+            Value::Object(describe(&m.entry))
         } else if m.entry.config.listing_visibility == "unauth" {
             json!({ "type": m.entry.kind, "description": m.entry.description, "options": m.entry.options })
         } else {
@@ -72,7 +72,7 @@ fn mount(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     if !sees(acl.as_ref(), m) {
         return Err(refused());
     }
-    let mut data = describe(h, &m.entry);
+    let mut data = describe(&m.entry);
     data.insert("path".into(), m.info.path.clone().into());
     Response::data(data).done()
 }

@@ -7,6 +7,7 @@
 
 use super::entry::{MAX_DEPTH, TokenEntry, TokenKind};
 use super::{ACCESSOR_HASH, BATCH_PREFIX, TOKEN_HASH, cutoff};
+use crate::activity::Counted;
 use crate::jwt;
 use crate::lease::tombstone;
 use crate::mount::Router;
@@ -17,6 +18,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringfence_barrier::{Keyring, Txn};
 use ringfence_base::{NsId, Reader, Secret, Wall, limit};
 use ringfence_logical::{Error, cx};
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -31,6 +33,10 @@ pub struct Holder {
     pub raw: Secret<String>,
     /// The first end among its own time and those of its ancestors; `None` if none of them ends.
     pub until: Option<Wall>,
+    /// Whether it has been counted as an active client.
+    pub counted: Cell<Counted>,
+    /// The client behind it, once somebody asked; empty for a wrapping token.
+    pub client: OnceCell<String>,
 }
 
 impl Holder {
@@ -89,11 +95,25 @@ pub fn find(
     }
     if let Some(body) = raw.strip_prefix(BATCH_PREFIX) {
         let found = open_batch(txn, keyring, router, body, now)?;
-        return Ok(found.map(|(entry, until)| Holder { entry, hash: Hash::default(), raw: secret(raw), until }));
+        return Ok(found.map(|(entry, until)| Holder {
+            entry,
+            hash: Hash::default(),
+            raw: secret(raw),
+            until,
+            counted: Cell::default(),
+            client: OnceCell::new(),
+        }));
     }
     let hash = keyring.index_hash(TOKEN_HASH, raw.as_bytes());
     let found = living(txn, router, &hash, now)?;
-    Ok(found.map(|(entry, until)| Holder { entry, hash, raw: secret(raw), until }))
+    Ok(found.map(|(entry, until)| Holder {
+        entry,
+        hash,
+        raw: secret(raw),
+        until,
+        counted: Cell::default(),
+        client: OnceCell::new(),
+    }))
 }
 
 fn secret(raw: &str) -> Secret<String> {

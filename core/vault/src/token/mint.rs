@@ -76,6 +76,9 @@ pub fn batch(
     Ok(format!("{BATCH_PREFIX}{}{}", URL_SAFE_NO_PAD.encode(blob), suffix(router, entry.ns)))
 }
 
+/// Path of the tokens that [`root`] makes; no request can lead to it.
+pub const ROOT_PATH: &str = "auth/token/root";
+
 /// Makes a root token: initialisation and `generate-root`. `ttl` in seconds, 0 = it never expires.
 #[allow(clippy::too_many_arguments)]
 pub fn root(
@@ -92,7 +95,7 @@ pub fn root(
         ns: NsId::ROOT,
         mount: token_mount,
         policies: vec!["root".into()],
-        path: "auth/token/root".into(),
+        path: ROOT_PATH.into(),
         display_name: "root".into(),
         created: now,
         creation_ttl: ttl,

@@ -12,8 +12,8 @@ use crate::page;
 use crate::tables::{self, Hash};
 use ringfence_base::Code;
 use ringfence_logical::field::Preset;
-use ringfence_logical::{Args, Cx, Error, Field, Kind, Map, Outcome, Path, Response, nothing};
-use serde_json::{Value, json};
+use ringfence_logical::{Args, Cx, Error, Field, Kind, Outcome, Path, Response, nothing};
+use serde_json::json;
 
 /// Answer to both tidies.
 pub const TIDY_STARTED: &str = "Tidy operation successfully started. Any information from the operation will be \
@@ -198,11 +198,12 @@ fn describe(cx: &mut Cx<'_, '_>, entry: &TokenEntry, id: &str) -> Outcome {
         "explicit_max_ttl": entry.explicit_max_ttl,
         "entity_id": entry.entity_id,
         "type": login::kind_of(entry).as_str(),
-        "renewable": entry.renewable,
     });
     let h = host(cx);
     let Some(map) = data.as_object_mut() else { return nothing() };
-    if entry.due.0 != 0 {
+    // the tokens that initialisation and generate-root make have no lease, and these two are facts of a lease
+    if entry.due.0 != 0 || entry.path != mint::ROOT_PATH {
+        map.insert("renewable".into(), entry.renewable.into());
         map.insert("issue_time".into(), entry.created.rfc3339().into());
     }
     if entry.last_renewal.0 != 0 {
@@ -283,8 +284,7 @@ fn revoke_accessor(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let (hash, entry) = match accessor_of(cx, args) {
         Ok(found) => found,
         Err(e) if e.text() == "invalid accessor" => {
-            let data = Some(ringfence_logical::Data::Map(Map::new()));
-            return Response { data, ..Response::default() }.warn("No token found with this accessor").done();
+            return Response::default().warn("No token found with this accessor").done();
         }
         Err(e) => return Err(e),
     };
@@ -347,6 +347,5 @@ fn tidy(_: &mut Cx<'_, '_>, _: &Args) -> Outcome {
 
 /// Accepted, with the warning that clients look for.
 pub fn tidy_started() -> Outcome {
-    let data = Some(ringfence_logical::Data::Map(Map::from_iter([] as [(String, Value); 0])));
-    Response { data, ..Response::default() }.code(Code::Accepted).warn(TIDY_STARTED).done()
+    Response::default().code(Code::Accepted).warn(TIDY_STARTED).done()
 }

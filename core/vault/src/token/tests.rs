@@ -49,7 +49,14 @@ fn the_root_token_never_expires_and_looks_at_itself() {
     let d = &v["data"];
     assert_eq!(d["id"], json!(root));
     assert_eq!(d["policies"], json!(["root"]));
-    assert!(d.get("expire_time").is_some_and(Value::is_null) && d.get("issue_time").is_none());
+    assert!(d.get("expire_time").is_some_and(Value::is_null));
+    // no lease stands behind this one, but behind a root token that was created there does
+    assert!(d.get("issue_time").is_none() && d.get("renewable").is_none(), "{d}");
+    let (_, made) = w.post("auth/token/create", &root, json!({"id": "mine"}));
+    assert_eq!(made["auth"]["policies"], json!(["root"]));
+    let (_, made) = w.get("auth/token/lookup-self", "mine");
+    assert!(made["data"]["expire_time"].is_null() && made["data"]["issue_time"].is_string(), "{made}");
+    assert_eq!(made["data"]["renewable"], json!(false));
     assert_eq!((&d["ttl"], &d["type"], &d["orphan"]), (&json!(0), &json!("service"), &json!(true)));
     assert!(root.starts_with("hvs.") && root.len() == 28);
     let (code, v) = w.post("auth/token/renew-self", &root, json!({}));
@@ -379,6 +386,7 @@ fn accessors_lead_to_tokens() {
     assert_eq!((code, error_of(&v)), (Code::Invalid, "invalid accessor"));
     let (code, v) = w.post("auth/token/revoke-accessor", &root, json!({"accessor": accessor}));
     assert_eq!((code, &v["warnings"]), (Code::Ok, &json!(["No token found with this accessor"])));
+    assert!(v.get("data").is_some_and(Value::is_null), "{v}");
     let (code, v) = w.post("auth/token/lookup", &root, json!({"token": t}));
     assert_eq!((code, error_of(&v)), (Code::Denied, "bad token"));
     assert_eq!(w.post("auth/token/revoke", &root, json!({"token": t})).0, Code::NoContent);
@@ -386,6 +394,7 @@ fn accessors_lead_to_tokens() {
     assert_eq!((code, error_of(&v)), (Code::Invalid, "token not found"));
     let (code, v) = w.post("auth/token/tidy", &root, json!({}));
     assert_eq!((code, &v["warnings"][0]), (Code::Accepted, &json!(paths::TIDY_STARTED)));
+    assert!(v.get("data").is_some_and(Value::is_null), "{v}");
 }
 
 #[test]

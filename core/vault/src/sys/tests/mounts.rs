@@ -163,6 +163,7 @@ fn what_cannot_be_unmounted() {
     for path in ["sys", "cubbyhole", "identity"] {
         refused(delete(&mut w, &format!("sys/mounts/{path}")), &format!("cannot unmount \"{path}/\""));
     }
+    refused(delete(&mut w, "sys/mounts/auth/token"), "cannot unmount \"auth/token/\"");
     refused(delete(&mut w, "sys/auth/token"), "token credential backend cannot be disabled");
 }
 
@@ -301,6 +302,13 @@ fn auth_methods_are_tuned() {
     assert_eq!(v["token_type"], "default-batch");
     assert_eq!((&v["user_lockout_threshold"], &v["user_lockout_duration"]), (&json!(3), &json!(600)));
     assert_eq!(v["user_lockout_counter_reset_duration"], 900);
+    assert_eq!(
+        get(&mut w, "sys/auth/userpass")["data"]["config"]["user_lockout_config"],
+        json!({
+            "user_lockout_threshold": 3, "user_lockout_duration": 600,
+            "user_lockout_counter_reset_duration": 900, "user_lockout_disable": false,
+        })
+    );
     refused(post(&mut w, "sys/auth/userpass/tune", json!({"token_type": "x"})), "invalid value for 'token_type'");
     refused(
         post(&mut w, "sys/auth/token/tune", json!({"token_type": "batch"})),
