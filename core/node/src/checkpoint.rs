@@ -17,6 +17,8 @@ use ringfence_store::{CheckpointWriter, Chunk, Manifest, Version};
 
 /// After a failed write of a checkpoint file, ns until the next attempt.
 const RETRY_NS: u64 = 10_000_000_000;
+/// However small the image, a checkpoint is not made for less log than this, bytes.
+const LOG_FLOOR_BYTES: u64 = 64 << 20;
 /// Files of an older checkpoint are kept so long after a follower asked for one, ns.
 const KEEP_NS: u64 = 60_000_000_000;
 
@@ -133,7 +135,8 @@ enum Stage {
 }
 
 impl Checkpointer {
-    /// After the checkpoint `last`; a new one is made for every `threshold` bytes of log.
+    /// After the checkpoint `last`; a new one is made for every `threshold` bytes of log at the latest. Of an image
+    /// that is small beside that it is made earlier: a restart reads image and log, and the log is to be the lesser part.
     pub fn new(last: Option<Manifest>, threshold: u64) -> Checkpointer {
         Checkpointer {
             last,
@@ -196,7 +199,8 @@ impl Checkpointer {
         now: Now,
         out: &mut Vec<OwnerOut>,
     ) {
-        let due = self.wanted || self.log_bytes >= self.threshold;
+        let enough = self.threshold.min(LOG_FLOOR_BYTES.max(version.bytes() / 2));
+        let due = self.wanted || self.log_bytes >= enough;
         let newer = self.last.as_ref().is_none_or(|m| m.index < version.index());
         if self.run.is_some() || !due || !newer || now.mono < self.not_before || term == Term(0) {
             return;

@@ -15,6 +15,7 @@ pub mod lockout;
 pub mod members;
 pub mod owner;
 pub mod peer;
+pub mod recovery;
 pub mod seal;
 pub mod shard;
 pub mod snapshot;
@@ -29,8 +30,9 @@ pub use control::ControlCall;
 pub use install::{Loaded, Loading};
 pub use join::{JoinAsk, JoinSaid, JoinTarget};
 pub use members::MemberRecord;
-pub use owner::{Found, Gauges, Level, Membership, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
+pub use owner::{Gauges, Level, Membership, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use peer::{Lane, PeerMessage};
+pub use recovery::{Broken, Files, Found};
 pub use shard::{Forwarded, Settled, Shard, ShardIn, ShardOut, Ticket};
 pub use tip::{TipCall, TipDone};
 

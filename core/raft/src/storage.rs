@@ -42,7 +42,9 @@ fn cost(e: &Entry) -> u64 {
 }
 
 impl Tail {
-    pub(crate) fn new(checkpoint: Checkpoint, entries: Vec<Entry>, hard_state: HardState) -> Tail {
+    /// `conf` is the membership that raft begins with: that of the last applied entry, which may lie behind the
+    /// checkpoint.
+    pub(crate) fn new(checkpoint: Checkpoint, conf: ConfState, entries: Vec<Entry>, hard_state: HardState) -> Tail {
         let bytes = entries.iter().map(cost).sum();
         Tail {
             entries: entries.into(),
@@ -51,7 +53,7 @@ impl Tail {
             bytes_since_checkpoint: bytes,
             gone: VecDeque::new(),
             hard_state,
-            conf: checkpoint.conf.clone(),
+            conf,
             checkpoint,
             manifest: Bytes::new(),
             snapshot_wanted: Cell::new(false),

@@ -42,7 +42,12 @@ impl SideIndex {
         index.rows.reserve(due.iter().map(|table| version.count_prefix(&[*table])).sum::<u64>() as usize);
         for table in due {
             for (key, record) in version.scan_prefix(&[table]) {
-                index.put(key, record);
+                let Some(header) = clear_header(record).and_then(|h| Header::decode(h).ok()) else { continue };
+                // the image holds each key once
+                let row = index.rows.put_new(key, &header);
+                if header.due.0 != 0 {
+                    index.wheel.insert(row, header.due);
+                }
             }
         }
         let rows = &index.rows;

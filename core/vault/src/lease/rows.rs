@@ -3,12 +3,14 @@
 //! Ten million leases are a design case, so no key is kept in full. A lease's key is a request path that thousands of
 //! leases share and 24 random characters; a token's is a table byte and a hash. The shared part is interned once
 //! (*group*), the rest is inline. Rows with one owner are chained. A row is found by key through small hash tables of
-//! row numbers that grow one at a time, so that no single insertion pays for all of them.
+//! row numbers that grow one at a time, so that no single insertion pays for all of them. Rows are cold: the tables keep
+//! a tag of each hash beside its number, so that a search hardly ever looks at a row which it is not looking for.
 //!
 //! Driven by the side index. Holds no secret and no plaintext: keys and clear headers only.
 
 use crate::tables::{self, Hash};
 use crate::token::entry::Header;
+use hashbrown::HashTable;
 use ringfence_base::{MountId, Wall};
 use std::collections::BTreeMap;
 
@@ -56,7 +58,9 @@ pub struct Rows {
     group_ids: BTreeMap<MountId, BTreeMap<Box<[u8]>, u32>>,
     free_groups: Vec<u32>,
     owners: BTreeMap<Hash, Chain>,
-    shards: Vec<Shard>,
+    shards: Vec<HashTable<u32>>,
+    /// The group that was asked for last: neighbours in the image are of one.
+    last_group: Option<u32>,
     len: usize,
 }
 
@@ -64,13 +68,6 @@ pub struct Rows {
 struct Chain {
     head: u32,
     count: u32,
-}
-
-/// An open-addressed table of row numbers.
-#[derive(Default)]
-struct Shard {
-    places: Vec<u32>,
-    used: usize,
 }
 
 impl Default for Rows {
@@ -83,7 +80,8 @@ impl Default for Rows {
             group_ids: BTreeMap::new(),
             free_groups: Vec::new(),
             owners: BTreeMap::new(),
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            last_group: None,
             len: 0,
         }
     }
@@ -94,9 +92,9 @@ impl Rows {
     pub fn reserve(&mut self, rows: usize) {
         // hashes fall evenly: a shard gets its part and a few standard deviations
         let part = rows / SHARDS;
-        let places = ((part + 8 * part.isqrt()) * 4 / 3).next_power_of_two();
-        for shard in self.shards.iter_mut().filter(|s| s.used == 0 && s.places.len() < places) {
-            shard.places = vec![NONE; places];
+        for shard in self.shards.iter_mut().filter(|s| s.is_empty()) {
+            // nothing moves: the table is empty
+            shard.reserve(part + 8 * part.isqrt(), |_| 0);
         }
     }
 
@@ -116,6 +114,11 @@ impl Rows {
             self.row_mut(row).due = header.due.0;
             return row;
         }
+        self.put_new(key, header)
+    }
+
+    /// As [`Rows::put`] for a key that the caller knows is not there.
+    pub fn put_new(&mut self, key: &[u8], header: &Header) -> u32 {
         let group = self.group(key, header.mount);
         let tail = &key[split(key)..];
         let mut fresh = Row { group, tail_len: tail.len() as u8, due: header.due.0, ..FREE };
@@ -144,16 +147,7 @@ impl Rows {
     /// The number of a row.
     pub fn find(&self, key: &[u8]) -> Option<u32> {
         let h = hash(key);
-        let places = &self.shards[shard_of(h)].places;
-        let mask = places.len().checked_sub(1)?;
-        let mut at = place_of(h) & mask;
-        while places[at] != NONE {
-            if self.is(places[at], key) {
-                return Some(places[at]);
-            }
-            at = (at + 1) & mask;
-        }
-        None
+        self.shards[shard_of(h)].find(h, |row| self.is(*row, key)).copied()
     }
 
     /// The key of a row.
@@ -244,9 +238,15 @@ impl Rows {
 
     fn group(&mut self, key: &[u8], mount: MountId) -> u32 {
         let head = &key[..split(key)];
+        let is_it = |g: &Group| g.rows > 0 && g.mount == mount && *g.head == *head;
+        if let Some(id) = self.last_group.filter(|id| is_it(&self.groups[*id as usize])) {
+            self.groups[id as usize].rows += 1;
+            return id;
+        }
         let of_mount = self.group_ids.entry(mount).or_default();
         if let Some(&id) = of_mount.get(head) {
             self.groups[id as usize].rows += 1;
+            self.last_group = Some(id);
             return id;
         }
         let group = Group { mount, head: Box::from(head), rows: 1 };
@@ -261,6 +261,7 @@ impl Rows {
             }
         };
         of_mount.insert(Box::from(head), id);
+        self.last_group = Some(id);
         id
     }
 
@@ -318,53 +319,18 @@ impl Rows {
     }
 
     fn enter(&mut self, row: u32, h: u64) {
-        let shard = &mut self.shards[shard_of(h)];
-        // three quarters full at most
-        if (shard.used + 1) * 4 > shard.places.len() * 3 {
-            let wider = vec![NONE; (shard.places.len() * 2).max(16)];
-            let old = std::mem::replace(&mut shard.places, wider);
-            for other in old.into_iter().filter(|r| *r != NONE) {
-                let h = self.hash_of(other);
-                seat(&mut self.shards[shard_of(h)].places, other, h);
-            }
-        }
-        let shard = &mut self.shards[shard_of(h)];
-        seat(&mut shard.places, row, h);
-        shard.used += 1;
+        let (blocks, groups) = (&self.blocks, &self.groups);
+        let rehash = |other: &u32| {
+            let r = &blocks[*other as usize / BLOCK][*other as usize % BLOCK];
+            hash_of(&groups[r.group as usize].head, &r.tail[..usize::from(r.tail_len)])
+        };
+        self.shards[shard_of(h)].insert_unique(h, row, rehash);
     }
 
-    /// Takes a row's number out of its table and closes the gap behind it.
+    /// Takes a row's number out of its table.
     fn leave(&mut self, row: u32, h: u64) {
-        let s = shard_of(h);
-        let mask = self.shards[s].places.len() - 1;
-        let mut gap = place_of(h) & mask;
-        while self.shards[s].places[gap] != row {
-            gap = (gap + 1) & mask;
-        }
-        let mut at = gap;
-        loop {
-            at = (at + 1) & mask;
-            let other = self.shards[s].places[at];
-            if other == NONE {
-                break;
-            }
-            // may `other` stand in the gap: is its home not between gap and here?
-            let home = place_of(self.hash_of(other)) & mask;
-            let between = if gap <= at { gap < home && home <= at } else { gap < home || home <= at };
-            if !between {
-                self.shards[s].places[gap] = other;
-                gap = at;
-            }
-        }
-        self.shards[s].places[gap] = NONE;
-        self.shards[s].used -= 1;
-    }
-
-    /// [`hash`] of a row's key, without putting the key together.
-    fn hash_of(&self, row: u32) -> u64 {
-        let r = self.row(row);
-        let head = &self.groups[r.group as usize].head;
-        hash_backwards(r.tail[..usize::from(r.tail_len)].iter().rev().chain(head.iter().rev()))
+        let entry = self.shards[shard_of(h)].find_entry(h, |other| *other == row);
+        entry.expect("a row that is held stands in its table").remove();
     }
 
     fn row(&self, row: u32) -> &Row {
@@ -376,15 +342,6 @@ impl Rows {
     }
 }
 
-fn seat(places: &mut [u32], row: u32, h: u64) {
-    let mask = places.len() - 1;
-    let mut at = place_of(h) & mask;
-    while places[at] != NONE {
-        at = (at + 1) & mask;
-    }
-    places[at] = row;
-}
-
 /// Where the inline part of a key begins.
 fn split(key: &[u8]) -> usize {
     match key.first() {
@@ -394,21 +351,31 @@ fn split(key: &[u8]) -> usize {
     .max(key.len().saturating_sub(TAIL))
 }
 
-/// Of the end of a key, which is random or a keyed hash. Fixed for all processes.
+/// Fixed for all processes: the end of nearly every key is random or a keyed hash.
 fn hash(key: &[u8]) -> u64 {
-    hash_backwards(key.iter().rev())
+    let (head, tail) = key.split_at(split(key));
+    hash_of(head, tail)
 }
 
-fn hash_backwards<'k>(bytes: impl Iterator<Item = &'k u8>) -> u64 {
-    bytes.take(TAIL).fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+/// Of a key in its two parts: table and mount from the head, all of the tail.
+fn hash_of(head: &[u8], tail: &[u8]) -> u64 {
+    let word = |bytes: &[u8]| {
+        let mut eight = [0; 8];
+        eight[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(eight)
+    };
+    // both halves of a wide product, folded: every bit of a word reaches every bit of the hash
+    let mix = |h: u64, w: u64| {
+        let product = u128::from(h ^ w) * 0x2437_54a5_885a_308d_u128;
+        (product >> 64) as u64 ^ product as u64
+    };
+    let h = mix(0xa409_3822_299f_31d0 ^ tail.len() as u64, word(&head[..head.len().min(5)]));
+    tail.chunks(8).fold(h, |h, chunk| mix(h, word(chunk)))
 }
 
 fn shard_of(h: u64) -> usize {
-    (h >> 56) as usize
-}
-
-fn place_of(h: u64) -> usize {
-    (h ^ h >> 32) as usize
+    // hashbrown takes its tags from the top bits and its places from the low ones
+    (h >> 40) as usize % SHARDS
 }
 
 #[cfg(test)]
@@ -484,7 +451,7 @@ mod tests {
     fn room_made_at_once_changes_nothing() {
         let (mut rows, mut plain) = (Rows::default(), Rows::default());
         rows.reserve(50_000);
-        let places = |r: &Rows| r.shards.iter().map(|s| s.places.len()).sum::<usize>();
+        let places = |r: &Rows| r.shards.iter().map(HashTable::capacity).sum::<usize>();
         let reserved = places(&rows);
         for n in 0..50_000u32 {
             let key = tables::lease(MountId(n % 3), &format!("creds/{}/{n:024}", n % 7));
