@@ -351,7 +351,7 @@ fn open_storage(config: &Config) -> Result<(Storage, Option<Found>), String> {
     let directory = Directory::open(&path).map_err(|e| e.to_string())?;
     let found = directory.recover().map_err(|e| e.to_string())?;
     if let Some(f) = &found
-        && let Some(cut) = &f.recovered.cut
+        && let Some(cut) = f.cut()
     {
         telemetry::log(
             Level::Warn,

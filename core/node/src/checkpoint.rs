@@ -443,6 +443,26 @@ mod tests {
     }
 
     #[test]
+    fn a_small_image_waits_for_less_log() {
+        let begins_after = |version: &Version, threshold: u64| {
+            let mut c = Checkpointer::new(None, threshold);
+            let now = Now { mono: Mono(1 << 50), wall: Wall(0) };
+            let mut log_mib = 0;
+            while !c.is_running() {
+                c.grew(1 << 20);
+                log_mib += 1;
+                c.step(version, [1; 16], Term(1), &ConfState::default(), now, &mut Vec::new());
+            }
+            log_mib
+        };
+        let (small, large) = (image(10).publish(), image(3000).publish());
+        assert_eq!(begins_after(&small, 256 << 20), 64, "the floor");
+        let half = large.bytes().div_ceil(2 << 20);
+        assert!(half > 64 && begins_after(&large, 256 << 20) == half, "half of the image");
+        assert_eq!(begins_after(&large, 20 << 20), 20, "what is configured is the most");
+    }
+
+    #[test]
     fn membership_survives() {
         let c = ConfState { voters: vec![1, 2, 9], learners: vec![7], ..ConfState::default() };
         assert_eq!(decode_conf(&encode_conf(&c)), Ok(c));

@@ -64,6 +64,11 @@ fn place_of(manifest: &Manifest) -> Result<raft::Checkpoint, String> {
 }
 
 impl Found {
+    /// Set if an unfinished last write was cut off the log.
+    pub fn cut(&self) -> Option<&raft::TornTail> {
+        self.recovered.cut.as_ref()
+    }
+
     /// Recovers log and image. `chunk` answers the bytes of a chunk file of the checkpoint; it is asked for each once, in
     /// the manifest's order.
     ///
