@@ -54,6 +54,8 @@ pub struct MemberConfig {
     pub backlog_bytes: u64,
     /// Entries kept in memory behind a checkpoint for followers that are a little behind. A lone voter keeps none.
     pub trailing_entries: u64,
+    /// Most bytes of these.
+    pub trailing_bytes: u64,
     /// May this member campaign from the start? See [`Member::set_electable`].
     pub electable: bool,
 }
@@ -72,6 +74,7 @@ impl MemberConfig {
             checkpoint_bytes: 256 * 1024 * 1024,
             backlog_bytes: 1024 * 1024 * 1024,
             trailing_entries: 10_000,
+            trailing_bytes: 64 * 1024 * 1024,
             electable: true,
         }
     }
@@ -389,8 +392,9 @@ impl Member {
         self.advance_applied();
         let lone = self.conf().is_lone_voter(self.cfg.raft_id) && self.conf().learners.is_empty();
         let trailing = if lone { 0 } else { self.cfg.trailing_entries };
-        let floor = index.saturating_sub(trailing).min(self.raw.raft.raft_log.applied);
+        let applied = self.raw.raft.raft_log.applied;
         let store = self.raw.mut_store();
+        let floor = store.floor_behind(index, trailing, self.cfg.trailing_bytes).min(applied);
         store.checkpointed(checkpoint, manifest);
         store.compact(floor);
         self.plan.purge(index);
