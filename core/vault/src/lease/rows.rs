@@ -88,13 +88,25 @@ impl Default for Rows {
 }
 
 impl Rows {
-    /// Makes room in the hash tables for so many rows at once: for who is about to put all of them.
-    pub fn reserve(&mut self, rows: usize) {
-        // hashes fall evenly: a shard gets its part and a few standard deviations
-        let part = rows / SHARDS;
-        for shard in self.shards.iter_mut().filter(|s| s.is_empty()) {
-            // nothing moves: the table is empty
-            shard.reserve(part + 8 * part.isqrt(), |_| 0);
+    /// Puts many rows whose keys differ into what is still empty, and shows each with its number.
+    ///
+    /// One table after the other is filled, of the size that it needs: a table fits a cache, all of them together do
+    /// not, and so the rows of an image, which come in no order of their hashes, wait for memory once and not twice.
+    pub fn load<'k>(&mut self, rows: impl Iterator<Item = (&'k [u8], Header)>, mut each: impl FnMut(u32, &Header)) {
+        ringfence_base::invariant!(self.is_empty(), "rows are loaded into what is empty");
+        let mut entering: Vec<Vec<(u64, u32)>> = vec![Vec::new(); SHARDS];
+        for (key, header) in rows {
+            let row = self.place_new(key, &header);
+            let h = hash(key);
+            entering[shard_of(h)].push((h, row));
+            each(row, &header);
+        }
+        for (shard, rows) in self.shards.iter_mut().zip(entering) {
+            // nothing moves: the table is empty, and wide enough at once
+            shard.reserve(rows.len(), |_| 0);
+            for (h, row) in rows {
+                shard.insert_unique(h, row, |_| 0);
+            }
         }
     }
 
@@ -114,18 +126,19 @@ impl Rows {
             self.row_mut(row).due = header.due.0;
             return row;
         }
-        self.put_new(key, header)
+        let row = self.place_new(key, header);
+        self.enter(row, hash(key));
+        row
     }
 
-    /// As [`Rows::put`] for a key that the caller knows is not there.
-    pub fn put_new(&mut self, key: &[u8], header: &Header) -> u32 {
+    /// Places a row whose key is not there; it is not found before it was entered.
+    fn place_new(&mut self, key: &[u8], header: &Header) -> u32 {
         let group = self.group(key, header.mount);
         let tail = &key[split(key)..];
         let mut fresh = Row { group, tail_len: tail.len() as u8, due: header.due.0, ..FREE };
         fresh.tail[..tail.len()].copy_from_slice(tail);
         let row = self.place(fresh);
         self.chain(row, header.owner);
-        self.enter(row, hash(key));
         self.len += 1;
         row
     }
@@ -448,18 +461,25 @@ mod tests {
     }
 
     #[test]
-    fn room_made_at_once_changes_nothing() {
-        let (mut rows, mut plain) = (Rows::default(), Rows::default());
-        rows.reserve(50_000);
-        let places = |r: &Rows| r.shards.iter().map(HashTable::capacity).sum::<usize>();
-        let reserved = places(&rows);
-        for n in 0..50_000u32 {
-            let key = tables::lease(MountId(n % 3), &format!("creds/{}/{n:024}", n % 7));
-            let header = header_of((n % 5) as u8, u64::from(n), 1);
-            assert_eq!(rows.put(&key, &header), plain.put(&key, &header));
+    fn rows_loaded_at_once_are_those_put_one_by_one() {
+        let (mut loaded, mut plain) = (Rows::default(), Rows::default());
+        let key = |n: u32| tables::lease(MountId(n % 3), &format!("creds/{}/{n:024}", n % 7));
+        let header = |n: u32| header_of((n % 5) as u8, u64::from(n), 1);
+        let keys: Vec<Vec<u8>> = (0..50_000).map(key).collect();
+        let mut shown = Vec::new();
+        loaded.load(keys.iter().zip(0..).map(|(k, n)| (&k[..], header(n))), |row, h| shown.push((row, h.due)));
+        for (n, key) in (0..).zip(&keys) {
+            let row = plain.put(key, &header(n));
+            assert_eq!(shown[n as usize], (row, header(n).due));
+            assert_eq!(loaded.find(key), Some(row));
         }
-        assert_eq!(places(&rows), reserved, "no table grew");
-        assert_eq!((rows.len(), rows.owned_count(&[2; 16])), (plain.len(), plain.owned_count(&[2; 16])));
+        assert_eq!((loaded.len(), loaded.owned_count(&[2; 16])), (plain.len(), plain.owned_count(&[2; 16])));
+        // what was loaded goes on as if it had been put
+        for key in &keys[..40_000] {
+            assert!(loaded.remove(key).is_some());
+        }
+        let again = loaded.put(&keys[7], &header(7));
+        assert_eq!((loaded.find(&keys[7]), loaded.find(&keys[8]), loaded.len()), (Some(again), None, 10_001));
     }
 
     #[test]
