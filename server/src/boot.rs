@@ -387,7 +387,7 @@ fn open_storage(config: &Config) -> Result<Storage, String> {
 fn recover(plan: &Plan, directory: &Directory, env: &BTreeMap<String, String>) -> Result<Home, String> {
     let found = directory.recover();
     if let Ok(Some(f)) = &found
-        && let Some(cut) = &f.recovered.cut
+        && let Some(cut) = f.cut()
     {
         telemetry::log(
             Level::Warn,

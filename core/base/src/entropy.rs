@@ -16,12 +16,18 @@ const BASE62: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 /// `n` characters drawn evenly from `[A-Za-z0-9]` (rejection sampling; 5.95 bits each).
 pub fn base62(rng: &mut dyn Entropy, n: usize) -> String {
-    from_alphabet(rng, n, BASE62)
+    draw(rng, n, BASE62)
 }
 
 /// `n` characters drawn evenly from an alphabet of 1 to 256 ASCII characters.
 pub fn from_alphabet(rng: &mut dyn Entropy, n: usize, alphabet: &[u8]) -> String {
     assert!(!alphabet.is_empty() && alphabet.len() <= 256, "an alphabet has 1 to 256 characters");
+    draw(rng, n, alphabet)
+}
+
+// inlined where the alphabet is known: a remainder by a constant is a tenth of one by a variable
+#[inline(always)]
+fn draw(rng: &mut dyn Entropy, n: usize, alphabet: &[u8]) -> String {
     let limit = 256 - 256 % alphabet.len();
     let mut out = String::with_capacity(n);
     let mut pool = [0u8; 64];

@@ -17,6 +17,8 @@ use ringfence_store::{CheckpointWriter, Chunk, Manifest, Version};
 
 /// After a failed write of a checkpoint file, ns until the next attempt.
 const RETRY_NS: u64 = 10_000_000_000;
+/// However small the image, a checkpoint is not made for less log than this, bytes.
+const LOG_FLOOR_BYTES: u64 = 64 << 20;
 /// Files of an older checkpoint are kept so long after a follower asked for one, ns.
 const KEEP_NS: u64 = 60_000_000_000;
 
@@ -135,7 +137,8 @@ enum Stage {
 }
 
 impl Checkpointer {
-    /// After the checkpoint `last`; a new one is made for every `threshold` bytes of log.
+    /// After the checkpoint `last`; a new one is made for every `threshold` bytes of log at the latest. Of an image
+    /// that is small beside that it is made earlier: a restart reads image and log, and the log is to be the lesser part.
     pub fn new(last: Option<Manifest>, threshold: u64) -> Checkpointer {
         Checkpointer {
             last,
@@ -210,7 +213,8 @@ impl Checkpointer {
         now: Now,
         out: &mut Vec<OwnerOut>,
     ) {
-        let due = self.wanted || self.log_bytes >= self.threshold;
+        let enough = self.threshold.min(LOG_FLOOR_BYTES.max(version.bytes() / 2));
+        let due = self.wanted || self.log_bytes >= enough;
         let newer = self.last.as_ref().is_none_or(|m| m.index < version.index());
         if self.run.is_some() || !due || !newer || now.mono < self.not_before || term == Term(0) {
             return;
@@ -479,6 +483,26 @@ mod tests {
         let late = Packing(CheckpointWriter::new(image.publish(), None)).pack();
         c.packed(id, late, &mut out);
         assert!(out.is_empty() && !c.is_running());
+    }
+
+    #[test]
+    fn a_small_image_waits_for_less_log() {
+        let begins_after = |version: &Version, threshold: u64| {
+            let mut c = Checkpointer::new(None, threshold);
+            let now = Now { mono: Mono(1 << 50), wall: Wall(0) };
+            let mut log_mib = 0;
+            while !c.is_running() {
+                c.grew(1 << 20);
+                log_mib += 1;
+                c.step(version, [1; 16], Term(1), &ConfState::default(), now, &mut Vec::new());
+            }
+            log_mib
+        };
+        let (small, large) = (image(10).publish(), image(3000).publish());
+        assert_eq!(begins_after(&small, 256 << 20), 64, "the floor");
+        let half = large.bytes().div_ceil(2 << 20);
+        assert!(half > 64 && begins_after(&large, 256 << 20) == half, "half of the image");
+        assert_eq!(begins_after(&large, 20 << 20), 20, "what is configured is the most");
     }
 
     #[test]

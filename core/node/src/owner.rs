@@ -19,6 +19,7 @@ use crate::join::{Join, JoinAsk, JoinSaid};
 use crate::members::{self, MemberRecord, Stabilising};
 use crate::peer::{PeerMessage, Peers};
 use crate::position;
+use crate::recovery::Found;
 use crate::seal::SealState;
 use crate::shard::{Awaiting, NotDone, Proposal, Settled, Ticket};
 use crate::standby::Standby;
@@ -386,20 +387,6 @@ pub struct Gauges {
     pub encryptions: u64,
 }
 
-/// What a data directory holds after recovery.
-pub struct Found {
-    /// The cluster the directory belongs to.
-    pub cluster: [u8; 16],
-    /// The image of the checkpoint, or empty.
-    pub image: Image,
-    /// The manifest it came from.
-    pub manifest: Option<ringfence_store::Manifest>,
-    /// What the log holds after it.
-    pub recovered: ringfence_raft::Recovered,
-    /// Membership at the checkpoint.
-    pub conf_state: ConfState,
-}
-
 impl Owner {
     /// A node without data: it waits for `sys/init`.
     pub fn blank(config: OwnerConfig, vault: Arc<Vault>, now: Now) -> Owner {
@@ -410,12 +397,14 @@ impl Owner {
 
     /// A node that starts again over its data directory.
     pub fn restart(config: OwnerConfig, vault: Arc<Vault>, found: Found, now: Now) -> Owner {
-        let Found { cluster, mut image, manifest, recovered, conf_state } = found;
+        let Found { cluster, mut image, term, conf_state, manifest, log_bytes, recovered } = found;
         let version = image.publish();
         let joining = version.index() == Index(0) && recovered.entries().next().is_none();
         let member = Member::restart(member_config(&config, 1, cluster), recovered);
         let mut owner = Owner::over(config, vault, image, version, Some(member), cluster, conf_state, manifest, now);
         owner.joining = joining;
+        owner.applied_term = term;
+        owner.checkpointer.grew(log_bytes);
         owner
     }
 
@@ -440,6 +429,7 @@ impl Owner {
             clock: clock.reading(),
             facts: facts.clone(),
             lease_until: Mono(0),
+            bin: Arc::default(),
         });
         let index = SideIndex::rebuild(&version);
         let config_provider = config.provider;
@@ -728,6 +718,7 @@ impl Owner {
             self.dirty = true;
         }
         self.checkpointer.tick(self.now, out);
+        self.cell.bin.empty();
     }
 
     fn apply(
@@ -1113,6 +1104,7 @@ impl Owner {
             (false, true) => (self.standby.keys.clone(), self.standby.clock, self.stands_by_until()),
             (false, false) => (None, self.clock.reading(), self.lease_until()),
         };
+        self.cell.bin.empty();
         self.cell = Arc::new(Cell {
             sequence: self.cell.sequence + 1,
             version: self.version.clone(),
@@ -1120,6 +1112,7 @@ impl Owner {
             clock,
             facts: self.facts.clone(),
             lease_until,
+            bin: self.cell.bin.clone(),
         });
         self.published = self.now;
         out.push(OwnerOut::Publish(self.cell.clone()));

@@ -670,10 +670,7 @@ mod tests {
             PeerMessage::Forward(9, Box::new(call)),
             PeerMessage::NotDone(9),
             PeerMessage::Ask(9),
-            PeerMessage::Told(
-                9,
-                Told { index: Index(300), log_time: Wall(5_000_000_000), counting_failures: true },
-            ),
+            PeerMessage::Told(9, Told { index: Index(300), log_time: Wall(5_000_000_000), counting_failures: true }),
         ];
         let told: String = messages.iter().map(|m| format!("{}\n", hex::encode(m.encode()))).collect();
         assert_eq!(told, include_str!("../../../tests/golden/peer-messages-v1.txt"));

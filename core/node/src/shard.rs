@@ -274,7 +274,7 @@ impl Shard {
     pub fn observe(&mut self, cell: Arc<Cell>) {
         if cell.sequence > self.cell.sequence {
             self.take_keys(&cell);
-            self.cell = cell;
+            std::mem::replace(&mut self.cell, cell).let_go();
         }
     }
 
@@ -1181,6 +1181,7 @@ impl Shard {
                 lease_until: self.cell.lease_until,
                 clock: self.cell.clock,
                 facts: self.cell.facts.clone(),
+                bin: self.cell.bin.clone(),
             };
             self.cell = Arc::new(sealed);
             let waiting: Vec<Ticket> =

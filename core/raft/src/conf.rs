@@ -5,6 +5,8 @@
 //! disk, so it is read by the small strict reader below and never by the protobuf crate (RUSTSEC-2024-0437:
 //! unbounded recursion over unknown fields). The reader knows three fields, refuses all others and does not recurse.
 
+use crate::log::recover::Checkpoint;
+use crate::storage::Tail;
 use raft::eraftpb;
 use ringfence_base::CodecError;
 
@@ -58,6 +60,23 @@ impl ConfState {
     /// True if this member alone decides.
     pub fn is_lone_voter(&self, raft_id: u64) -> bool {
         self.voters == [raft_id] && self.voters_outgoing.is_empty()
+    }
+
+    /// The membership after these changes, as raft itself comes to it. A change that does not fit leaves it as it was,
+    /// at every member alike.
+    pub(crate) fn after(&self, raft_id: u64, changes: &[eraftpb::ConfChangeV2]) -> ConfState {
+        if changes.is_empty() {
+            return self.clone();
+        }
+        let at_base = Checkpoint { conf: self.clone(), ..Checkpoint::default() };
+        let tail = Tail::new(at_base, ConfState::clone(self), Vec::new(), eraftpb::HardState::default());
+        let config = raft::Config { id: raft_id, election_tick: 10, heartbeat_tick: 1, ..Default::default() };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let mut raw = raft::RawNode::new(&config, tail, &logger).expect("a fixed configuration over an empty log");
+        for change in changes {
+            let _ = raw.apply_conf_change(change);
+        }
+        ConfState::from_raft(&raw.raft.prs().conf().to_conf_state())
     }
 
     pub(crate) fn to_raft(&self) -> eraftpb::ConfState {

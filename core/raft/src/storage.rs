@@ -42,7 +42,9 @@ fn cost(e: &Entry) -> u64 {
 }
 
 impl Tail {
-    pub(crate) fn new(checkpoint: Checkpoint, entries: Vec<Entry>, hard_state: HardState) -> Tail {
+    /// `conf` is the membership that raft begins with: that of the last applied entry, which may lie behind the
+    /// checkpoint.
+    pub(crate) fn new(checkpoint: Checkpoint, conf: ConfState, entries: Vec<Entry>, hard_state: HardState) -> Tail {
         let bytes = entries.iter().map(cost).sum();
         Tail {
             entries: entries.into(),
@@ -51,7 +53,7 @@ impl Tail {
             bytes_since_checkpoint: bytes,
             gone: VecDeque::new(),
             hard_state,
-            conf: checkpoint.conf.clone(),
+            conf,
             checkpoint,
             manifest: Bytes::new(),
             snapshot_wanted: Cell::new(false),
@@ -100,6 +102,22 @@ impl Tail {
     /// The newest checkpoint has another manifest.
     pub(crate) fn rename(&mut self, manifest: Bytes) {
         self.manifest = manifest;
+    }
+
+    /// Up to where entries may be forgotten when a checkpoint at `index` was made: behind it at most so many stay for
+    /// members that are a little behind, and no more than so many bytes. Who is further behind begins with the
+    /// checkpoint, which costs less than sending more log than it has.
+    pub(crate) fn floor_behind(&self, index: u64, entries: u64, bytes: u64) -> u64 {
+        let lowest = index.saturating_sub(entries).max(self.base.0);
+        let (mut floor, mut kept) = (index, 0);
+        while floor > lowest {
+            kept += self.entries.get((floor - self.base.0 - 1) as usize).map_or(0, cost);
+            if kept > bytes {
+                break;
+            }
+            floor -= 1;
+        }
+        floor
     }
 
     /// Forgets entries up to and including `index`, which must be in memory and applied.
@@ -216,5 +234,28 @@ impl raft::Storage for Tail {
         metadata.term = c.term.0;
         metadata.set_conf_state(c.conf.to_raft());
         Ok(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_trails_is_bounded_in_number_and_bytes() {
+        let entry = |index: u64| Entry {
+            index,
+            term: 1,
+            data: vec![0; 1000 - ENTRY_COST as usize].into(),
+            ..Entry::default()
+        };
+        let base = Checkpoint::default();
+        let mut tail = Tail::new(base.clone(), base.conf, (1..=100).map(entry).collect(), HardState::default());
+        assert_eq!(tail.floor_behind(90, 20, 1_000_000), 70, "by number");
+        assert_eq!(tail.floor_behind(90, 20, 5_000), 85, "by bytes");
+        assert_eq!(tail.floor_behind(90, 0, 1_000_000), 90, "none");
+        assert_eq!(tail.floor_behind(90, 1000, 1_000_000), 0, "all there are");
+        tail.compact(80);
+        assert_eq!(tail.floor_behind(90, 20, 1_000_000), 80, "what is gone stays gone");
     }
 }

@@ -221,8 +221,8 @@ fn members_crash_and_return() {
             let disk = node.crash(&mut net.dice);
             let found = disk.recover().expect("a tear is not a corruption");
             assert!(found.last.0 >= applied);
-            let mut node = Node::over(Member::restart(config(victim), found), disk);
-            (node.image, node.proposed) = (image, proposed);
+            let mut node = Node::again(config(victim), found, disk, net.dice.one_in(2));
+            node.remember(image, proposed);
             net.nodes.insert(victim, node);
             for _ in 0..net.dice.below(40) {
                 net.step(true);
@@ -277,16 +277,18 @@ fn transfer_membership_and_read_index() {
     assert_eq!(read.ctx, 77);
     assert!(read.index.0 <= net.nodes[&2].applied && read.index.0 >= index);
 
-    // a restart recomputes membership from the checkpoint and the log
-    let node = net.nodes.remove(&3).expect("known");
-    let (image, proposed, conf) = (node.image.clone(), node.proposed.clone(), node.conf.clone());
-    let found = node.disk.recover().expect("whole");
-    let mut node = Node::over(Member::restart(config(3), found), node.disk);
-    (node.image, node.proposed) = (image, proposed);
-    net.nodes.insert(3, node);
-    let index = net.propose(2, b"one more".to_vec());
-    net.until("caught up", |n| n.all_applied(index));
-    assert_eq!(net.nodes[&3].member.conf(), conf);
+    // a restart recomputes membership from the checkpoint and the log, whether the log is handed out again or not
+    for ahead in [false, true] {
+        let node = net.nodes.remove(&3).expect("known");
+        let (image, proposed, conf) = (node.image.clone(), node.proposed.clone(), node.conf.clone());
+        let found = node.disk.recover().expect("whole");
+        let mut node = Node::again(config(3), found, node.disk, ahead);
+        node.remember(image, proposed);
+        net.nodes.insert(3, node);
+        let index = net.propose(2, b"one more".to_vec());
+        net.until("caught up", |n| n.all_applied(index));
+        assert_eq!(net.nodes[&3].member.conf(), conf);
+    }
 }
 
 /// A sealed node ticks, votes and follows but never campaigns.

@@ -72,8 +72,8 @@ fn acknowledged_entries_survive_any_crash() {
                     assert_eq!(&data[..], &body[..], "seed {seed}: entry {index} is not what was proposed");
                 }
             }
-            node = Node::over(Member::restart(config(7), found), disk);
-            (node.image, node.proposed) = (image, proposed);
+            node = Node::again(config(7), found, disk, rng.one_in(2));
+            node.remember(image, proposed);
             if rng.one_in(3) {
                 node.settle();
                 assert!(node.member.role().ready, "seed {seed}: a lone voter leads at once");

@@ -3,10 +3,9 @@
 
 use ringfence_base::Index;
 use ringfence_base::entropy::SeededEntropy;
-use ringfence_node::checkpoint::decode_conf;
 use ringfence_node::raft::{self, DiskFault, DiskOp, OpId, SECTOR, SegmentNo, log};
-use ringfence_node::store::{Image, Loader, Manifest};
-use ringfence_node::{FileFault, FileOp, Found};
+use ringfence_node::store::Manifest;
+use ringfence_node::{Broken, FileFault, FileOp, Files, Found};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What a completed operation is reported as.
@@ -199,35 +198,22 @@ impl SimDisk {
         if self.slots.is_empty() {
             return Ok(None);
         }
-        let (image, manifest, checkpoint, conf_state) = match &self.manifest {
-            None => (Image::new(), None, None, raft::ConfState::default()),
-            Some(bytes) => {
-                let m = Manifest::decode(bytes).map_err(|e| e.to_string())?;
-                let conf = decode_conf(&m.identity.conf_state).map_err(|e| e.to_string())?;
-                let mut loader = Loader::new(&m, []);
-                while let Some(id) = loader.wanted() {
-                    let chunk = self.chunks.get(&id).ok_or_else(|| format!("chunk {id} is missing"))?;
-                    loader.push(chunk).map_err(|e| e.to_string())?;
-                }
-                let image = loader.finish().map_err(|e| e.to_string())?;
-                let at = raft::Checkpoint { index: m.index, term: m.identity.term, conf: conf.clone() };
-                (image, Some(m), Some(at), conf)
-            }
-        };
-        let input = raft::RecoveryInput {
-            cluster_id: Some(cluster),
+        let manifest = self.manifest.as_ref().map(|bytes| Manifest::decode(bytes).map_err(|e| e.to_string()));
+        let files = Files {
+            cluster,
+            manifest: manifest.transpose()?,
             slots: &self.slots,
             segments: self
                 .segments
                 .iter()
                 .map(|(no, bytes)| raft::SegmentInput { segment: *no, content: bytes })
                 .collect(),
-            checkpoint,
         };
-        match raft::recover(input) {
-            Ok(recovered) => Ok(Some(Found { cluster, image, manifest, recovered, conf_state })),
-            Err(e) if matches!(e.what, raft::Damage::NeverBegan) => Ok(None),
-            Err(e) => Err(e.to_string()),
+        match Found::read(files, |id| self.chunks.get(&id).ok_or_else(|| format!("chunk {id} is missing"))) {
+            Ok(found) => Ok(Some(found)),
+            Err(Broken::Log(e)) if matches!(e.what, raft::Damage::NeverBegan) => Ok(None),
+            Err(Broken::Log(e)) => Err(e.to_string()),
+            Err(Broken::Read(e) | Broken::Other(e)) => Err(e),
         }
     }
 

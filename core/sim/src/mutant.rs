@@ -62,7 +62,8 @@ impl Entropy for Again {
 pub(crate) fn published(mutant: Option<Mutant>, cell: Arc<Cell>) -> Arc<Cell> {
     let copy = |keys: Option<Keys>, lease_until: Mono| {
         let (sequence, version, clock) = (cell.sequence, cell.version.clone(), cell.clock);
-        Arc::new(Cell { sequence, version, keys, clock, facts: cell.facts.clone(), lease_until })
+        let (facts, bin) = (cell.facts.clone(), cell.bin.clone());
+        Arc::new(Cell { sequence, version, keys, clock, facts, lease_until, bin })
     };
     match (mutant, &cell.keys) {
         (Some(Mutant::StaleRead), keys) if cell.facts.active => copy(keys.clone(), Mono(u64::MAX)),

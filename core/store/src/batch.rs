@@ -104,6 +104,29 @@ impl Batch {
     /// # Errors
     /// Any other bytes, and a batch over a limit. A format of a later build is [`CodecError::BadTag`] at once.
     pub fn decode(bytes: &[u8]) -> Result<Batch, CodecError> {
+        let mut writes = Writes::of(bytes)?;
+        let mut ops = Vec::with_capacity(writes.left);
+        while let Some((key, value)) = writes.next_write()? {
+            let key = key.to_vec();
+            ops.push(match value {
+                Some(value) => Op::Put { key, value: value.to_vec() },
+                None => Op::Delete { key },
+            });
+        }
+        Ok(Batch { log_time: writes.log_time, ops })
+    }
+}
+
+/// The writes of an encoded batch, read where they lie.
+pub(crate) struct Writes<'b> {
+    pub(crate) log_time: Wall,
+    /// Writes that were not read yet.
+    left: usize,
+    rest: Reader<'b>,
+}
+
+impl<'b> Writes<'b> {
+    pub(crate) fn of(bytes: &'b [u8]) -> Result<Writes<'b>, CodecError> {
         if bytes.len() > MAX_BATCH_BYTES {
             return Err(CodecError::TooLong);
         }
@@ -117,23 +140,30 @@ impl Batch {
         if count > MAX_BATCH_OPS as u64 {
             return Err(CodecError::TooLong);
         }
-        let count = count as usize;
-        if count > r.rest().len() / MIN_OP_BYTES {
+        let left = count as usize;
+        if left > r.rest().len() / MIN_OP_BYTES {
             return Err(CodecError::Truncated);
         }
-        let mut ops = Vec::with_capacity(count);
-        for _ in 0..count {
-            ops.push(match r.u8()? {
-                PUT => {
-                    let key = r.bytes(MAX_KEY_BYTES)?.to_vec();
-                    Op::Put { key, value: r.bytes(MAX_VALUE_BYTES)?.to_vec() }
-                }
-                DELETE => Op::Delete { key: r.bytes(MAX_KEY_BYTES)?.to_vec() },
-                tag => return Err(CodecError::BadTag(tag)),
-            });
-        }
-        r.end()?;
-        Ok(Batch { log_time, ops })
+        Ok(Writes { log_time, left, rest: r })
+    }
+
+    /// The next key and its value, or no value if it is deleted. `None` at the end, which has been checked then.
+    #[allow(clippy::type_complexity)] // a pair of slices
+    pub(crate) fn next_write(&mut self) -> Result<Option<(&'b [u8], Option<&'b [u8]>)>, CodecError> {
+        let r = &mut self.rest;
+        let Some(left) = self.left.checked_sub(1) else {
+            r.end()?;
+            return Ok(None);
+        };
+        self.left = left;
+        Ok(Some(match r.u8()? {
+            PUT => {
+                let key = r.bytes(MAX_KEY_BYTES)?;
+                (key, Some(r.bytes(MAX_VALUE_BYTES)?))
+            }
+            DELETE => (r.bytes(MAX_KEY_BYTES)?, None),
+            tag => return Err(CodecError::BadTag(tag)),
+        }))
     }
 }
 

@@ -30,7 +30,7 @@ pub use dismantle::Dismantle;
 pub use image::Image;
 pub use scan::Scan;
 pub use stream::{
-    CheckpointWriter, Chunk, ChunkMeta, ChunkReader, Corruption, Flaw, Identity, Loader, Manifest, Place,
+    CheckpointWriter, Chunk, ChunkMeta, ChunkReader, Corruption, Flaw, Identity, Loader, Manifest, Place, Tail,
 };
 pub use version::Version;
 

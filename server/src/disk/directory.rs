@@ -1,15 +1,17 @@
 //! Opening and recovering a data directory, before any core runs: blocking calls are fine here.
 
-use ringfence_node::checkpoint::decode_conf;
-use ringfence_node::owner::Found;
 use ringfence_node::raft::{self, SegmentNo};
-use ringfence_node::store::{self, Loader, Manifest};
+use ringfence_node::store::Manifest;
+use ringfence_node::{Broken, Files, Found};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
+/// Chunks of a checkpoint that wait in memory, read and not loaded yet.
+const CHUNKS_AHEAD: usize = 4;
 /// Begins the identity file.
 const IDENTITY_MAGIC: &[u8; 8] = b"RFNODE\x00\x01";
 
@@ -136,38 +138,39 @@ impl Directory {
             // the process ended between naming itself and its first vote: nothing was ever acknowledged
             return Ok(None);
         }
-        let (image, manifest, checkpoint, conf_state) = match self.read_manifest()? {
-            None => (store::Image::new(), None, None, raft::ConfState::default()),
-            Some(m) => {
-                if m.identity.cluster != cluster {
-                    return Err(OpenError::Foreign(self.path.clone(), "its checkpoint is another cluster's".into()));
+        let manifest = self.read_manifest()?;
+        if manifest.as_ref().is_some_and(|m| m.identity.cluster != cluster) {
+            return Err(OpenError::Foreign(self.path.clone(), "its checkpoint is another cluster's".into()));
+        }
+        let slots = read(&slots_path)?;
+        let inputs = files.iter().map(|(no, f)| raft::SegmentInput { segment: SegmentNo(*no), content: f });
+        let files = Files { cluster, manifest, slots: &slots, segments: inputs.collect() };
+        let paths: Vec<PathBuf> = chunks_of(&files).map(|id| self.chunk_path(id)).collect();
+        // the next chunks are read while the one before is built into the image
+        let found = std::thread::scope(|scope| {
+            let (ahead, chunks) = sync_channel(CHUNKS_AHEAD);
+            scope.spawn(move || {
+                for path in paths {
+                    let bytes = fs::read(&path);
+                    // nobody waits any more: something else was wrong
+                    if ahead.send(bytes.map_err(|e| OpenError::Io("read", path, e))).is_err() {
+                        return;
+                    }
                 }
-                let conf = decode_conf(&m.identity.conf_state).map_err(|e| corrupt(format!("checkpoint: {e}")))?;
-                let mut loader = Loader::new(&m, []);
-                while let Some(id) = loader.wanted() {
-                    let path = self.chunk_path(id);
-                    let bytes = fs::read(&path).map_err(|e| match is_loss(&e) {
-                        true => corrupt(format!("checkpoint chunk {id}: {e}")),
-                        false => OpenError::Io("read", path, e),
-                    })?;
-                    loader.push(&bytes).map_err(|e| corrupt(format!("checkpoint chunk {id}: {e}")))?;
-                }
-                let image = loader.finish().map_err(|e| corrupt(format!("checkpoint: {e}")))?;
-                let at = raft::Checkpoint { index: m.index, term: m.identity.term, conf: conf.clone() };
-                (image, Some(m), Some(at), conf)
+            });
+            // the thread reads what the manifest lists and ends after the last
+            Found::read(files, |id| chunks.recv().unwrap_or_else(|_| read(&self.chunk_path(id))))
+        });
+        match found {
+            Ok(found) => Ok(Some(found)),
+            // a chunk that is gone is as good as a rotten one
+            Err(Broken::Read(OpenError::Io(_, path, e))) if is_loss(&e) => {
+                Err(corrupt(format!("{}: {e}", path.display())))
             }
-        };
-        let input = raft::RecoveryInput {
-            cluster_id: Some(cluster),
-            slots: &read(&slots_path)?,
-            segments: files
-                .iter()
-                .map(|(no, f)| raft::SegmentInput { segment: SegmentNo(*no), content: f })
-                .collect(),
-            checkpoint,
-        };
-        let recovered = raft::recover(input).map_err(|e| corrupt(format!("{e}")))?;
-        Ok(Some(Found { cluster, image, manifest, recovered, conf_state }))
+            Err(Broken::Read(e)) => Err(e),
+            Err(Broken::Log(e)) => Err(corrupt(e.to_string())),
+            Err(Broken::Other(why)) => Err(corrupt(why)),
+        }
     }
 
     /// Why a process that ran before gave the directory up, if one did.
@@ -266,6 +269,11 @@ impl Directory {
     pub fn chunk_path(&self, id: u64) -> PathBuf {
         self.path.join(format!("checkpoint/{id}.chunk"))
     }
+}
+
+/// The chunks of a checkpoint, in the order in which they are loaded.
+fn chunks_of<'f>(files: &'f Files<'_>) -> impl Iterator<Item = u64> + 'f {
+    files.manifest.iter().flat_map(|m| m.chunks.iter().map(|c| c.id))
 }
 
 /// The identity file: magic, cluster, raft id, checksum-free because it is compared with every frame of the log.

@@ -117,7 +117,7 @@ pub fn come_home(
     let why = match (&found, directory.lost()) {
         (Err(OpenError::Corrupt(_, why)), _) => Some(why.clone()),
         (Ok(Some(_)), Some(why)) => Some(why),
-        (Ok(Some(f)), None) => comer.is_older(cluster, old, f.recovered.last, &others),
+        (Ok(Some(f)), None) => comer.is_older(cluster, old, f.last(), &others),
         _ => None,
     };
     let Some(why) = why else { return found.map(Home::found).map_err(plain) };

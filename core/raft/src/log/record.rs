@@ -248,6 +248,12 @@ pub fn sector_head(sector: &[u8]) -> SectorHead {
     }
 }
 
+/// False for nearly every sector that is not the first of a write made for this segment: what a recycled segment held
+/// before names another one. Tells without a checksum.
+pub fn may_begin(sector: &[u8], segment: SegmentNo) -> bool {
+    sector.len() == SECTOR && sector[0] == MARK_FIRST && u64_at(sector, SECTOR_HEAD + 24) == segment.0
+}
+
 /// Reads the write header from a write's first sector. `None` if any checksum or number is wrong.
 pub fn read_header(sector: &[u8]) -> Option<WriteHeader> {
     let SectorHead::First { seq } = sector_head(sector) else { return None };

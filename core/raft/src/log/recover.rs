@@ -12,7 +12,7 @@
 
 use super::record::{self, Frame, FrameKind, SectorHead, WriteHeader, WriteMark};
 use super::slots::{self, Slot, SlotsFound};
-use crate::conf::ConfState;
+use crate::conf::{self, ConfState};
 use crate::disk::{SECTOR, SegmentNo};
 use ringfence_base::{Index, Term};
 
@@ -167,6 +167,9 @@ pub struct Recovered {
     pub(crate) slot: Slot,
     /// The checkpoint given, or index 0 without members.
     pub(crate) base: Checkpoint,
+    /// The place of the image that the member goes on with; see [`Recovered::settle`]. Invariant: `base <= image <=
+    /// commit`.
+    pub(crate) image: Checkpoint,
     /// Entries after `base`, without gaps.
     pub(crate) entries: Vec<Frame>,
     /// The log on disk does not reach the checkpoint or contradicts it: a reset is written first.
@@ -185,6 +188,39 @@ impl Recovered {
     /// The recovered entries after the checkpoint, as (term, index, body length).
     pub fn entries(&self) -> impl Iterator<Item = (Term, Index, &bytes::Bytes)> {
         self.entries.iter().map(|f| (Term(f.term), Index(f.index), &f.body))
+    }
+
+    /// The proposals after the checkpoint that are committed for certain, in order; empty where the entry is raft's own.
+    pub fn committed(&self) -> impl Iterator<Item = (Index, &[u8])> {
+        let entries = self.entries.iter().take_while(|f| f.index <= self.commit.0);
+        entries.map(|f| (Index(f.index), if f.kind == FrameKind::Entry { &f.body[..] } else { &[] }))
+    }
+
+    /// All that [`Recovered::committed`] yields was put into the image: the member goes on behind it and does not hand
+    /// it out again. Answers the place and the membership there.
+    ///
+    /// # Errors
+    /// A membership entry that cannot be read.
+    pub fn settle(&mut self) -> Result<Checkpoint, Corruption> {
+        let committed = self.entries.iter().take_while(|f| f.index <= self.commit.0);
+        let (mut last, mut changes) = (None, Vec::new());
+        for frame in committed {
+            last = Some(frame);
+            if frame.kind == FrameKind::Conf {
+                let change = conf::decode(&frame.body).map_err(|_| Corruption {
+                    segment: None,
+                    offset: 0,
+                    index: Some(Index(frame.index)),
+                    what: Damage::OutOfOrder,
+                })?;
+                changes.push(change);
+            }
+        }
+        if let Some(last) = last {
+            let conf = self.base.conf.after(self.raft_id, &changes);
+            self.image = Checkpoint { index: Index(last.index), term: Term(last.term), conf };
+        }
+        Ok(self.image.clone())
     }
 }
 
@@ -342,8 +378,7 @@ impl<'a> Scan<'a> {
                 let n = (segment.content.size() - offset).min(chunk.len() as u64) as usize / SECTOR * SECTOR;
                 self.read((i, offset), &mut chunk[..n])?;
                 for (k, sector) in chunk[..n].chunks_exact(SECTOR).enumerate() {
-                    // one byte decides for nearly all sectors
-                    if sector[0] == 0 {
+                    if !record::may_begin(sector, segment.segment) {
                         continue;
                     }
                     if let Some(header) = record::read_header(sector)
@@ -525,6 +560,7 @@ impl<'a> Scan<'a> {
                 after: Index(last),
             }),
             slot,
+            image: base.clone(),
             base,
             entries: self.entries,
             needs_reset,

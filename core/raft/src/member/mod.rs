@@ -54,6 +54,8 @@ pub struct MemberConfig {
     pub backlog_bytes: u64,
     /// Entries kept in memory behind a checkpoint for followers that are a little behind. A lone voter keeps none.
     pub trailing_entries: u64,
+    /// Most bytes of these.
+    pub trailing_bytes: u64,
     /// May this member campaign from the start? See [`Member::set_electable`].
     pub electable: bool,
 }
@@ -72,6 +74,7 @@ impl MemberConfig {
             checkpoint_bytes: 256 * 1024 * 1024,
             backlog_bytes: 1024 * 1024 * 1024,
             trailing_entries: 10_000,
+            trailing_bytes: 64 * 1024 * 1024,
             electable: true,
         }
     }
@@ -146,7 +149,8 @@ impl Member {
         let hard_state = HardState { term: 1, commit: entries.len() as u64, ..Default::default() };
         let frames = entries.iter().map(ready::frame_of).collect();
         let plan = Plan::new(cfg.segment_bytes, cfg.cluster_id, cfg.raft_id);
-        let mut member = Member::new(cfg, Checkpoint::default(), entries, hard_state, plan);
+        let nothing = Checkpoint::default();
+        let mut member = Member::new(cfg, nothing.clone(), &nothing, entries, hard_state, plan);
         member.term_durable = 0;
         member.founding = true;
         member.plan.push(Batch { ready: 1, vote: Some((1, 0)), frames, held: false });
@@ -156,7 +160,8 @@ impl Member {
     /// A member that was given nothing yet and waits for the leader of the cluster it joins.
     pub fn join(cfg: MemberConfig) -> Member {
         let plan = Plan::new(cfg.segment_bytes, cfg.cluster_id, cfg.raft_id);
-        let mut member = Member::new(cfg, Checkpoint::default(), Vec::new(), HardState::default(), plan);
+        let nothing = Checkpoint::default();
+        let mut member = Member::new(cfg, nothing.clone(), &nothing, Vec::new(), HardState::default(), plan);
         member.founding = true;
         member.plan.push(Batch { ready: 1, vote: Some((0, 0)), ..Default::default() });
         member
@@ -180,12 +185,22 @@ impl Member {
         let hard_state =
             HardState { term: found.slot.term, vote: found.slot.vote, commit: found.commit.0, ..Default::default() };
         let entries = found.entries.iter().map(ready::entry_of).collect();
-        Member::new(cfg, found.base, entries, hard_state, plan)
+        let mut member = Member::new(cfg, found.base, &found.image, entries, hard_state, plan);
+        member.forget_if_alone();
+        member
     }
 
-    fn new(cfg: MemberConfig, base: Checkpoint, entries: Vec<Entry>, hs: HardState, plan: Plan) -> Member {
+    /// `base` is the newest checkpoint, after which `entries` stand; `image` is the place of what was applied of them.
+    fn new(
+        cfg: MemberConfig,
+        base: Checkpoint,
+        image: &Checkpoint,
+        entries: Vec<Entry>,
+        hs: HardState,
+        plan: Plan,
+    ) -> Member {
         cfg.check();
-        let applied = base.index.0;
+        let applied = image.index.0;
         let (term, vote) = (hs.term, hs.vote);
         let config = raft::Config {
             id: cfg.raft_id,
@@ -200,7 +215,7 @@ impl Member {
             ..Default::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raw = RawNode::new(&config, Tail::new(base, entries, hs), &logger)
+        let raw = RawNode::new(&config, Tail::new(base, image.conf.clone(), entries, hs), &logger)
             .expect("the configuration was checked and the tail is whole");
         Member {
             electable: cfg.electable,
@@ -351,8 +366,12 @@ impl Member {
         assert!(index.0 <= self.delivered, "applied {index} past what was delivered");
         self.applied = self.applied.max(index.0);
         self.advance_applied();
+        self.forget_if_alone();
+    }
+
+    /// Of a node alone nobody will ask for applied entries: a member that joins later begins with a checkpoint.
+    fn forget_if_alone(&mut self) {
         if self.is_alone() {
-            // nobody will ask for them: a member that joins later begins with a checkpoint
             let floor = self.applied.min(self.raw.raft.raft_log.applied);
             self.raw.mut_store().compact(floor);
         }
@@ -373,8 +392,9 @@ impl Member {
         self.advance_applied();
         let lone = self.conf().is_lone_voter(self.cfg.raft_id) && self.conf().learners.is_empty();
         let trailing = if lone { 0 } else { self.cfg.trailing_entries };
-        let floor = index.saturating_sub(trailing).min(self.raw.raft.raft_log.applied);
+        let applied = self.raw.raft.raft_log.applied;
         let store = self.raw.mut_store();
+        let floor = store.floor_behind(index, trailing, self.cfg.trailing_bytes).min(applied);
         store.checkpointed(checkpoint, manifest);
         store.compact(floor);
         self.plan.purge(index);

@@ -165,6 +165,37 @@ impl Node {
         }
     }
 
+    /// A node that starts again: with `ahead`, what is committed for certain is in its image before the member begins.
+    pub fn again(cfg: MemberConfig, mut found: Recovered, disk: Platter, ahead: bool) -> Node {
+        let before: Vec<(u64, Vec<u8>)> = found.committed().map(|(i, body)| (i.0, body.to_vec())).collect();
+        let terms: BTreeMap<u64, u64> = found.entries().map(|(t, i, _)| (i.0, t.0)).collect();
+        let place = ahead.then(|| found.settle().expect("membership entries were written by raft"));
+        let mut node = Node::over(Member::restart(cfg, found), disk);
+        let Some(Checkpoint { index, conf, .. }) = place else { return node };
+        assert_eq!(node.applied + before.len() as u64, index.0, "all of the committed entries, and no more");
+        for (at, body) in before {
+            node.applied += 1;
+            assert_eq!(at, node.applied, "committed entries come in order");
+            let payload = if body.is_empty() { Payload::Noop } else { Payload::Data(body.into()) };
+            node.image.insert(at, (terms[&at], payload));
+        }
+        assert_eq!(node.member.conf(), conf, "raft begins with the membership there");
+        node.conf = conf;
+        node
+    }
+
+    /// What was seen before a restart agrees with what is seen after it.
+    pub fn remember(&mut self, image: BTreeMap<u64, (u64, Payload)>, proposed: BTreeMap<(u64, u64), Vec<u8>>) {
+        for (index, (term, payload)) in std::mem::replace(&mut self.image, image) {
+            let known = self.image.entry(index).or_insert((term, payload.clone()));
+            assert_eq!(known.0, term, "entry {index} has another term");
+            if matches!(known.1, Payload::Data(_)) {
+                assert_eq!(known.1, payload, "entry {index} is another");
+            }
+        }
+        self.proposed = proposed;
+    }
+
     /// Polls, applies what is committed and queues the disk operations.
     pub fn poll(&mut self) {
         self.member.poll(&mut self.effects);

@@ -11,11 +11,13 @@
 mod chunk;
 mod load;
 mod manifest;
+mod tail;
 mod writer;
 
 pub use chunk::{ChunkReader, Record};
 pub use load::{Loader, load};
 pub use manifest::{ChunkMeta, Identity, Manifest};
+pub use tail::Tail;
 pub use writer::{CheckpointWriter, Chunk};
 
 pub(crate) use chunk::ChunkBuilder;

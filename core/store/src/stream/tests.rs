@@ -234,7 +234,16 @@ proptest! {
             .enumerate()
             .map(|(i, ops)| (Index(19 + i as u64), Batch { log_time: Wall(i as u64 * 3), ops }))
             .collect();
-        let mut recovered = Image::recover(&manifest, &files, tail.clone()).expect("whole");
+        let encoded: Vec<(Index, Vec<u8>)> = tail.iter().map(|(index, batch)| (*index, batch.encode())).collect();
+        let mut rest = Tail::after(manifest.index);
+        for (index, batch) in &encoded {
+            rest.push(*index, batch).expect("just encoded");
+        }
+        let mut loader = Loader::new(Some(&manifest), rest);
+        for file in &files {
+            loader.push(file).expect("whole");
+        }
+        let mut recovered = loader.finish().expect("whole");
         recovered.check();
         let mut applied = load(&manifest, &files).expect("whole");
         for (index, batch) in tail.iter().filter(|(index, _)| *index > Index(20)) {
@@ -254,6 +263,33 @@ proptest! {
             chunks.iter().chain(more.iter().filter(|c| !c.unchanged)).map(|c| (c.meta.id, &c.bytes)).collect();
         let mut reloaded = load(&next, next.chunks.iter().map(|c| all[&c.id])).expect("whole");
         prop_assert_eq!(contents(&reloaded.publish()), contents(&a));
+    }
+
+    /// Before the first checkpoint there is the log alone.
+    #[test]
+    fn a_tail_without_a_checkpoint_equals_applying_it(tail in vec(vec(small_op(), 0..12), 1..12)) {
+        let batches: Vec<Batch> =
+            tail.into_iter().zip(1..).map(|(ops, i)| Batch { log_time: Wall(i * 3), ops }).collect();
+        let encoded: Vec<Vec<u8>> = batches.iter().map(Batch::encode).collect();
+        let (mut rest, mut applied) = (Tail::after(Index(0)), Image::new());
+        for (i, batch) in batches.iter().enumerate() {
+            // entries of raft's own lie in between
+            let index = Index(2 + 2 * i as u64);
+            rest.push(index, &encoded[i]).expect("just encoded");
+            rest.pass(Index(index.0 + 1));
+            applied.apply(index, batch);
+            applied.advance(Index(index.0 + 1), Wall(0));
+        }
+        let mut recovered = Loader::new(None, rest).finish().expect("nothing can be damaged");
+        recovered.check();
+        let (a, b) = (recovered.publish(), applied.publish());
+        prop_assert_eq!(contents(&a), contents(&b));
+        prop_assert_eq!((a.index(), a.log_time(), a.bytes()), (b.index(), b.log_time(), b.bytes()));
+        for table in [0x00, 0x01, 0x81, 0xff] {
+            for mount in [None, Some(MountId(0x0001_81ff)), Some(MountId(0x8181_8181))] {
+                prop_assert_eq!(a.changed(table, mount), b.changed(table, mount));
+            }
+        }
     }
 
     #[test]

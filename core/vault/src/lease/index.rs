@@ -37,14 +37,16 @@ impl SideIndex {
     /// Reads the tables of a version that carry due times.
     pub fn rebuild(version: &Version) -> SideIndex {
         let mut index = SideIndex::new(version.log_time());
-        let due = [tables::TOKEN, tables::LEASE, tables::JOB];
-        // counted by rank, so this costs nothing beside reading them
-        index.rows.reserve(due.iter().map(|table| version.count_prefix(&[*table])).sum::<u64>() as usize);
-        for table in due {
-            for (key, record) in version.scan_prefix(&[table]) {
-                index.put(key, record);
+        let records = [tables::TOKEN, tables::LEASE, tables::JOB].map(|table| version.scan_prefix(&[table]));
+        let rows = records.into_iter().flatten();
+        // a record without a readable header has no due time; who reads it finds out what is wrong with it
+        let rows = rows.filter_map(|(key, record)| Some((key, Header::decode(clear_header(record)?).ok()?)));
+        let wheel = &mut index.wheel;
+        index.rows.load(rows, |row, header| {
+            if header.due.0 != 0 {
+                wheel.insert(row, header.due);
             }
-        }
+        });
         let rows = &index.rows;
         index.dead = rows.owners().filter(|o| rows.find(&tables::token(o)).is_none()).copied().collect();
         index

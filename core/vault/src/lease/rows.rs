@@ -3,12 +3,14 @@
 //! Ten million leases are a design case, so no key is kept in full. A lease's key is a request path that thousands of
 //! leases share and 24 random characters; a token's is a table byte and a hash. The shared part is interned once
 //! (*group*), the rest is inline. Rows with one owner are chained. A row is found by key through small hash tables of
-//! row numbers that grow one at a time, so that no single insertion pays for all of them.
+//! row numbers that grow one at a time, so that no single insertion pays for all of them. Rows are cold: the tables keep
+//! a tag of each hash beside its number, so that a search hardly ever looks at a row which it is not looking for.
 //!
 //! Driven by the side index. Holds no secret and no plaintext: keys and clear headers only.
 
 use crate::tables::{self, Hash};
 use crate::token::entry::Header;
+use hashbrown::HashTable;
 use ringfence_base::{MountId, Wall};
 use std::collections::BTreeMap;
 
@@ -56,7 +58,9 @@ pub struct Rows {
     group_ids: BTreeMap<MountId, BTreeMap<Box<[u8]>, u32>>,
     free_groups: Vec<u32>,
     owners: BTreeMap<Hash, Chain>,
-    shards: Vec<Shard>,
+    shards: Vec<HashTable<u32>>,
+    /// The group that was asked for last: neighbours in the image are of one.
+    last_group: Option<u32>,
     len: usize,
 }
 
@@ -64,13 +68,6 @@ pub struct Rows {
 struct Chain {
     head: u32,
     count: u32,
-}
-
-/// An open-addressed table of row numbers.
-#[derive(Default)]
-struct Shard {
-    places: Vec<u32>,
-    used: usize,
 }
 
 impl Default for Rows {
@@ -83,20 +80,33 @@ impl Default for Rows {
             group_ids: BTreeMap::new(),
             free_groups: Vec::new(),
             owners: BTreeMap::new(),
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            last_group: None,
             len: 0,
         }
     }
 }
 
 impl Rows {
-    /// Makes room in the hash tables for so many rows at once: for who is about to put all of them.
-    pub fn reserve(&mut self, rows: usize) {
-        // hashes fall evenly: a shard gets its part and a few standard deviations
-        let part = rows / SHARDS;
-        let places = ((part + 8 * part.isqrt()) * 4 / 3).next_power_of_two();
-        for shard in self.shards.iter_mut().filter(|s| s.used == 0 && s.places.len() < places) {
-            shard.places = vec![NONE; places];
+    /// Puts many rows whose keys differ into what is still empty, and shows each with its number.
+    ///
+    /// One table after the other is filled, of the size that it needs: a table fits a cache, all of them together do
+    /// not, and so the rows of an image, which come in no order of their hashes, wait for memory once and not twice.
+    pub fn load<'k>(&mut self, rows: impl Iterator<Item = (&'k [u8], Header)>, mut each: impl FnMut(u32, &Header)) {
+        ringfence_base::invariant!(self.is_empty(), "rows are loaded into what is empty");
+        let mut entering: Vec<Vec<(u64, u32)>> = vec![Vec::new(); SHARDS];
+        for (key, header) in rows {
+            let row = self.place_new(key, &header);
+            let h = hash(key);
+            entering[shard_of(h)].push((h, row));
+            each(row, &header);
+        }
+        for (shard, rows) in self.shards.iter_mut().zip(entering) {
+            // nothing moves: the table is empty, and wide enough at once
+            shard.reserve(rows.len(), |_| 0);
+            for (h, row) in rows {
+                shard.insert_unique(h, row, |_| 0);
+            }
         }
     }
 
@@ -116,13 +126,19 @@ impl Rows {
             self.row_mut(row).due = header.due.0;
             return row;
         }
+        let row = self.place_new(key, header);
+        self.enter(row, hash(key));
+        row
+    }
+
+    /// Places a row whose key is not there; it is not found before it was entered.
+    fn place_new(&mut self, key: &[u8], header: &Header) -> u32 {
         let group = self.group(key, header.mount);
         let tail = &key[split(key)..];
         let mut fresh = Row { group, tail_len: tail.len() as u8, due: header.due.0, ..FREE };
         fresh.tail[..tail.len()].copy_from_slice(tail);
         let row = self.place(fresh);
         self.chain(row, header.owner);
-        self.enter(row, hash(key));
         self.len += 1;
         row
     }
@@ -144,16 +160,7 @@ impl Rows {
     /// The number of a row.
     pub fn find(&self, key: &[u8]) -> Option<u32> {
         let h = hash(key);
-        let places = &self.shards[shard_of(h)].places;
-        let mask = places.len().checked_sub(1)?;
-        let mut at = place_of(h) & mask;
-        while places[at] != NONE {
-            if self.is(places[at], key) {
-                return Some(places[at]);
-            }
-            at = (at + 1) & mask;
-        }
-        None
+        self.shards[shard_of(h)].find(h, |row| self.is(*row, key)).copied()
     }
 
     /// The key of a row.
@@ -244,9 +251,15 @@ impl Rows {
 
     fn group(&mut self, key: &[u8], mount: MountId) -> u32 {
         let head = &key[..split(key)];
+        let is_it = |g: &Group| g.rows > 0 && g.mount == mount && *g.head == *head;
+        if let Some(id) = self.last_group.filter(|id| is_it(&self.groups[*id as usize])) {
+            self.groups[id as usize].rows += 1;
+            return id;
+        }
         let of_mount = self.group_ids.entry(mount).or_default();
         if let Some(&id) = of_mount.get(head) {
             self.groups[id as usize].rows += 1;
+            self.last_group = Some(id);
             return id;
         }
         let group = Group { mount, head: Box::from(head), rows: 1 };
@@ -261,6 +274,7 @@ impl Rows {
             }
         };
         of_mount.insert(Box::from(head), id);
+        self.last_group = Some(id);
         id
     }
 
@@ -318,53 +332,18 @@ impl Rows {
     }
 
     fn enter(&mut self, row: u32, h: u64) {
-        let shard = &mut self.shards[shard_of(h)];
-        // three quarters full at most
-        if (shard.used + 1) * 4 > shard.places.len() * 3 {
-            let wider = vec![NONE; (shard.places.len() * 2).max(16)];
-            let old = std::mem::replace(&mut shard.places, wider);
-            for other in old.into_iter().filter(|r| *r != NONE) {
-                let h = self.hash_of(other);
-                seat(&mut self.shards[shard_of(h)].places, other, h);
-            }
-        }
-        let shard = &mut self.shards[shard_of(h)];
-        seat(&mut shard.places, row, h);
-        shard.used += 1;
+        let (blocks, groups) = (&self.blocks, &self.groups);
+        let rehash = |other: &u32| {
+            let r = &blocks[*other as usize / BLOCK][*other as usize % BLOCK];
+            hash_of(&groups[r.group as usize].head, &r.tail[..usize::from(r.tail_len)])
+        };
+        self.shards[shard_of(h)].insert_unique(h, row, rehash);
     }
 
-    /// Takes a row's number out of its table and closes the gap behind it.
+    /// Takes a row's number out of its table.
     fn leave(&mut self, row: u32, h: u64) {
-        let s = shard_of(h);
-        let mask = self.shards[s].places.len() - 1;
-        let mut gap = place_of(h) & mask;
-        while self.shards[s].places[gap] != row {
-            gap = (gap + 1) & mask;
-        }
-        let mut at = gap;
-        loop {
-            at = (at + 1) & mask;
-            let other = self.shards[s].places[at];
-            if other == NONE {
-                break;
-            }
-            // may `other` stand in the gap: is its home not between gap and here?
-            let home = place_of(self.hash_of(other)) & mask;
-            let between = if gap <= at { gap < home && home <= at } else { gap < home || home <= at };
-            if !between {
-                self.shards[s].places[gap] = other;
-                gap = at;
-            }
-        }
-        self.shards[s].places[gap] = NONE;
-        self.shards[s].used -= 1;
-    }
-
-    /// [`hash`] of a row's key, without putting the key together.
-    fn hash_of(&self, row: u32) -> u64 {
-        let r = self.row(row);
-        let head = &self.groups[r.group as usize].head;
-        hash_backwards(r.tail[..usize::from(r.tail_len)].iter().rev().chain(head.iter().rev()))
+        let entry = self.shards[shard_of(h)].find_entry(h, |other| *other == row);
+        entry.expect("a row that is held stands in its table").remove();
     }
 
     fn row(&self, row: u32) -> &Row {
@@ -376,15 +355,6 @@ impl Rows {
     }
 }
 
-fn seat(places: &mut [u32], row: u32, h: u64) {
-    let mask = places.len() - 1;
-    let mut at = place_of(h) & mask;
-    while places[at] != NONE {
-        at = (at + 1) & mask;
-    }
-    places[at] = row;
-}
-
 /// Where the inline part of a key begins.
 fn split(key: &[u8]) -> usize {
     match key.first() {
@@ -394,21 +364,31 @@ fn split(key: &[u8]) -> usize {
     .max(key.len().saturating_sub(TAIL))
 }
 
-/// Of the end of a key, which is random or a keyed hash. Fixed for all processes.
+/// Fixed for all processes: the end of nearly every key is random or a keyed hash.
 fn hash(key: &[u8]) -> u64 {
-    hash_backwards(key.iter().rev())
+    let (head, tail) = key.split_at(split(key));
+    hash_of(head, tail)
 }
 
-fn hash_backwards<'k>(bytes: impl Iterator<Item = &'k u8>) -> u64 {
-    bytes.take(TAIL).fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+/// Of a key in its two parts: table and mount from the head, all of the tail.
+fn hash_of(head: &[u8], tail: &[u8]) -> u64 {
+    let word = |bytes: &[u8]| {
+        let mut eight = [0; 8];
+        eight[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(eight)
+    };
+    // both halves of a wide product, folded: every bit of a word reaches every bit of the hash
+    let mix = |h: u64, w: u64| {
+        let product = u128::from(h ^ w) * 0x2437_54a5_885a_308d_u128;
+        (product >> 64) as u64 ^ product as u64
+    };
+    let h = mix(0xa409_3822_299f_31d0 ^ tail.len() as u64, word(&head[..head.len().min(5)]));
+    tail.chunks(8).fold(h, |h, chunk| mix(h, word(chunk)))
 }
 
 fn shard_of(h: u64) -> usize {
-    (h >> 56) as usize
-}
-
-fn place_of(h: u64) -> usize {
-    (h ^ h >> 32) as usize
+    // hashbrown takes its tags from the top bits and its places from the low ones
+    (h >> 40) as usize % SHARDS
 }
 
 #[cfg(test)]
@@ -481,18 +461,25 @@ mod tests {
     }
 
     #[test]
-    fn room_made_at_once_changes_nothing() {
-        let (mut rows, mut plain) = (Rows::default(), Rows::default());
-        rows.reserve(50_000);
-        let places = |r: &Rows| r.shards.iter().map(|s| s.places.len()).sum::<usize>();
-        let reserved = places(&rows);
-        for n in 0..50_000u32 {
-            let key = tables::lease(MountId(n % 3), &format!("creds/{}/{n:024}", n % 7));
-            let header = header_of((n % 5) as u8, u64::from(n), 1);
-            assert_eq!(rows.put(&key, &header), plain.put(&key, &header));
+    fn rows_loaded_at_once_are_those_put_one_by_one() {
+        let (mut loaded, mut plain) = (Rows::default(), Rows::default());
+        let key = |n: u32| tables::lease(MountId(n % 3), &format!("creds/{}/{n:024}", n % 7));
+        let header = |n: u32| header_of((n % 5) as u8, u64::from(n), 1);
+        let keys: Vec<Vec<u8>> = (0..50_000).map(key).collect();
+        let mut shown = Vec::new();
+        loaded.load(keys.iter().zip(0..).map(|(k, n)| (&k[..], header(n))), |row, h| shown.push((row, h.due)));
+        for (n, key) in (0..).zip(&keys) {
+            let row = plain.put(key, &header(n));
+            assert_eq!(shown[n as usize], (row, header(n).due));
+            assert_eq!(loaded.find(key), Some(row));
         }
-        assert_eq!(places(&rows), reserved, "no table grew");
-        assert_eq!((rows.len(), rows.owned_count(&[2; 16])), (plain.len(), plain.owned_count(&[2; 16])));
+        assert_eq!((loaded.len(), loaded.owned_count(&[2; 16])), (plain.len(), plain.owned_count(&[2; 16])));
+        // what was loaded goes on as if it had been put
+        for key in &keys[..40_000] {
+            assert!(loaded.remove(key).is_some());
+        }
+        let again = loaded.put(&keys[7], &header(7));
+        assert_eq!((loaded.find(&keys[7]), loaded.find(&keys[8]), loaded.len()), (Some(again), None, 10_001));
     }
 
     #[test]

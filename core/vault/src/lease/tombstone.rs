@@ -181,12 +181,6 @@ pub fn covers(txn: &mut Txn<'_>, kind: u8, mount: MountId, path: &str, era: u64)
     };
     let prefix = tables::tombstone(kind, &mount.0.to_be_bytes());
     let mut upto = [&prefix[..], path.as_bytes(), b"/"].concat();
-    if let Some(record) = view.get(&upto)
-        && buries(&upto, record)?
-    {
-        return Ok(true);
-    }
-    upto.pop();
     loop {
         let below = (Bound::Included(&prefix[..]), Bound::Included(&upto[..]));
         let Some((key, record)) = view.scan(below.0, below.1).next_back() else { return Ok(false) };
