@@ -155,6 +155,16 @@ impl World {
         self.version.clone()
     }
 
+    /// The one core.
+    pub fn core(&self) -> &CoreState {
+        &self.core
+    }
+
+    /// The keyring.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
     /// Reads through a transaction that is dropped.
     pub fn read<R>(&self, run: impl FnOnce(&mut Txn<'_>, &Keyring) -> R) -> R {
         let mut txn = Txn::new(&self.version, Some(&self.keyring));

@@ -196,7 +196,7 @@ fn describe(cx: &mut Cx<'_, '_>, entry: &TokenEntry, id: &str) -> Outcome {
         map.insert("last_renewal_time".into(), entry.last_renewal.seconds().into());
         map.insert("last_renewal".into(), entry.last_renewal.rfc3339().into());
     }
-    let by_store = h.router.by_id(entry.mount).is_some_and(|m| m.entry.kind == super::TABLE.kind);
+    let by_store = h.router.by_id(cx.txn, entry.ns, entry.mount)?.is_some_and(|m| m.entry.kind == super::TABLE.kind);
     if by_store && !entry.role.is_empty() {
         map.insert("role".into(), entry.role.clone().into());
     }
@@ -315,8 +315,11 @@ fn revoke_batch(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
             let h = host(cx);
             let trimmed = mount.trim_matches('/');
             let path = format!("auth/{}/", trimmed.strip_prefix("auth/").unwrap_or(trimmed));
-            let found = h.router.at(cx.mount.ns, &path).or_else(|| h.router.by_accessor(mount));
-            let Some(found) = found.filter(|m| m.entry.ns == cx.mount.ns) else {
+            let found = match h.router.at(cx.txn, cx.mount.ns, &path)? {
+                Some(found) => Some(found),
+                None => h.router.by_accessor(cx.txn, cx.mount.ns, mount)?,
+            };
+            let Some(found) = found else {
                 return Err(Error::invalid(format!("no auth method at {mount:?}")));
             };
             Subject::Role(found.entry.id, role.to_owned())

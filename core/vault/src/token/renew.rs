@@ -34,7 +34,9 @@ pub fn renew(
     };
     let mut entry = entry.clone();
     let h = host(cx);
-    let Some(issuer) = h.router.by_id(entry.mount).cloned() else { return Err(Error::invalid("lease not found")) };
+    let Some(issuer) = h.router.by_id(cx.txn, entry.ns, entry.mount)?.cloned() else {
+        return Err(Error::invalid("lease not found"));
+    };
     let mut identity = identity;
     let terms = if issuer.entry.kind == super::TABLE.kind {
         by_role(cx, &mut entry)?

@@ -234,7 +234,7 @@ fn a_token_minted_from_a_view_without_the_cut_off_is_covered_by_it() {
     let mut entry = entry::TokenEntry { policies: vec!["default".into()], ..Default::default() };
     let token = w.write(|txn, pass| {
         let router = pass.core.caches.borrow_mut().router(txn, &Default::default()).unwrap();
-        entry.mount = router.at(ringfence_base::NsId::ROOT, TOKEN_MOUNT_PATH).unwrap().entry.id;
+        entry.mount = router.at(txn, ringfence_base::NsId::ROOT, TOKEN_MOUNT_PATH).unwrap().unwrap().entry.id;
         let mut late = ringfence_barrier::Txn::new(&old_view, Some(pass.keyring));
         mint::batch(&mut late, pass.sealer, &router, &mut entry).unwrap()
     });
@@ -413,7 +413,7 @@ fn a_disabled_mount_takes_its_tokens_and_data_along() {
     let (tokens, aliases) = (w.rows(tables::TOKEN), w.rows(tables::ALIAS));
     w.write(|txn, pass| {
         let router = pass.core.caches.borrow_mut().router(txn, &Default::default()).unwrap();
-        let door = router.at(ringfence_base::NsId::ROOT, "auth/door/").unwrap().entry.clone();
+        let door = router.at(txn, ringfence_base::NsId::ROOT, "auth/door/").unwrap().unwrap().entry.clone();
         crate::mount::MountEntry { tainted: true, ..door.clone() }.save(txn);
         crate::lease::tombstone::mount_removed(txn, pass.now, door.id).unwrap();
     });
@@ -521,7 +521,7 @@ fn what_a_known_caller_rests_on_is_seen_to_change() {
         let (_, token) = make(&mut w, kind);
         w.write(|txn, pass| {
             let router = pass.core.caches.borrow_mut().router(txn, &Default::default()).unwrap();
-            let mount = router.at(ringfence_base::NsId::ROOT, "auth/token/").unwrap().entry.id;
+            let mount = router.at(txn, ringfence_base::NsId::ROOT, "auth/token/").unwrap().unwrap().entry.id;
             crate::lease::tombstone::tokens(txn, pass.now, mount, "").unwrap();
         });
         assert_eq!(look(&mut w, &token), Code::Denied, "{kind}: tombstone");
