@@ -548,9 +548,7 @@ impl Router {
 
     /// A mount whose path contains, or is contained in, this full path: mounts must not nest.
     pub fn conflict(&self, txn: &Txn<'_>, ns: NsId, full_path: &str) -> Result<Option<&Arc<Routed>>, Error> {
-        Ok(self
-            .mounts(txn, ns)?
-            .find(|m| m.info.path.starts_with(full_path) || full_path.starts_with(&m.info.path)))
+        Ok(self.mounts(txn, ns)?.find(|m| m.info.path.starts_with(full_path) || full_path.starts_with(&m.info.path)))
     }
 
     /// The child namespace that would take the requests of a mount at this full path.

@@ -63,7 +63,9 @@ fn after_renew(cx: &mut Cx<'_, '_>, id: String, increment: u64, step: Step) -> O
     };
     let (mount, key_path, mut lease) = renewable(cx, &id)?;
     let h = host(cx);
-    let Some(routed) = h.router.by_id(cx.txn, cx.mount.ns, mount)? else { return Err(Error::invalid("lease not found")) };
+    let Some(routed) = h.router.by_id(cx.txn, cx.mount.ns, mount)? else {
+        return Err(Error::invalid("lease not found"));
+    };
     let terms = response.lease.clone().unwrap_or_default();
     if terms.max_ttl > 0 {
         lease.max_ttl = terms.max_ttl;

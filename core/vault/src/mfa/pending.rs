@@ -70,13 +70,7 @@ pub fn find(txn: &mut Txn<'_>, keyring: &Keyring, ns: NsId, id: &str, now: Wall)
 }
 
 /// Ends the wait.
-pub fn forget(
-    txn: &mut Txn<'_>,
-    keyring: &Keyring,
-    router: &Router,
-    ns: NsId,
-    id: &str,
-) -> Result<(), Error> {
+pub fn forget(txn: &mut Txn<'_>, keyring: &Keyring, router: &Router, ns: NsId, id: &str) -> Result<(), Error> {
     let hash = hash(keyring, id);
     txn.delete(&tables::mfa(ns, PENDING, &[&hash]));
     if let Some(store) = store(txn, router, ns)? {
