@@ -624,3 +624,38 @@ fn the_floor_of_a_restore_is_above_both_images() {
         assert_eq!(floor(None, Some(damaged), now), None, "{damaged:?}");
     }
 }
+
+/// A method may have to ask outside before a renewal (cert: whether the certificate was revoked since the login).
+#[test]
+fn a_renewal_waits_for_what_its_method_asks_outside() {
+    use ringfence_logical::SideResult;
+    let mut w = World::new();
+    let (_, v) = w.post("auth/door/login/ann", "", json!({"role": "asked", "ttl": "1h", "policies": "p"}));
+    let (token, accessor) = (v["auth"]["client_token"].clone(), v["auth"]["accessor"].clone());
+    let (own, root) = (token.as_str().unwrap().to_owned(), w.root.clone());
+    let renew = |w: &mut World| {
+        [
+            w.post("auth/token/renew-self", &own, json!({})),
+            w.post("auth/token/renew", &root, json!({"token": token})),
+            w.post("auth/token/renew-accessor", &root, json!({"accessor": accessor})),
+        ]
+    };
+    w.sleep(60);
+    for (code, v) in renew(&mut w) {
+        assert_eq!((code, &v["auth"]["lease_duration"]), (Code::Ok, &json!(3600)), "{v}");
+    }
+    let due = |w: &mut World| w.get("auth/token/lookup-self", &own).1["data"]["expire_time"].clone();
+    let before = due(&mut w);
+    w.sleep(60);
+    for says in [SideResult::Json(json!({"good": false})), SideResult::Failed("nobody answers".into())] {
+        let text = format!("{says:?}");
+        w.outside = Box::new(move |_| match &says {
+            SideResult::Json(v) => SideResult::Json(v.clone()),
+            _ => SideResult::Failed("nobody answers".into()),
+        });
+        for (code, v) in renew(&mut w) {
+            assert_eq!((code, &v["errors"][0]), (Code::Invalid, &json!("not let in any more")), "{text}");
+        }
+    }
+    assert_eq!(due(&mut w), before, "a refused renewal changes nothing");
+}
