@@ -343,7 +343,7 @@ fn acme_names_are_proven_over_http_dns_and_tls() {
 }
 
 #[test]
-fn acme_reaches_only_what_the_operator_permitted() {
+fn cve_2026_5052_acme_reaches_only_what_the_operator_permitted() {
     let Some(w) = World::new(11) else { return };
     let s = server("acme-guard", json!({"enabled": true, "dns_resolver": w.resolver}));
     let mut c = Client::new(&s, "acme");
