@@ -547,8 +547,7 @@ fn ghsa_rh46_what_engines_are_asked_inside_is_nobodys_method() {
     let s = Server::ready("methods");
     kv(&s);
     s.put("plain/a", &s.root, &json!({"v": "1"}));
-    for method in ["RENEW", "REVOKE", "ROLLBACK", "HELP", "ALIASLOOKAHEAD", "RESOLVE-ROLE", "CREATE", "TRACE", "get"]
-    {
+    for method in ["RENEW", "REVOKE", "ROLLBACK", "ALIASLOOKAHEAD", "RESOLVE-ROLE", "CREATE", "TRACE", "get"] {
         for path in ["plain/a", "sys/mounts", "auth/token/lookup-self"] {
             let a = s.request(method, path, &s.root, None);
             assert_eq!(a.status, 405, "{method} {path}: {:?}", a.errors());
