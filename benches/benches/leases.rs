@@ -9,10 +9,11 @@
 //! flushed here: what is measured is the engine.
 
 use ringfence_base::entropy::{self, SeededEntropy};
-use ringfence_base::{MountId, Writer};
+use ringfence_base::{MountId, NsId, Writer};
 use ringfence_benches::node::{self, Clock, Node, Published, thread_cpu};
+use ringfence_benches::table::{config, directory, force_checkpoint, resident, told};
 use ringfence_node::store::{ChunkReader, Manifest};
-use ringfence_node::{Call, Operation, OwnerConfig, Settings, Shard, ShardOut, Vault};
+use ringfence_node::{Call, Operation, Settings, Shard, ShardOut, Vault};
 use ringfence_vault::host::CoreState;
 use ringfence_vault::lease::{self, LeaseEntry};
 use ringfence_vault::tables::{self, Hash};
@@ -43,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 
 fn main() {
     let count: u64 = std::env::var("LEASES").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
-    let dir = directory();
+    let dir = directory("leases");
     let mut bench = Bench::begin(&dir, count);
     bench.populate();
     bench.renew();
@@ -397,7 +398,8 @@ impl Bulk {
             let token = tokens.find(|t| t.parent.is_some_and(|p| owners.contains(&p)));
             let core = CoreState::new(Arc::new(Vault::new(ringfence_node::registry(), Settings::default())));
             let router = core.caches.borrow_mut().router(txn, &Settings::default().ttls).expect("mounts");
-            let mounts = router.all().map(|m| (m.info.path.trim_end_matches('/').to_owned(), m.entry.id)).collect();
+            let mounts = router.mounts(txn, NsId::ROOT).expect("mounts");
+            let mounts = mounts.map(|m| (m.info.path.trim_end_matches('/').to_owned(), m.entry.id)).collect();
             made = Some(Bulk { lease, token, mounts, owners, big: hash(&big.to_owned()) });
             txn.put(b"\x7fbench".to_vec(), &[], b"bulk");
         });
@@ -527,69 +529,12 @@ fn raw_read_and_build(dir: &Path) -> (Duration, Duration) {
     took
 }
 
-/// Writes until a checkpoint is made, so that the log is short and nothing of it is left in memory.
-fn force_checkpoint(node: &mut Node, root: &str) {
-    let from = node.checkpoints();
-    let began = Instant::now();
-    let value = "x".repeat(400_000);
-    // the one under way does not count: it began before
-    while node.checkpoints() < from + 2 {
-        assert!(began.elapsed() < PATIENCE, "a checkpoint is made");
-        // refused while the log waits for room: then it is tried again
-        let reply = node.ask(Operation::Update, "kv/filler", root, json!({"value": value}));
-        if !node::is_good(&reply) {
-            node.run_for(Duration::from_millis(20));
-        }
-    }
-    node.until(PATIENCE, |n| n.gauges().pending == 0);
-    node.must(Operation::Update, "kv/filler", root, json!({"value": "x"}));
-}
-
 /// Memory is compared when nothing is under way.
 fn settle_memory(node: &mut Node) {
     node.run_for(Duration::from_secs(1));
 }
 
-fn config() -> OwnerConfig {
-    OwnerConfig { shards: node::CORES, ..OwnerConfig::default() }
-}
-
-fn directory() -> PathBuf {
-    let place = std::env::var("DIRECTORY").map_or_else(|_| std::env::temp_dir(), PathBuf::from);
-    let dir = place.join(format!("ringfence-leases-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("the place takes directories");
-    dir
-}
-
-/// Memory of this process, bytes.
-fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn told(what: &str, value: f64, unit: &str, budget: &str) {
-    let shown = match value {
-        v if v >= 1000.0 => grouped(v as u64),
-        v if v >= 10.0 => format!("{v:.1}"),
-        v => format!("{v:.2}"),
-    };
-    println!("| {what} | {shown} {unit} | {budget} |");
-}
-
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
 }

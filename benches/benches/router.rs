@@ -81,10 +81,12 @@ fn routing(c: &mut Criterion) {
         world.namespace(0, "", mounts);
         let router = world.router();
         let path = format!("app-{}/data/team/service/config", mounts - 1);
-        let (found, rest) = router.route(NsId::ROOT, &path).expect("a mount");
+        let version = world.image.publish();
+        let txn = Txn::new(&version, Some(&world.keyring));
+        let (found, rest) = router.route(&txn, NsId::ROOT, &path).expect("opens").expect("a mount");
         assert_eq!((found.info.path.as_str(), rest), (&*format!("app-{}/", mounts - 1), "data/team/service/config"));
         group.bench_function(BenchmarkId::new("mounts", mounts), |b| {
-            b.iter(|| router.route(NsId::ROOT, black_box(&path)).is_some());
+            b.iter(|| router.route(&txn, NsId::ROOT, black_box(&path)).is_ok_and(|m| m.is_some()));
         });
     }
     for namespaces in [10u32, 1_000, 10_000] {
@@ -96,10 +98,12 @@ fn routing(c: &mut Criterion) {
         let path = format!("team-{namespaces}/app-3/data/team/service/config");
         let (ns, rest) = router.descend(&root, &path);
         assert_eq!((ns.id, rest), (NsId(namespaces), "app-3/data/team/service/config"));
+        let version = world.image.publish();
+        let txn = Txn::new(&version, Some(&world.keyring));
         group.bench_function(BenchmarkId::new("namespaces", namespaces), |b| {
             b.iter(|| {
                 let (ns, rest) = router.descend(&root, black_box(&path));
-                router.route(ns.id, rest).is_some()
+                router.route(&txn, ns.id, rest).is_ok_and(|m| m.is_some())
             });
         });
     }

@@ -4,3 +4,4 @@ pub mod figures;
 pub mod load;
 pub mod node;
 pub mod serving;
+pub mod table;

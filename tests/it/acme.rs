@@ -394,7 +394,7 @@ fn acme_asks_again_by_itself() {
 }
 
 #[test]
-fn acme_reaches_only_what_the_operator_permitted() {
+fn cve_2026_5052_acme_reaches_only_what_the_operator_permitted() {
     let Some(w) = World::new(11) else { return };
     let s = server("acme-guard", json!({"enabled": true, "dns_resolver": w.resolver}));
     let mut c = Client::new(&s, "acme");

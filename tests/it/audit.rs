@@ -20,7 +20,7 @@ fn audited(name: &str) -> (Server, std::path::PathBuf) {
 }
 
 #[test]
-fn every_request_leaves_two_lines_and_no_secret() {
+fn cve_2024_0831_every_request_leaves_two_lines_and_no_secret() {
     let (s, file) = audited("audit");
     let canary = "canary-41c8aa0d";
     s.put("sys/mounts/secret", &s.root, &json!({"type": "kv", "options": {"version": "2"}}));
@@ -150,4 +150,25 @@ fn a_write_that_is_too_large_leaves_its_lines() {
     assert_eq!((&of_it[0]["type"], &of_it[1]["type"]), (&json!("request"), &json!("response")));
     assert!(of_it[1]["error"].as_str().is_some_and(|e| e.contains("too large")), "{}", of_it[1]);
     assert!(of_it[1]["auth"]["policies"].is_array(), "{}", of_it[1]);
+}
+
+/// CVE-2025-6000: an audit file that somebody could run, with a first line of his choice, was a way to run code.
+#[test]
+fn cve_2025_6000_an_audit_device_writes_nothing_that_can_be_run() {
+    let s = Server::ready("audit-run");
+    let own = s.scratch.0.join("audit.log").display().to_string();
+    let program = super::harness::binary().display().to_string();
+    for options in [
+        json!({"file_path": own, "mode": "0700"}),
+        json!({"file_path": own, "mode": "0601"}),
+        json!({"file_path": own, "prefix": "#!/bin/sh\nid\n"}),
+        json!({"file_path": own, "prefix": "#!/bin/sh"}),
+        json!({"file_path": program}),
+        json!({"file_path": s.scratch.0.join("data/x").display().to_string()}),
+    ] {
+        let a = s.put("sys/audit/x", &s.root, &json!({"type": "file", "options": options}));
+        assert_eq!(a.status, 400, "{options}: {:?}", a.errors());
+    }
+    assert!(!std::path::Path::new(&own).exists());
+    assert_eq!(s.get("sys/audit", &s.root).json()["data"], json!({}));
 }

@@ -123,7 +123,7 @@ fn what_fails_leaves_no_account_and_tells_why() {
 }
 
 #[test]
-fn hostile_names_stay_names() {
+fn cve_2026_39946_hostile_names_stay_names() {
     let pg = Postgres::start();
     let s = connected("db-quote", &pg);
     for (i, hostile) in

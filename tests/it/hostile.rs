@@ -44,7 +44,7 @@ fn together<T: Send>(threads: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
 }
 
 #[test]
-fn another_spelling_of_a_path_does_not_pass_a_denial() {
+fn cve_2026_3605_another_spelling_of_a_path_does_not_pass_a_denial() {
     let s = Server::ready("spelling");
     kv(&s);
     policy(
@@ -232,7 +232,7 @@ fn protected_paths_need_sudo_and_closed_paths_a_token() {
 }
 
 #[test]
-fn no_other_spelling_of_root_makes_a_root_token() {
+fn cve_2025_64761_no_other_spelling_of_root_makes_a_root_token() {
     let s = Server::ready("rootname");
     policy(&s, "maker", "path \"auth/token/*\" { capabilities = [\"create\",\"update\",\"sudo\"] }");
     let t = token(&s, "maker", json!({}));
@@ -289,7 +289,7 @@ fn a_wish_for_wrapping_is_never_lost() {
 }
 
 #[test]
-fn gigabytes_are_not_taken_from_strangers() {
+fn cve_2023_6337_gigabytes_are_not_taken_from_strangers() {
     let s = Server::ready("upload");
     kv(&s);
     for path in ["snapshot", "snapshot-force"] {
@@ -422,7 +422,7 @@ fn seals_under_load_lose_no_acknowledged_write() {
 }
 
 #[test]
-fn hostile_bodies_are_refused_and_nothing_breaks() {
+fn cve_2025_6203_hostile_bodies_are_refused_and_nothing_breaks() {
     let s = Server::ready("bodies");
     kv(&s);
     s.put("sys/auth/approle", &s.root, &json!({"type": "approle"}));
@@ -498,7 +498,7 @@ fn hostile_bodies_are_refused_and_nothing_breaks() {
 }
 
 #[test]
-fn secrets_appear_in_no_log_line_and_no_error() {
+fn cve_2025_4166_secrets_appear_in_no_log_line_and_no_error() {
     let s = Server::ready("canary");
     kv(&s);
     let file = s.scratch.0.join("audit.log");
@@ -538,4 +538,44 @@ fn secrets_appear_in_no_log_line_and_no_error() {
     }
     // an option's own text may be told in the error about it, a secret may not
     assert!(!errors.replace("\\\"CANARY\\\"", "").contains("CANARY"), "{errors}");
+}
+
+/// What a server asks of its engines only, renewals and revocations of leases and the like, is no method of requests
+/// (GHSA-rh46): with whatever rights, whatever the case.
+#[test]
+fn ghsa_rh46_what_engines_are_asked_inside_is_nobodys_method() {
+    let s = Server::ready("methods");
+    kv(&s);
+    s.put("plain/a", &s.root, &json!({"v": "1"}));
+    for method in ["RENEW", "REVOKE", "ROLLBACK", "ALIASLOOKAHEAD", "RESOLVE-ROLE", "CREATE", "TRACE", "get"] {
+        for path in ["plain/a", "sys/mounts", "auth/token/lookup-self"] {
+            let a = s.request(method, path, &s.root, None);
+            assert_eq!(a.status, 405, "{method} {path}: {:?}", a.errors());
+        }
+    }
+    assert_eq!(s.get("plain/a", &s.root).json()["data"]["v"], "1");
+}
+
+/// Strangers ask for challenges to join and answer none (CVE-2024-8185): a few wait, the others are forgotten.
+#[test]
+fn cve_2024_8185_challenges_that_nobody_answers_are_forgotten() {
+    let s = Server::ready("challenges");
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", s.pid())).expect("status of the process");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    };
+    let ask = |n: usize| {
+        let name = format!("{n}-{}", "x".repeat(60_000));
+        s.put("sys/storage/raft/bootstrap/challenge", "", &json!({ "server_id": name }))
+    };
+    (0..50).for_each(|n| drop(ask(n)));
+    let before = resident();
+    for n in 50..650 {
+        let a = ask(n);
+        assert!(matches!(a.status, 200 | 400), "{:?}", a.errors());
+    }
+    // six hundred of them kept would be 36 MB
+    assert!(resident() < before + 20_000_000, "{before} became {}", resident());
+    assert_eq!(s.get("sys/health", "").status, 200);
 }

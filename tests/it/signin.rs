@@ -411,7 +411,7 @@ fn clients_log_in_by_their_certificates() {
 
 /// CVE-2025-6004: a lock is of the user, however the name is written.
 #[test]
-fn a_lockout_is_not_passed_by_case_or_spaces() {
+fn cve_2025_6004_a_lockout_is_not_passed_by_case_or_spaces() {
     let s = Server::ready("lockout-names");
     good(s.put("sys/auth/userpass", &s.root, &json!({"type": "userpass"})));
     good(s.put("auth/userpass/users/bob", &s.root, &json!({"password": "hunter2"})));
@@ -435,7 +435,7 @@ fn a_lockout_is_not_passed_by_case_or_spaces() {
 
 /// CVE-2025-6010: names that exist are answered as names that do not.
 #[test]
-fn users_are_not_enumerated() {
+fn cve_2025_6010_users_are_not_enumerated() {
     let s = Server::ready("enumeration");
     good(s.put("sys/auth/userpass", &s.root, &json!({"type": "userpass"})));
     good(s.put("auth/userpass/users/bob", &s.root, &json!({"password": "hunter2"})));

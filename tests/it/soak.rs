@@ -56,7 +56,7 @@ impl Caller {
 /// which tables and buffers fill, memory stays where it is.
 #[test]
 #[ignore = "takes minutes"]
-fn memory_is_steady_while_clients_come_and_go() {
+fn cve_2023_5954_memory_is_steady_while_clients_come_and_go() {
     // the log's entries stay in memory until a checkpoint covers them: the run is to see several
     let mut s = Server::blank_at("soak", Scratch::new("soak"), &[("RINGFENCE_CHECKPOINT_LOG_BYTES", "16777216")]);
     s.init(1, 1);

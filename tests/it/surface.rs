@@ -237,7 +237,7 @@ fn no_line_no_ceremony() {
 }
 
 #[test]
-fn endpoints_that_a_listener_keeps_closed() {
+fn cve_2025_4656_endpoints_that_a_listener_keeps_closed() {
     let closed = "  disable_unauthed_rekey_endpoints = true\n  disable_unauthed_generate_root_endpoints = true\n  \
                   disable_replication_status_endpoints = true";
     let s = Custom::start("closed", closed, |_| String::new());

@@ -5,7 +5,7 @@ use super::namespaces::{at, tenant};
 use serde_json::json;
 
 #[test]
-fn no_form_of_a_name_leads_to_a_neighbour() {
+fn ghsa_mwr2_no_form_of_a_name_leads_to_a_neighbour() {
     let s = Server::ready("tenants");
     let (mine, theirs) = (tenant(&s, "mine"), tenant(&s, "theirs"));
     let deeper = tenant(&s, "theirs/deeper");

@@ -147,3 +147,18 @@ fn no_kind_of_keyed_hash_is_used_twice() {
     }
     assert!(kinds.len() > 10, "they are found");
 }
+
+/// The page of published faults names tests that are there.
+#[test]
+fn lessons_have_their_tests() {
+    let page = std::fs::read_to_string(root().join("docs/lessons.md")).expect("the page");
+    let mut found = Vec::new();
+    for dir in ["core", "server", "tests"] {
+        sources(&root().join(dir), &mut found);
+    }
+    let all: String = found.iter().map(|path| std::fs::read_to_string(path).expect("a source")).collect();
+    let named = page.split('`').filter(|text| text.starts_with("cve_") || text.starts_with("ghsa_"));
+    let missing: Vec<_> = named.clone().filter(|name| !all.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(named.count() > 30, "they are found");
+}

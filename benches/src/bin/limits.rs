@@ -349,7 +349,7 @@ impl World {
         let entry = TokenEntry {
             kind: TokenKind::Batch,
             ns: NsId::ROOT,
-            mount: router.at(NsId::ROOT, "auth/token/").expect("always there").entry.id,
+            mount: router.at(&txn, NsId::ROOT, "auth/token/").expect("it opens").expect("always there").entry.id,
             policies: (0..3).map(|n| format!("policy-number-{n:02}")).collect(),
             path: "auth/approle/login".into(),
             meta: Some([("role_name".to_owned(), "worker".to_owned())].into()),

@@ -58,6 +58,12 @@ pub trait Engine: Send + Sync {
         crate::response::nothing()
     }
 
+    /// What has to be asked outside before a token of this auth method may be renewed; an error refuses the renewal.
+    /// Asked before [`Engine::renew_token`], which decides the rest over a transaction of its own. It writes nothing.
+    fn prove_renewal(&self, _cx: &mut Cx<'_, '_>, _internal: &Map) -> Outcome {
+        crate::response::nothing()
+    }
+
     /// Decides whether a token of this auth method may be renewed. `internal` is what the login kept.
     fn renew_token(&self, _cx: &mut Cx<'_, '_>, _policies: &[String], _internal: &Map) -> Result<Renewal, Error> {
         Ok(Renewal::default())

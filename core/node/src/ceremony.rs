@@ -158,7 +158,7 @@ impl Owner {
         let minted = (|| -> Result<String, Error> {
             let router = core.caches.borrow_mut().router(&mut txn, &core.vault.settings.ttls)?;
             let mount = router
-                .at(ringfence_base::NsId::ROOT, "auth/token/")
+                .at(&txn, ringfence_base::NsId::ROOT, "auth/token/")?
                 .map(|m| m.entry.id)
                 .ok_or_else(|| Error::internal("no token mount"))?;
             Ok(mint::root(&mut txn, &keys.keyring, &router, rng, mount, now, 0, None)?.0)

@@ -358,7 +358,7 @@ fn csr(body: Value) -> String {
 }
 
 #[test]
-fn what_comes_in_a_request_is_judged_like_json() {
+fn ghsa_g892_what_comes_in_a_request_is_judged_like_json() {
     let mut w = ready();
     w.post("roles/tight", json!({
         "allowed_domains": "example.com", "allow_subdomains": true, "key_type": "ec", "allowed_ip_sans_cidr": "10.0.0.0/8",

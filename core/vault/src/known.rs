@@ -118,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comparison_is_equality(a: Vec<u8>, at: usize, bit in 0u8..8) {
+        fn ghsa_34fc_comparison_is_equality(a: Vec<u8>, at: usize, bit in 0u8..8) {
             prop_assert!(same(&a, &a.clone()));
             if !a.is_empty() {
                 let mut b = a.clone();

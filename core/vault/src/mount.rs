@@ -1,7 +1,8 @@
 //! The mount table: one record per mount, keyed by its number, and the router built from all of them.
 //!
-//! The router is derived state: valid while the mount and namespace tables stand still, rebuilt by whoever finds it
-//! stale. It knows paths; the keys of a mount's data know numbers only.
+//! The router is derived state: valid while the mount and namespace tables stand still, brought up to date by whoever
+//! finds it stale. It knows paths; the keys of a mount's data know numbers only. The mounts of a namespace are read when
+//! something is first looked for in there, so many tenants cost nothing at an unseal.
 
 use crate::namespace::{NO_MOUNT, Namespace};
 use crate::tables;
@@ -11,7 +12,7 @@ use ringfence_logical::{Class, Error, MountInfo, TokenType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// System default of `default_lease_ttl` and `max_lease_ttl`: 32 days. Source: Vault's documented default.
 pub const SYSTEM_TTL_SECONDS: u64 = 768 * 3600;
@@ -160,6 +161,13 @@ impl MountEntry {
             .collect()
     }
 
+    /// Numbers of all mounts of a namespace as the view has them, disabled ones included; not recorded.
+    pub fn peek_numbers(txn: &Txn<'_>, ns: NsId) -> Result<Vec<MountId>, Error> {
+        let prefix = tables::mounts_of(ns);
+        let keys = crate::lease::peek_keys(txn, &prefix, Some(&tables::mount_of(ns, NO_MOUNT)), usize::MAX);
+        keys.iter().map(|key| Ok(MountId(Reader::new(&key[prefix.len()..]).be32()?))).collect()
+    }
+
     /// Path within the namespace: `secret/`, `auth/userpass/`.
     pub fn full_path(&self) -> String {
         match self.class {
@@ -237,13 +245,22 @@ pub fn note_edit(txn: &mut Txn<'_>, key: &[u8]) {
     }
 }
 
-/// The mounts of a namespace by path.
-type Mounts = BTreeMap<String, Arc<Routed>>;
+/// The mounts of a namespace.
+#[derive(Debug, Default)]
+struct Mounts {
+    by_path: BTreeMap<String, Arc<Routed>>,
+    by_id: BTreeMap<MountId, Arc<Routed>>,
+}
+
+/// The mounts of a namespace, once somebody asked for one. Routers share it for as long as the namespace's part of the
+/// tables stands still: all of them would read the same.
+type Slot = Arc<OnceLock<Mounts>>;
 
 /// Where a request goes: the longest mount path that begins its path, per namespace.
 ///
 /// All that is in it is shared: a copy is a copy of pointers. So the cores of a process share one router
-/// ([`SharedRouter`]), and a change costs a look at every namespace's mark and a reading of those that changed.
+/// ([`SharedRouter`]), and a change costs a look at every namespace's mark and a reading of those that changed. Of a
+/// namespace it has the record; the mounts are read by the first who asks, from the view that the router is of.
 #[derive(Clone, Debug, Default)]
 pub struct Router {
     /// Index of the later of the two tables it was built from.
@@ -255,8 +272,9 @@ pub struct Router {
     by_ns: BTreeMap<NsId, Arc<Namespace>>,
     by_external: BTreeMap<String, NsId>,
     locked: usize,
-    mounts: BTreeMap<NsId, Arc<Mounts>>,
-    by_id: BTreeMap<MountId, Arc<Routed>>,
+    /// Of the living.
+    mounts: BTreeMap<NsId, Slot>,
+    system: SystemTtls,
 }
 
 /// The newest router of a process, so that what one core has built no other has to.
@@ -288,18 +306,10 @@ impl SharedRouter {
 impl Router {
     /// Builds the router from the tables. Not part of any read set: writers of mounts read the records they rely on.
     pub fn build(txn: &mut Txn<'_>, system: &SystemTtls) -> Result<Router, Error> {
-        let mut router = Router { built_at: Router::stamp(txn), ..Router::default() };
+        let mut router = Router { built_at: Router::stamp(txn), system: *system, ..Router::default() };
         for (_, plain) in txn.peek_prefix(&[tables::NAMESPACE])? {
             router.add_namespace(parse(&plain.bytes)?);
         }
-        let mut by_ns: BTreeMap<NsId, Mounts> = BTreeMap::new();
-        for (_, plain) in txn.peek_prefix(&[tables::MOUNT])? {
-            if let Some(m) = router.route_to(parse(&plain.bytes)?, system) {
-                router.by_id.insert(m.entry.id, m.clone());
-                by_ns.entry(m.entry.ns).or_default().insert(m.info.path.clone(), m);
-            }
-        }
-        router.mounts = by_ns.into_iter().map(|(ns, mounts)| (ns, Arc::new(mounts))).collect();
         Ok(router)
     }
 
@@ -322,38 +332,26 @@ impl Router {
             self.forget(id);
             let Some((_, plain)) = txn.peek_prefix(&tables::namespace(id))?.pop() else { continue };
             self.add_namespace(parse(&plain.bytes)?);
-            let mut mounts = Mounts::new();
-            let prefix = tables::mounts_of(id);
-            for key in crate::lease::peek_keys(txn, &prefix, None, usize::MAX) {
-                let mount = MountId(Reader::new(&key[prefix.len()..]).be32()?);
-                let Some((_, plain)) = txn.peek_prefix(&tables::mount(mount))?.pop() else { continue };
-                if let Some(m) = self.route_to(parse(&plain.bytes)?, system) {
-                    self.by_id.insert(mount, m.clone());
-                    mounts.insert(m.info.path.clone(), m);
-                }
-            }
-            self.mounts.insert(id, Arc::new(mounts));
         }
         Ok(())
     }
 
-    /// All it holds, for comparisons.
+    /// All it holds and would read, for comparisons.
     #[cfg(test)]
-    pub fn told(&self) -> String {
-        let full: Vec<_> = self.mounts.iter().filter(|(_, m)| !m.is_empty()).collect();
-        format!(
-            "{:#?}",
-            (&self.namespaces, &self.dying, &self.by_ns, &self.by_external, self.locked, full, &self.by_id)
-        )
+    pub fn told(&self, txn: &Txn<'_>) -> String {
+        let full: Vec<_> =
+            self.mounts.keys().map(|ns| (ns, self.mounts(txn, *ns).unwrap().collect::<Vec<_>>())).collect();
+        format!("{:#?}", (&self.namespaces, &self.dying, &self.by_ns, &self.by_external, self.locked, full))
+    }
+
+    /// Namespaces whose mounts were read.
+    #[cfg(test)]
+    pub fn entered(&self) -> Vec<NsId> {
+        self.mounts.iter().filter(|(_, slot)| slot.get().is_some()).map(|(ns, _)| *ns).collect()
     }
 
     fn forget(&mut self, id: NsId) {
-        for m in self.mounts.remove(&id).iter().flat_map(|mounts| mounts.values()) {
-            // one that moved may have been read at its new place already
-            if self.by_id.get(&m.entry.id).is_some_and(|there| there.entry.ns == id) {
-                self.by_id.remove(&m.entry.id);
-            }
-        }
+        self.mounts.remove(&id);
         let Some(ns) = self.by_ns.remove(&id) else { return };
         let tree = if ns.tainted { &mut self.dying } else { &mut self.namespaces };
         if tree.get(&ns.path).is_some_and(|there| there.id == id) {
@@ -371,15 +369,40 @@ impl Router {
             self.dying.insert(ns.path.clone(), ns);
         } else {
             self.locked += usize::from(ns.lock.is_some());
+            self.mounts.insert(ns.id, Slot::default());
             self.namespaces.insert(ns.path.clone(), ns);
         }
     }
 
-    /// A mount as it is routed to. A disabled one, and one of a namespace that is not there, is reached by nobody.
-    fn route_to(&self, entry: MountEntry, system: &SystemTtls) -> Option<Arc<Routed>> {
-        let ns = self.namespace_by_id(entry.ns).filter(|_| !entry.tainted)?;
-        let info = entry.info(&ns.path, system);
-        Some(Arc::new(Routed { entry, info }))
+    /// The mounts of a namespace that is not being deleted, read if nobody has asked for one yet.
+    ///
+    /// # Errors
+    /// Records that do not read, and a view of other mounts than the router's: routers share what was read, so what one
+    /// view has must not be taken for what another has.
+    fn mounts_in(&self, txn: &Txn<'_>, ns: NsId) -> Result<Option<&Mounts>, Error> {
+        let Some(slot) = self.mounts.get(&ns) else { return Ok(None) };
+        if let Some(mounts) = slot.get() {
+            return Ok(Some(mounts));
+        }
+        if Router::stamp(txn) != self.built_at {
+            return Err(Error::internal("a router was asked about mounts of another view than its own"));
+        }
+        let read = self.read_mounts(txn, ns)?;
+        // two cores may have read at once: they have read the same
+        Ok(Some(slot.get_or_init(|| read)))
+    }
+
+    fn read_mounts(&self, txn: &Txn<'_>, ns: NsId) -> Result<Mounts, Error> {
+        let mut mounts = Mounts::default();
+        let Some(home) = self.namespace_by_id(ns) else { return Ok(mounts) };
+        for id in MountEntry::peek_numbers(txn, ns)? {
+            let Some(entry) = peek_mount(txn, id)?.filter(|e| e.ns == ns && !e.tainted) else { continue };
+            let info = entry.info(&home.path, &self.system);
+            let routed = Arc::new(Routed { entry, info });
+            mounts.by_id.insert(id, routed.clone());
+            mounts.by_path.insert(routed.info.path.clone(), routed);
+        }
+        Ok(mounts)
     }
 
     /// The index up to which a router may have been built to be valid for this view.
@@ -467,55 +490,65 @@ impl Router {
     }
 
     /// The mount that serves a path and the path within it.
-    pub fn route<'p>(&self, ns: NsId, path: &'p str) -> Option<(&Arc<Routed>, &'p str)> {
-        let mounts = self.mounts.get(&ns)?;
+    pub fn route<'p>(
+        &self,
+        txn: &Txn<'_>,
+        ns: NsId,
+        path: &'p str,
+    ) -> Result<Option<(&Arc<Routed>, &'p str)>, Error> {
+        let Some(mounts) = self.mounts_in(txn, ns)? else { return Ok(None) };
         let mut end = path.len();
-        loop {
-            // candidates are prefixes that end in a slash, longest first
-            let slash = path[..end].rfind('/')?;
-            if let Some(m) = mounts.get(&path[..=slash]) {
-                return Some((m, &path[slash + 1..]));
-            }
-            if slash == 0 {
-                return None;
+        // candidates are prefixes that end in a slash, longest first
+        while let Some(slash) = path[..end].rfind('/') {
+            if let Some(m) = mounts.by_path.get(&path[..=slash]) {
+                return Ok(Some((m, &path[slash + 1..])));
             }
             end = slash;
         }
+        Ok(None)
     }
 
     /// The mount that a path names without its last slash, which is how people ask for its help.
-    pub fn named<'p>(&self, ns: NsId, path: &'p str) -> Option<(&Arc<Routed>, &'p str)> {
-        self.at(ns, &format!("{path}/")).map(|m| (m, ""))
+    pub fn named(&self, txn: &Txn<'_>, ns: NsId, path: &str) -> Result<Option<&Arc<Routed>>, Error> {
+        self.at(txn, ns, &format!("{path}/"))
     }
 
     /// A mount by its full path in a namespace (`secret/`, `auth/userpass/`).
-    pub fn at(&self, ns: NsId, full_path: &str) -> Option<&Arc<Routed>> {
-        self.mounts.get(&ns)?.get(full_path)
+    pub fn at(&self, txn: &Txn<'_>, ns: NsId, full_path: &str) -> Result<Option<&Arc<Routed>>, Error> {
+        Ok(self.mounts_in(txn, ns)?.and_then(|mounts| mounts.by_path.get(full_path)))
     }
 
-    /// A mount by number.
-    pub fn by_id(&self, id: MountId) -> Option<&Arc<Routed>> {
-        self.by_id.get(&id)
+    /// A mount by number. It is looked for in the namespace `near` first, where what names a mount mostly has it; its
+    /// record tells where it is otherwise.
+    pub fn by_id(&self, txn: &Txn<'_>, near: NsId, id: MountId) -> Result<Option<&Arc<Routed>>, Error> {
+        if let Some(m) = self.mounts_in(txn, near)?.and_then(|mounts| mounts.by_id.get(&id)) {
+            return Ok(Some(m));
+        }
+        match peek_mount(txn, id)? {
+            Some(e) if e.ns != near && !e.tainted => {
+                Ok(self.mounts_in(txn, e.ns)?.and_then(|mounts| mounts.by_id.get(&id)))
+            }
+            _ => Ok(None),
+        }
     }
 
-    /// A mount by accessor.
-    pub fn by_accessor(&self, accessor: &str) -> Option<&Arc<Routed>> {
-        self.by_id.values().find(|m| m.entry.accessor == accessor)
+    /// A mount of a namespace by accessor.
+    pub fn by_accessor(&self, txn: &Txn<'_>, ns: NsId, accessor: &str) -> Result<Option<&Arc<Routed>>, Error> {
+        Ok(self.mounts(txn, ns)?.find(|m| m.entry.accessor == accessor))
     }
 
     /// All mounts of a namespace in path order.
-    pub fn mounts(&self, ns: NsId) -> impl Iterator<Item = &Arc<Routed>> {
-        self.mounts.get(&ns).into_iter().flat_map(|mounts| mounts.values())
-    }
-
-    /// All mounts.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Routed>> {
-        self.by_id.values()
+    pub fn mounts<'r>(
+        &'r self,
+        txn: &Txn<'_>,
+        ns: NsId,
+    ) -> Result<impl Iterator<Item = &'r Arc<Routed>> + use<'r>, Error> {
+        Ok(self.mounts_in(txn, ns)?.into_iter().flat_map(|mounts| mounts.by_path.values()))
     }
 
     /// A mount whose path contains, or is contained in, this full path: mounts must not nest.
-    pub fn conflict(&self, ns: NsId, full_path: &str) -> Option<&Arc<Routed>> {
-        self.mounts(ns).find(|m| m.info.path.starts_with(full_path) || full_path.starts_with(&m.info.path))
+    pub fn conflict(&self, txn: &Txn<'_>, ns: NsId, full_path: &str) -> Result<Option<&Arc<Routed>>, Error> {
+        Ok(self.mounts(txn, ns)?.find(|m| m.info.path.starts_with(full_path) || full_path.starts_with(&m.info.path)))
     }
 
     /// The child namespace that would take the requests of a mount at this full path.
@@ -536,6 +569,14 @@ pub fn next_mount_id(txn: &mut Txn<'_>) -> Result<MountId, Error> {
     };
     txn.put(key, &[], &(next + 1).to_be_bytes());
     Ok(MountId(next))
+}
+
+/// A mount's record as the view has it, not recorded in the read set.
+fn peek_mount(txn: &Txn<'_>, id: MountId) -> Result<Option<MountEntry>, Error> {
+    match txn.peek_prefix(&tables::mount(id))?.pop() {
+        None => Ok(None),
+        Some((_, plain)) => parse(&plain.bytes).map(Some),
+    }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {

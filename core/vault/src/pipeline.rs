@@ -364,9 +364,9 @@ fn locate<'c>(pass: &mut Pass<'_>, txn: &mut Txn<'_>, call: &'c Call) -> Result<
     if matches!(call.op, Operation::Create | Operation::Update | Operation::Patch) && path.ends_with('/') {
         return Err(Error::invalid("cannot write to a path ending in '/'"));
     }
-    let (routed, inner) = match router.route(ns.id, path).or_else(|| router.named(ns.id, path)) {
+    let (routed, inner) = match router.route(txn, ns.id, path)? {
         Some((m, inner)) => (Some(m.clone()), inner),
-        None => (None, ""),
+        None => (router.named(txn, ns.id, path)?.cloned(), ""),
     };
     Ok(Place { router, ns, path, routed, inner })
 }
@@ -540,7 +540,7 @@ fn resolve_create(
     };
     let Some(exists) = m.path.exists else { return Ok(call.op) };
     let Ok(args) = Args::parse(m.path.fields, &m.captures, Parameters::default()) else { return Ok(call.op) };
-    let routed = own_cubbyhole(place, caller.holder.as_deref()).unwrap_or(routed);
+    let routed = own_cubbyhole(txn, place, caller.holder.as_deref())?.unwrap_or(routed);
     let request = request_of(call, place, call.op);
     let host = host_of(pass, call, place);
     let mut cx = Cx {
@@ -556,12 +556,17 @@ fn resolve_create(
 }
 
 /// A token has one cubbyhole, that of its own namespace, wherever it asks from: there it dies with the token.
-fn own_cubbyhole<'p>(place: &'p Place<'_>, holder: Option<&Holder>) -> Option<&'p Arc<Routed>> {
-    let (m, home) = (place.routed.as_ref()?, holder?.entry.ns);
-    if m.entry.kind != "cubbyhole" || m.entry.ns == home {
-        return None;
+fn own_cubbyhole<'p>(
+    txn: &Txn<'_>,
+    place: &'p Place<'_>,
+    holder: Option<&Holder>,
+) -> Result<Option<&'p Arc<Routed>>, Error> {
+    match (&place.routed, holder.map(|h| h.entry.ns)) {
+        (Some(m), Some(home)) if m.entry.kind == "cubbyhole" && m.entry.ns != home => {
+            place.router.at(txn, home, mint::CUBBYHOLE_PATH)
+        }
+        _ => Ok(None),
     }
-    place.router.at(home, mint::CUBBYHOLE_PATH)
 }
 
 /// The ACL of a caller: token policies in the token's namespace and those of its identity.
@@ -683,7 +688,7 @@ impl Context<'_> {
                 format!("no handler for route {:?}. route entry not found.", self.place.path),
             ));
         };
-        let routed = own_cubbyhole(self.place, caller.holder.as_deref()).unwrap_or(routed);
+        let routed = own_cubbyhole(txn, self.place, caller.holder.as_deref())?.unwrap_or(routed);
         let op = caller.op.unwrap_or(self.call.op);
         if op == Operation::Help {
             return crate::help::answer(found.engine, self.place.inner, found.matched.as_ref()).done();

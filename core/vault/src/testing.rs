@@ -18,8 +18,8 @@ use ringfence_base::{Code, Index, NsId, Secret, Wall};
 use ringfence_crypto::Provider;
 use ringfence_logical::path::Table;
 use ringfence_logical::{
-    Alias, Args, Auth, Class, Cx, Engine, Error, Field, Kind, Lease, LeaseTerms, Map, Operation, Outcome, OwnerOp,
-    Path, Registry, Response, SideOp, SideResult, Step, TokenType, nothing,
+    Alias, Args, Auth, Class, Compute, Cx, Engine, Error, Field, Kind, Lease, LeaseTerms, Map, Operation, Outcome,
+    OwnerOp, Path, Registry, Response, SideOp, SideResult, Step, TokenType, nothing,
 };
 use ringfence_store::{Image, Version};
 use serde_json::{Value, json};
@@ -153,6 +153,16 @@ impl World {
     /// A view of the present.
     pub fn version(&self) -> Version {
         self.version.clone()
+    }
+
+    /// The one core.
+    pub fn core(&self) -> &CoreState {
+        &self.core
+    }
+
+    /// The keyring.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// Reads through a transaction that is dropped.
@@ -570,6 +580,7 @@ fn door_login(_: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         num_uses: args.seconds("num_uses"),
         token_type: TokenType::parse(args.str("type")).unwrap(),
         role: args.str("role").to_owned(),
+        internal: Map::from_iter([("role".to_owned(), args.str("role").into())]),
         ..Auth::default()
     };
     Response { auth: Some(auth), ..Response::default() }.done()
@@ -578,5 +589,20 @@ fn door_login(_: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 impl Engine for Door {
     fn table(&self) -> &'static Table {
         &DOOR
+    }
+
+    /// The role `asked` is asked for outside.
+    fn prove_renewal(&self, _: &mut Cx<'_, '_>, internal: &Map) -> Outcome {
+        if internal.get("role").and_then(Value::as_str) != Some("asked") {
+            return nothing();
+        }
+        let run = Box::new(|| SideResult::Json(json!({"good": true})));
+        Ok(Step::Side {
+            op: SideOp::Compute(Compute { what: "door", run }),
+            resume: Box::new(|_, result| match result {
+                SideResult::Json(v) if v["good"] == true => nothing(),
+                _ => Err(Error::invalid("not let in any more")),
+            }),
+        })
     }
 }

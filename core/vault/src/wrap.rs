@@ -167,13 +167,13 @@ pub fn store(
     rng: &mut dyn Entropy,
     wish: Wish<'_>,
 ) -> Result<WrapInfo, Error> {
-    let mount_of = |path: &str| {
-        let found = router.at(wish.ns, path).map(|m| m.entry.id);
+    let mount_of = |txn: &Txn<'_>, path: &str| {
+        let found = router.at(txn, wish.ns, path)?.map(|m| m.entry.id);
         found.ok_or_else(|| Error::internal(format!("no mount at {path}")))
     };
     let mut entry = TokenEntry {
         ns: wish.ns,
-        mount: mount_of(TOKEN_MOUNT_PATH)?,
+        mount: mount_of(txn, TOKEN_MOUNT_PATH)?,
         policies: vec![POLICY.into()],
         path: wish.path.to_owned(),
         display_name: wish.display_name.to_owned(),
@@ -184,7 +184,7 @@ pub fn store(
         explicit_max_ttl: wish.ttl,
         ..TokenEntry::default()
     };
-    let cubbyhole = mount_of(mint::CUBBYHOLE_PATH)?;
+    let cubbyhole = mount_of(txn, mint::CUBBYHOLE_PATH)?;
     let (token, hash) = mint::service(txn, keyring, router, rng, &mut entry, None)?;
     let row = match wish.inner {
         Inner::Json(text) => ResponseRow {
@@ -263,7 +263,7 @@ fn row<T: serde::de::DeserializeOwned>(
     hash: &Hash,
     path: &str,
 ) -> Result<Option<T>, Error> {
-    let Some(cubbyhole) = router.at(entry.ns, mint::CUBBYHOLE_PATH) else { return Ok(None) };
+    let Some(cubbyhole) = router.at(txn, entry.ns, mint::CUBBYHOLE_PATH)? else { return Ok(None) };
     match txn.get(&tables::cubbyhole(cubbyhole.entry.id, hash, path))? {
         // rows that the token's holder overwrote are his loss, not a fault
         Some(p) => Ok(serde_json::from_slice(&p.bytes).ok()),

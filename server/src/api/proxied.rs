@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn cve_2024_6468_what_is_no_header_is_refused() {
         assert!(found(b"PROXY TCP4 nobody 10.0.0.1 1 2\r\n").is_err());
         assert!(found(b"PROXY TCP4 192.0.2.7 10.0.0.1 70000 2\r\n").is_err());
         let mut old = v2(1, 0x11, &[0; 12]);

@@ -533,6 +533,25 @@ mod tests {
         assert_eq!(head("GET", "/v1/a%00b", &[]).err().map(|e| e.code), Some(Code::Invalid));
     }
 
+    /// CVE-2026-4525: a mount that is handed the `Authorization` header was handed the caller's token with it.
+    #[test]
+    fn cve_2026_4525_no_header_that_is_handed_on_holds_the_token() {
+        for headers in [
+            &[("authorization", "Bearer abc")][..],
+            &[("x-vault-token", "abc"), ("authorization", "Bearer abc")],
+            &[("x-vault-token", "abc"), ("x-vault-token", "abc")],
+            &[("authorization", "Bearer x"), ("authorization", "Bearer abc")],
+            &[("authorization", "Bearer  abc  ")],
+        ] {
+            let c = head("GET", "/v1/x", headers).map(Head::without_body).expect("accepted");
+            assert!(c.token.is_some());
+            assert!(c.headers.iter().all(|(_, value)| !value.contains("abc")), "{headers:?}");
+        }
+        // what is no token of ours is the mount's affair
+        let c = head("GET", "/v1/x", &[("authorization", "Basic abc")]).map(Head::without_body).expect("accepted");
+        assert!(c.token.is_none() && c.headers.iter().any(|(name, _)| name == "authorization"));
+    }
+
     #[test]
     fn headers_become_typed() {
         let c = head("GET", "/v1/x", &[("authorization", "Bearer  abc "), ("x-vault-wrap-ttl", "5m"), ("x-a", "b")])

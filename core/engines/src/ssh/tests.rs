@@ -253,3 +253,13 @@ fn one_time_passwords_are_good_once() {
     w.delete("config/zeroaddress");
     assert_eq!(told(&mut w, "creds/z", json!({"ip": "11.1.2.3"})), "Error validating IP: IP does not belong to role");
 }
+
+/// CVE-2024-7594: a user certificate without principals is good for every user, so none is signed unless the role says
+/// so outright.
+#[test]
+fn cve_2024_7594_no_principals_is_not_all_of_them() {
+    let mut w = ready(json!({"default_user": "", "allowed_users": "*"}));
+    for body in [json!({}), json!({"valid_principals": ""}), json!({"valid_principals": ","})] {
+        assert_eq!(refused(&mut w, body.clone()), super::sign::EVERYBODY, "{body}");
+    }
+}

@@ -1044,3 +1044,24 @@ proptest::proptest! {
         proptest::prop_assert_eq!(opened.data, json!({"plaintext": b64(&raw)}));
     }
 }
+
+/// CVE-2023-4680: a nonce that the caller chose was taken for keys that draw their own, so two texts could be sealed under
+/// one nonce.
+#[test]
+fn cve_2023_4680_a_nonce_is_nobodys_choice() {
+    let mut w = World::new(Transit);
+    w.post("keys/plain", json!({}));
+    w.post("keys/same", json!({"derived": true, "convergent_encryption": true}));
+    let nonce = b64([0; 12]);
+    for (key, context, told) in [
+        ("plain", Value::Null, "provided nonce not allowed for this key"),
+        ("same", json!(b64("ctx")), "nonce provided when not allowed"),
+    ] {
+        let item = json!({"plaintext": HELLO, "context": context, "nonce": nonce});
+        assert_eq!(refuse(&mut w, &format!("encrypt/{key}"), item.clone()), told);
+        assert_eq!(refuse(&mut w, &format!("datakey/plaintext/{key}"), item.clone()), told);
+        let answer = w.post(&format!("encrypt/{key}"), json!({"batch_input": [item]}));
+        assert_eq!(answer.data["batch_results"][0]["error"], told);
+        assert!(answer.data["batch_results"][0].get("ciphertext").is_none());
+    }
+}

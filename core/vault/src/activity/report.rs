@@ -133,7 +133,10 @@ impl Report {
 }
 
 /// `by_namespace`: those with most clients first, at most `limit` of them.
-pub fn namespaces_json(router: &Router, tally: &Tally, limit: usize) -> Value {
+///
+/// # Errors
+/// A mount's record cannot be read.
+pub fn namespaces_json(txn: &Txn<'_>, router: &Router, tally: &Tally, limit: usize) -> Result<Value, Error> {
     let clients = |c: &Counts| c.entities + c.tokens;
     let mut all: Vec<_> = tally.by_namespace.iter().collect();
     all.sort_by_key(|(id, (counts, _))| (std::cmp::Reverse(clients(counts)), **id));
@@ -144,37 +147,47 @@ pub fn namespaces_json(router: &Router, tally: &Tally, limit: usize) -> Value {
         mounts.sort_by_key(|(id, counts)| (std::cmp::Reverse(clients(counts)), **id));
         let mounts: Vec<Value> = mounts
             .into_iter()
-            .map(|(id, counts)| json!({ "mount_path": mount_path(router, *id), "counts": counts.json() }))
-            .collect();
-        json!({
+            .map(|(mount, counts)| {
+                Ok(json!({ "mount_path": mount_path(txn, router, *id, *mount)?, "counts": counts.json() }))
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(json!({
             "namespace_id": ns.map_or_else(|| "deleted".to_owned(), |n| n.external_id.clone()),
             "namespace_path": ns.map_or_else(|| "deleted namespace".to_owned(), |n| n.path.clone()),
             "counts": counts.json(),
             "mounts": mounts,
-        })
+        }))
     });
     rows.collect()
 }
 
-fn mount_path(router: &Router, id: MountId) -> String {
-    router.by_id(id).map_or_else(|| "deleted mount".to_owned(), |m| m.entry.full_path())
+fn mount_path(txn: &Txn<'_>, router: &Router, ns: NsId, id: MountId) -> Result<String, Error> {
+    Ok(router.by_id(txn, ns, id)?.map_or_else(|| "deleted mount".to_owned(), |m| m.entry.full_path()))
 }
 
 /// One month of `months`; one without clients is told by nulls.
-pub fn month_json(router: &Router, month: Month, told: Option<&(Tally, Tally)>) -> Value {
+///
+/// # Errors
+/// A mount's record cannot be read.
+pub fn month_json(
+    txn: &Txn<'_>,
+    router: &Router,
+    month: Month,
+    told: Option<&(Tally, Tally)>,
+) -> Result<Value, Error> {
     let timestamp = month.begin().rfc3339();
-    match told {
+    Ok(match told {
         None => json!({ "timestamp": timestamp, "counts": null, "namespaces": null, "new_clients": null }),
         Some((everybody, new)) => json!({
             "timestamp": timestamp,
             "counts": everybody.total.json(),
-            "namespaces": namespaces_json(router, everybody, usize::MAX),
+            "namespaces": namespaces_json(txn, router, everybody, usize::MAX)?,
             "new_clients": {
                 "counts": new.total.json(),
-                "namespaces": namespaces_json(router, new, usize::MAX),
+                "namespaces": namespaces_json(txn, router, new, usize::MAX)?,
             },
         }),
-    }
+    })
 }
 
 /// One client of an export.
@@ -224,10 +237,13 @@ impl Line {
     }
 
     /// Names and values, in the order of the columns.
-    pub fn fields(&self, router: &Router) -> Vec<(&'static str, Value)> {
+    ///
+    /// # Errors
+    /// A mount's record cannot be read.
+    pub fn fields(&self, txn: &Txn<'_>, router: &Router) -> Result<Vec<(&'static str, Value)>, Error> {
         let ns = router.namespace_by_id(self.first.ns);
-        let mount = router.by_id(self.first.mount);
-        vec![
+        let mount = router.by_id(txn, self.first.ns, self.first.mount)?;
+        Ok(vec![
             ("client_id", self.first.client_id.clone().into()),
             ("client_type", if self.first.kind == Kind::Entity { "entity" } else { "non-entity-token" }.into()),
             ("namespace_id", ns.map_or("", |n| n.external_id.as_str()).into()),
@@ -236,6 +252,6 @@ impl Line {
             ("mount_path", mount.map_or_else(String::new, |m| m.entry.full_path()).into()),
             ("mount_type", mount.map_or("", |m| m.entry.kind.as_str()).into()),
             ("timestamp", self.first.at.seconds().into()),
-        ]
+        ])
     }
 }

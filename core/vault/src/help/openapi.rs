@@ -37,7 +37,7 @@ fn whole(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let h = host(cx);
     let generic = args.bool("generic_mount_paths");
     let mut paths = Map::new();
-    for m in h.router.mounts(cx.mount.ns) {
+    for m in h.router.mounts(cx.txn, cx.mount.ns)? {
         let granted = acl.as_ref().is_some_and(|a| a.has_access_below(&format!("{}{}", m.info.ns_path, m.info.path)));
         let known = KNOWN.contains(&m.info.path.as_str());
         if !(granted || known || m.entry.config.listing_visibility == "unauth") {

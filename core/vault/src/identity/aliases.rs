@@ -165,7 +165,7 @@ fn update(cx: &mut Cx<'_, '_>, mut entity: Entity, alias: EntityAlias, wanted: W
     let mut owner = match moves {
         false => entity,
         true => {
-            if host(cx).router.by_id(alias.mount).is_some_and(|m| m.entry.local) {
+            if host(cx).router.by_id(cx.txn, ns, alias.mount)?.is_some_and(|m| m.entry.local) {
                 return Err(Error::invalid("local aliases can't be moved between entities"));
             }
             let target = model::load(cx.txn, ns, &wanted.owner)?;

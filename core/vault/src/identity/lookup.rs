@@ -54,7 +54,7 @@ fn asked<'a>(cx: &Cx<'_, '_>, args: &'a Args) -> Result<By<'a>, Error> {
         [_, true, ..] => By::Name(name),
         [_, _, true, _] => By::AliasId(alias_id),
         _ => {
-            let mount = host(cx).router.by_accessor(accessor).filter(|m| m.entry.ns == cx.mount.ns);
+            let mount = host(cx).router.by_accessor(cx.txn, cx.mount.ns, accessor)?;
             By::Alias(mount.map(|m| m.entry.id), alias)
         }
     })

@@ -62,8 +62,7 @@ fn check_clashes(cx: &Cx<'_, '_>, to: &Entity, sources: &[Entity], keep: &[Strin
     if clashes.is_empty() {
         return Ok(());
     }
-    let accessor =
-        |a: &model::EntityAlias| host(cx).router.by_id(a.mount).map_or(String::new(), |m| m.entry.accessor.clone());
+    let accessor = |a: &model::EntityAlias| super::view::mount_facts(cx, a.mount).0;
     if sources.len() > 1 {
         let named: Vec<String> = clashes.iter().map(|(_, a, _)| accessor(a)).collect();
         let rows: Vec<_> = clashes

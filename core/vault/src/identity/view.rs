@@ -27,7 +27,7 @@ pub fn namespace_id(cx: &Cx<'_, '_>) -> String {
 /// # Errors
 /// `invalid mount accessor "x"`.
 pub fn mount_of(cx: &Cx<'_, '_>, accessor: &str) -> Result<Arc<Routed>, Error> {
-    let found = host(cx).router.by_accessor(accessor).filter(|m| m.entry.ns == cx.mount.ns);
+    let found = host(cx).router.by_accessor(cx.txn, cx.mount.ns, accessor)?;
     found.cloned().ok_or_else(|| Error::invalid(format!("invalid mount accessor {accessor:?}")))
 }
 
@@ -73,10 +73,11 @@ pub fn or_null(map: &BTreeMap<String, String>) -> Value {
 }
 
 /// What is told of the mount of an alias; a mount that is gone has no path.
-fn mount_facts(cx: &Cx<'_, '_>, mount: MountId) -> (String, String, String, bool) {
-    match host(cx).router.by_id(mount) {
-        Some(m) => (m.entry.accessor.clone(), m.info.path.clone(), m.entry.kind.clone(), m.entry.local),
-        None => Default::default(),
+pub fn mount_facts(cx: &Cx<'_, '_>, mount: MountId) -> (String, String, String, bool) {
+    match host(cx).router.by_id(cx.txn, cx.mount.ns, mount) {
+        Ok(Some(m)) => (m.entry.accessor.clone(), m.info.path.clone(), m.entry.kind.clone(), m.entry.local),
+        // what is shown beside is worth showing all the same
+        Ok(None) | Err(_) => Default::default(),
     }
 }
 

@@ -35,13 +35,13 @@ pub fn renew(cx: &mut Cx<'_, '_>, id: &str, increment: u64) -> Outcome {
 fn renewable(cx: &mut Cx<'_, '_>, id: &str) -> Result<(MountId, String, LeaseEntry), Error> {
     let h = host(cx);
     let not_found = || Error::invalid("lease not found");
-    let (routed, key_path) = locate(&h.router, &h.namespace, id).ok_or_else(not_found)?;
+    let (routed, key_path) = locate(cx.txn, &h.router, &h.namespace, id)?.ok_or_else(not_found)?;
     if routed.info.class == ringfence_logical::Class::Auth {
         return Err(Error::invalid("tokens cannot be renewed through this endpoint"));
     }
     let mount = routed.entry.id;
     let lease = super::load(cx.txn, mount, &key_path)?.ok_or_else(not_found)?;
-    match standing(cx.txn, &h.router, mount, &key_path, &lease, cx.now)? {
+    match standing(cx.txn, &h.router, (h.namespace.id, mount), &key_path, &lease, cx.now)? {
         Standing::Alive => {}
         Standing::Expired => return Err(Error::invalid("lease expired")),
         Standing::Revoked => return Err(not_found()),
@@ -63,7 +63,9 @@ fn after_renew(cx: &mut Cx<'_, '_>, id: String, increment: u64, step: Step) -> O
     };
     let (mount, key_path, mut lease) = renewable(cx, &id)?;
     let h = host(cx);
-    let Some(routed) = h.router.by_id(mount) else { return Err(Error::invalid("lease not found")) };
+    let Some(routed) = h.router.by_id(cx.txn, cx.mount.ns, mount)? else {
+        return Err(Error::invalid("lease not found"));
+    };
     let terms = response.lease.clone().unwrap_or_default();
     if terms.max_ttl > 0 {
         lease.max_ttl = terms.max_ttl;
@@ -106,7 +108,7 @@ pub fn revoke(cx: &mut Cx<'_, '_>, id: &str, sync: bool) -> Outcome {
     }
     let h = host(cx);
     // an unknown lease is as good as revoked
-    let Some((routed, key_path)) = locate(&h.router, &h.namespace, id) else { return finished(sync) };
+    let Some((routed, key_path)) = locate(cx.txn, &h.router, &h.namespace, id)? else { return finished(sync) };
     let mount = routed.entry.id;
     let Some(mut lease) = super::load(cx.txn, mount, &key_path)? else { return finished(sync) };
     if !sync {

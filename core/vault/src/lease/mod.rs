@@ -32,7 +32,7 @@ use crate::token::mint::RANDOM_CHARS;
 use crate::token::ttl;
 pub use entry::LeaseEntry;
 use ringfence_barrier::{Plain, Txn};
-use ringfence_base::{MountId, Wall, entropy};
+use ringfence_base::{MountId, NsId, Wall, entropy};
 use ringfence_logical::{Error, LeaseTerms, Leased};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -124,11 +124,12 @@ pub enum Standing {
     Irrevocable,
 }
 
-/// Tells how a lease stands, whatever the worker has done so far.
+/// Tells how a lease stands, whatever the worker has done so far. Its mount is looked for in the namespace beside it
+/// first.
 pub fn standing(
     txn: &mut Txn<'_>,
     router: &Router,
-    mount: MountId,
+    (near, mount): (NsId, MountId),
     key_path: &str,
     lease: &LeaseEntry,
     now: Wall,
@@ -140,7 +141,7 @@ pub fn standing(
     if lease.attempts > 0
         || orphaned
         || tombstone::covers(txn, tombstone::LEASES, mount, key_path, lease.era)?
-        || router.by_id(mount).is_none()
+        || router.by_id(txn, near, mount)?.is_none()
     {
         return Ok(Standing::Revoked);
     }
@@ -149,9 +150,15 @@ pub fn standing(
 
 /// Where a lease id leads: the mount and the path of the key. An id that names another namespace leads nowhere: its
 /// request was taken there whole, before it was judged.
-pub fn locate(router: &Router, ns: &Arc<Namespace>, id: &str) -> Option<(Arc<Routed>, String)> {
-    let (routed, inner) = router.route(ns.id, bare(router, ns, id)?)?;
-    Some((routed.clone(), inner.to_owned()))
+pub fn locate(
+    txn: &Txn<'_>,
+    router: &Router,
+    ns: &Arc<Namespace>,
+    id: &str,
+) -> Result<Option<(Arc<Routed>, String)>, Error> {
+    let Some(id) = bare(router, ns, id) else { return Ok(None) };
+    let found = router.route(txn, ns.id, id)?;
+    Ok(found.map(|(routed, inner)| (routed.clone(), inner.to_owned())))
 }
 
 /// A lease id of a namespace without its suffix; `None` if it is of another.

@@ -251,7 +251,7 @@ fn a_disabled_mount_keeps_what_its_broken_leases_need() {
     let mounts = w.rows(tables::MOUNT);
     w.write(|txn, pass| {
         let router = pass.core.caches.borrow_mut().router(txn, &Default::default()).unwrap();
-        let lab = router.at(ringfence_base::NsId::ROOT, "lab/").unwrap().entry.clone();
+        let lab = router.at(txn, ringfence_base::NsId::ROOT, "lab/").unwrap().unwrap().entry.clone();
         crate::mount::MountEntry { tainted: true, ..lab.clone() }.save(txn);
         super::tombstone::mount_removed(txn, pass.now, lab.id).unwrap();
     });

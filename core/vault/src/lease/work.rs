@@ -188,7 +188,7 @@ impl Worker {
     pub fn next(&mut self, pass: &mut Pass<'_>, index: &mut SideIndex, txn: &mut Txn<'_>) -> Result<WorkStep, Error> {
         let in_time = index.advance(pass.now, MAX_MOVES);
         let router = pass.core.caches.borrow_mut().router(txn, &pass.core.vault.settings.ttls)?;
-        let Some(desk) = Desk::new(pass, &router) else {
+        let Some(desk) = Desk::new(pass, txn, &router)? else {
             return Ok(WorkStep::Idle { wake_at: None });
         };
         let mut found = self.finish_job(&desk, pass, txn)?;
@@ -911,9 +911,9 @@ struct Desk {
 
 impl Desk {
     /// `None` before there is any mount: then there is nothing to end either.
-    fn new(pass: &Pass<'_>, router: &Arc<Router>) -> Option<Desk> {
-        let mount = router.all().next()?.info.clone();
-        let namespace: Arc<Namespace> = router.namespace("")?.clone();
+    fn new(pass: &Pass<'_>, txn: &Txn<'_>, router: &Arc<Router>) -> Result<Option<Desk>, Error> {
+        let Some(namespace) = router.namespace("").cloned() else { return Ok(None) };
+        let Some(mount) = router.mounts(txn, namespace.id)?.next().map(|m| m.info.clone()) else { return Ok(None) };
         let call = Call {
             id: String::new(),
             op: Operation::Revoke,
@@ -950,7 +950,7 @@ impl Desk {
             cluster: pass.cluster.clone(),
             wall: pass.wall,
         };
-        Some(Desk { router: router.clone(), host, mount, req })
+        Ok(Some(Desk { router: router.clone(), host, mount, req }))
     }
 
     fn with<R>(&self, pass: &mut Pass<'_>, txn: &mut Txn<'_>, run: impl FnOnce(&mut Cx<'_, '_>) -> R) -> R {

@@ -96,9 +96,10 @@ fn check(cx: &mut Cx<'_, '_>, e: &Enforcement) -> Result<(), Error> {
     }
     let h = host(cx);
     for accessor in &e.accessors {
-        let known = h.router.by_accessor(accessor).is_some_and(|m| {
-            m.entry.ns == ns && m.entry.class == Class::Auth && m.entry.kind != crate::token::TABLE.kind
-        });
+        let known = h
+            .router
+            .by_accessor(cx.txn, ns, accessor)?
+            .is_some_and(|m| m.entry.class == Class::Auth && m.entry.kind != crate::token::TABLE.kind);
         if !known {
             return Err(Error::invalid(format!(
                 "one of the auth method accessors provided is invalid: {accessor:?}"

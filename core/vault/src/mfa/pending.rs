@@ -34,8 +34,8 @@ fn hash(keyring: &Keyring, id: &str) -> [u8; 16] {
     keyring.index_hash(REQUEST_HASH, id.as_bytes())
 }
 
-fn store(router: &Router, ns: NsId) -> Option<MountId> {
-    router.at(ns, "identity/").map(|m| m.entry.id)
+fn store(txn: &Txn<'_>, router: &Router, ns: NsId) -> Result<Option<MountId>, Error> {
+    Ok(router.at(txn, ns, "identity/")?.map(|m| m.entry.id))
 }
 
 /// Files a login under a fresh request id.
@@ -50,14 +50,15 @@ pub fn file(
     mount: MountId,
     path: &str,
     now: Wall,
-) {
+) -> Result<(), Error> {
     let hash = hash(keyring, id);
     let p = Pending { auth, mount, path: path.to_owned(), until: now.plus_seconds(LIFE_SECONDS) };
     let bytes = serde_json::to_vec(&p).expect("a waiting login always serialises");
     txn.put(tables::mfa(ns, PENDING, &[&hash]), &[], &bytes);
-    if let Some(store) = store(router, ns) {
+    if let Some(store) = store(txn, router, ns)? {
         txn.put(job_key(store, &format!("{EXPIRY_JOB}{}", hex::encode(hash))), &job_header(store, p.until), &[]);
     }
+    Ok(())
 }
 
 /// The login behind a request id of this namespace, if it still waits.
@@ -69,12 +70,13 @@ pub fn find(txn: &mut Txn<'_>, keyring: &Keyring, ns: NsId, id: &str, now: Wall)
 }
 
 /// Ends the wait.
-pub fn forget(txn: &mut Txn<'_>, keyring: &Keyring, router: &Router, ns: NsId, id: &str) {
+pub fn forget(txn: &mut Txn<'_>, keyring: &Keyring, router: &Router, ns: NsId, id: &str) -> Result<(), Error> {
     let hash = hash(keyring, id);
     txn.delete(&tables::mfa(ns, PENDING, &[&hash]));
-    if let Some(store) = store(router, ns) {
+    if let Some(store) = store(txn, router, ns)? {
         txn.delete(&job_key(store, &format!("{EXPIRY_JOB}{}", hex::encode(hash))));
     }
+    Ok(())
 }
 
 /// The job: the wait is over.

@@ -32,7 +32,8 @@ fn validate(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let invalid = || Error::invalid("invalid request ID");
     let found = pending::find(cx.txn, &h.keyring, ns, &id, cx.now)?.ok_or_else(invalid)?;
     // a mount that moved away meanwhile owes what its new namespace asks for
-    let routed = h.router.by_id(found.mount).filter(|r| r.entry.ns == ns).cloned().ok_or_else(invalid)?;
+    let routed =
+        h.router.by_id(cx.txn, ns, found.mount)?.filter(|r| r.entry.ns == ns).cloned().ok_or_else(invalid)?;
     // the mount may go while the login waits: its token must not outlive it
     cx.txn.guard(&crate::tables::mount(found.mount));
     let mut pass = Pass {
@@ -56,7 +57,7 @@ fn validate(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         let subject = quota::Subject { ns: &home, routed: Some(&routed), inner, role: &role };
         quota::admit_lease(&pass, cx.txn, &h.router, &found.path, &subject)?;
     }
-    pending::forget(cx.txn, &h.keyring, &h.router, ns, &id);
+    pending::forget(cx.txn, &h.keyring, &h.router, ns, &id)?;
     Response { issued: Some(issued), warnings, ..Response::default() }.done()
 }
 

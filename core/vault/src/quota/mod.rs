@@ -17,7 +17,7 @@ pub mod rule;
 
 use crate::call::Call;
 use crate::lease::index::clear_header;
-use crate::mount::{Routed, Router};
+use crate::mount::{MountEntry, Routed, Router};
 use crate::namespace::Namespace;
 use crate::pipeline::Pass;
 use crate::tables;
@@ -146,7 +146,7 @@ pub fn admit_lease(
         return Ok(());
     }
     let Some(rule) = table.choose(Kind::Leases, router, subject) else { return Ok(()) };
-    let counted = count(txn, router, rule);
+    let counted = count(txn, router, rule)?;
     if counted.leases.saturating_add(EXACT_WITHIN) >= rule.max_leases {
         counted.ranges.iter().for_each(|range| txn.guard_prefix(range));
     }
@@ -168,14 +168,18 @@ pub struct Counted {
 }
 
 /// How many leases and service tokens stand where a quota counts, as the view of the transaction has it.
-pub fn count(txn: &Txn<'_>, router: &Router, rule: &Rule) -> Counted {
+pub fn count(txn: &Txn<'_>, router: &Router, rule: &Rule) -> Result<Counted, Error> {
     let at = &rule.scope;
     let mut ranges = Vec::new();
-    match (at.mount.and_then(|id| router.by_id(id)), at.ns) {
+    let mount = match at.mount {
+        Some(id) => router.by_id(txn, at.ns, id)?,
+        None => None,
+    };
+    match (mount, at.ns) {
         (Some(m), _) if m.entry.class == Class::Auth => {
             // a token's key does not tell its mount, its clear header does
             ranges.push(accessors(m.entry.ns));
-            return Counted { leases: tokens_of(txn, m), ranges };
+            return Ok(Counted { leases: tokens_of(txn, m), ranges });
         }
         (Some(m), _) => ranges.push(tables::lease(m.entry.id, &at.inner)),
         (None, NsId::ROOT) => ranges.extend([vec![tables::LEASE], vec![tables::TOKEN]]),
@@ -184,12 +188,12 @@ pub fn count(txn: &Txn<'_>, router: &Router, rule: &Rule) -> Counted {
             let deeper = below.into_iter().flat_map(|n| router.below(&n.path, "")).map(|n| n.id);
             for ns in std::iter::once(ns).chain(deeper) {
                 ranges.push(accessors(ns));
-                let engines = router.mounts(ns).filter(|m| m.entry.class == Class::Secret);
-                ranges.extend(engines.map(|m| tables::lease(m.entry.id, "")));
+                // numbers of its mounts are enough, auth methods' have no leases under them
+                ranges.extend(MountEntry::peek_numbers(txn, ns)?.into_iter().map(|id| tables::lease(id, "")));
             }
         }
     }
-    Counted { leases: ranges.iter().map(|r| txn.view().count_prefix(r)).sum(), ranges }
+    Ok(Counted { leases: ranges.iter().map(|r| txn.view().count_prefix(r)).sum(), ranges })
 }
 
 fn accessors(ns: NsId) -> Vec<u8> {
@@ -214,7 +218,12 @@ fn tokens_of(txn: &Txn<'_>, m: &Routed) -> u64 {
 ///
 /// # Errors
 /// `invalid mount path` where no mount serves it.
-pub fn scope_of(router: &Router, root: &std::sync::Arc<Namespace>, path: &str) -> Result<rule::Scope, Error> {
+pub fn scope_of(
+    txn: &Txn<'_>,
+    router: &Router,
+    root: &std::sync::Arc<Namespace>,
+    path: &str,
+) -> Result<rule::Scope, Error> {
     let trimmed = path.trim_start_matches('/');
     let (bare, glob) = match trimmed.strip_suffix('*') {
         Some(bare) => (bare, true),
@@ -228,7 +237,7 @@ pub fn scope_of(router: &Router, root: &std::sync::Arc<Namespace>, path: &str) -
         return Ok(scope);
     }
     let invalid = || Error::invalid(format!("invalid mount path {trimmed:?}"));
-    let (m, inner) = router.route(ns.id, rest).ok_or_else(invalid)?;
+    let (m, inner) = router.route(txn, ns.id, rest)?.ok_or_else(invalid)?;
     // the slash was only lent to find a mount that was named without it
     let inner = if glob || trimmed.ends_with('/') { inner } else { inner.trim_end_matches('/') };
     let glob = glob && !inner.is_empty();

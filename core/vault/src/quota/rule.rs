@@ -159,12 +159,12 @@ impl Rule {
     }
 
     /// Its path as it is now; `None` if what it was about is gone.
-    pub fn path(&self, router: &Router) -> Option<String> {
-        let ns = router.namespace_by_id(self.scope.ns)?;
-        let Some(mount) = self.scope.mount else { return Some(ns.path.clone()) };
-        let m = router.by_id(mount)?;
+    pub fn path(&self, txn: &Txn<'_>, router: &Router) -> Result<Option<String>, Error> {
+        let Some(ns) = router.namespace_by_id(self.scope.ns) else { return Ok(None) };
+        let Some(mount) = self.scope.mount else { return Ok(Some(ns.path.clone())) };
+        let Some(m) = router.by_id(txn, ns.id, mount)? else { return Ok(None) };
         let star = if self.scope.glob { "*" } else { "" };
-        Some(format!("{}{}{}{star}", m.info.ns_path, m.info.path, self.scope.inner))
+        Ok(Some(format!("{}{}{}{star}", m.info.ns_path, m.info.path, self.scope.inner)))
     }
 }
 

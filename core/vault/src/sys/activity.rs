@@ -84,13 +84,13 @@ fn report(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let mut months = Vec::new();
     let mut month = from;
     while month <= to {
-        months.push(month_json(&h.router, month, report.months.get(&month)));
+        months.push(month_json(cx.txn, &h.router, month, report.months.get(&month))?);
         month = month.next();
     }
     Response::json(json!({
         "start_time": from.begin().rfc3339(),
         "end_time": to.last_second().rfc3339(),
-        "by_namespace": namespaces_json(&h.router, &report.all, limit),
+        "by_namespace": namespaces_json(cx.txn, &h.router, &report.all, limit)?,
         "months": months,
         "total": report.all.total.json(),
     }))
@@ -102,10 +102,10 @@ fn monthly(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     let h = host(cx);
     let report = Report::of(cx.txn, &h.core.vault.activity, (now, now), |ns| asked(h, ns))?;
     let mut data = report.all.total.json();
-    data["by_namespace"] = namespaces_json(&h.router, &report.all, usize::MAX);
+    data["by_namespace"] = namespaces_json(cx.txn, &h.router, &report.all, usize::MAX)?;
     data["months"] = match report.months.get(&now) {
         None => json!([]),
-        told => json!([month_json(&h.router, now, told)]),
+        told => json!([month_json(cx.txn, &h.router, now, told)?]),
     };
     Response::json(data).done()
 }
@@ -124,7 +124,7 @@ fn export(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     let mut text = String::new();
     for (i, line) in lines.iter().enumerate() {
-        let fields = line.fields(&h.router);
+        let fields = line.fields(cx.txn, &h.router)?;
         if csv && i == 0 {
             let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
             text.push_str(&names.join(","));

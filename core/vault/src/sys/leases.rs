@@ -95,10 +95,10 @@ fn lookup(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     let invalid = || Error::invalid("invalid lease");
     let h = host(cx);
-    let (routed, key_path) = lease::locate(&h.router, &h.namespace, &id).ok_or_else(invalid)?;
+    let (routed, key_path) = lease::locate(cx.txn, &h.router, &h.namespace, &id)?.ok_or_else(invalid)?;
     let mount = routed.entry.id;
     let found = lease::load(cx.txn, mount, &key_path)?.ok_or_else(invalid)?;
-    let standing = lease::standing(cx.txn, &h.router, mount, &key_path, &found, cx.now)?;
+    let standing = lease::standing(cx.txn, &h.router, (h.namespace.id, mount), &key_path, &found, cx.now)?;
     if !matches!(standing, Standing::Alive | Standing::Irrevocable) {
         return Err(invalid());
     }
@@ -143,9 +143,9 @@ fn shown_below(cx: &mut Cx<'_, '_>, args: &Args, depth: Depth) -> Outcome {
     let limit = page::limit(args);
     let after = args.str("after");
     let after = after.strip_suffix(suffix.as_str()).unwrap_or(after);
-    let Some((routed, inner)) = h.router.route(home.id, &prefix) else {
+    let Some((routed, inner)) = h.router.route(cx.txn, home.id, &prefix)? else {
         let names = match depth {
-            Depth::Level => folders_of_mounts(cx, &prefix),
+            Depth::Level => folders_of_mounts(cx, &prefix)?,
             Depth::All => of_all_mounts(cx, &prefix, after, limit, &suffix)?,
         };
         return Response::keys(page::of(args, names)).done();
@@ -217,7 +217,7 @@ fn all_of(cx: &mut Cx<'_, '_>, mount: MountId, inner: &str, after: &str, limit: 
 fn stands(cx: &mut Cx<'_, '_>, mount: MountId, key_path: &str) -> Result<bool, Error> {
     let h = host(cx);
     let Some(found) = lease::load(cx.txn, mount, key_path)? else { return Ok(false) };
-    let standing = lease::standing(cx.txn, &h.router, mount, key_path, &found, cx.now)?;
+    let standing = lease::standing(cx.txn, &h.router, (h.namespace.id, mount), key_path, &found, cx.now)?;
     Ok(matches!(standing, Standing::Alive | Standing::Irrevocable))
 }
 
@@ -250,9 +250,9 @@ fn list_tokens(cx: &mut Cx<'_, '_>, ns: NsId, prefix: &str) -> Outcome {
 }
 
 /// Above the mounts: the next segment of each mount that has leases.
-fn folders_of_mounts(cx: &mut Cx<'_, '_>, prefix: &str) -> Vec<String> {
+fn folders_of_mounts(cx: &mut Cx<'_, '_>, prefix: &str) -> Result<Vec<String>, Error> {
     let mut keys = Vec::new();
-    for m in mounts_below(cx, prefix) {
+    for m in mounts_below(cx, prefix)? {
         // whether an auth method has tokens is told one level below
         let is_auth = m.entry.class == Class::Auth;
         if !is_auth && lease::peek_keys(cx.txn, &tables::lease(m.entry.id, ""), None, 1).is_empty() {
@@ -263,7 +263,7 @@ fn folders_of_mounts(cx: &mut Cx<'_, '_>, prefix: &str) -> Vec<String> {
         }
     }
     keys.dedup();
-    keys
+    Ok(keys)
 }
 
 /// Above the mounts: every lease of each of them.
@@ -275,7 +275,7 @@ fn of_all_mounts(
     suffix: &str,
 ) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
-    for m in mounts_below(cx, prefix) {
+    for m in mounts_below(cx, prefix)? {
         let path = m.info.path[prefix.len()..].to_owned();
         let within = match after.strip_prefix(path.as_str()) {
             Some(within) => within,
@@ -292,9 +292,10 @@ fn of_all_mounts(
     Ok(names)
 }
 
-fn mounts_below(cx: &Cx<'_, '_>, prefix: &str) -> Vec<Arc<Routed>> {
+fn mounts_below(cx: &Cx<'_, '_>, prefix: &str) -> Result<Vec<Arc<Routed>>, Error> {
     let h = host(cx);
-    h.router.mounts(h.namespace.id).filter(|m| m.info.path.starts_with(prefix)).cloned().collect()
+    let mounts = h.router.mounts(cx.txn, h.namespace.id)?;
+    Ok(mounts.filter(|m| m.info.path.starts_with(prefix)).cloned().collect())
 }
 
 fn renew(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
@@ -321,7 +322,7 @@ fn bury(cx: &mut Cx<'_, '_>, args: &Args, force: bool) -> Outcome {
     let home = &h.namespace;
     let given = args.str("prefix").trim_start_matches('/');
     // a prefix without slash at the end may be one lease
-    if let Some((routed, key_path)) = lease::locate(&h.router, home, given)
+    if let Some((routed, key_path)) = lease::locate(cx.txn, &h.router, home, given)?
         && !given.ends_with('/')
         && !force
         && lease::load(cx.txn, routed.entry.id, &key_path)?.is_some()

@@ -22,7 +22,7 @@ fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let wanted = args.str("mount_accessor");
     let (mut total, mut namespaces) = (0, Vec::new());
     let mut mounts: Vec<Value> = Vec::new();
-    for m in h.router.mounts(cx.mount.ns) {
+    for m in h.router.mounts(cx.txn, cx.mount.ns)? {
         if !wanted.is_empty() && m.entry.accessor != wanted {
             continue;
         }
@@ -49,7 +49,7 @@ fn list(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 fn unlock(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     let h = host(cx);
     let accessor = args.str("mount_accessor");
-    let routed = h.router.by_accessor(accessor).filter(|m| m.entry.ns == cx.mount.ns);
+    let routed = h.router.by_accessor(cx.txn, cx.mount.ns, accessor)?;
     let Some(routed) = routed else {
         return Err(Error::invalid(format!("mount accessor {accessor:?} not found")));
     };

@@ -176,20 +176,26 @@ pub(super) fn full(class: Class, path: &str) -> String {
 }
 
 /// A mount of this class; the pipeline's router is of this very view.
-fn find<'r>(router: &'r Router, ns: NsId, class: Class, path: &str) -> Option<&'r Arc<Routed>> {
-    router.at(ns, &full(class, path)).filter(|m| m.entry.class == class)
+fn find<'r>(
+    txn: &Txn<'_>,
+    router: &'r Router,
+    ns: NsId,
+    class: Class,
+    path: &str,
+) -> Result<Option<&'r Arc<Routed>>, Error> {
+    Ok(router.at(txn, ns, &full(class, path))?.filter(|m| m.entry.class == class))
 }
 
 fn list(cx: &mut Cx<'_, '_>, class: Class) -> Outcome {
     let h = host(cx);
-    let rows = h.router.mounts(cx.mount.ns).filter(|m| m.entry.class == class);
+    let rows = h.router.mounts(cx.txn, cx.mount.ns)?.filter(|m| m.entry.class == class);
     Response::data(rows.map(|m| (m.entry.path.clone(), Value::Object(describe(&m.entry)))).collect()).done()
 }
 
 fn read(cx: &mut Cx<'_, '_>, args: &Args, class: Class) -> Outcome {
     let h = host(cx);
     let path = dir(args.str("path"));
-    match find(&h.router, cx.mount.ns, class, &path) {
+    match find(cx.txn, &h.router, cx.mount.ns, class, &path)? {
         Some(m) => Response::data(describe(&m.entry)).done(),
         None => Err(Error::invalid(match class {
             Class::Secret => format!("No secret engine mount at {path}"),
@@ -356,7 +362,7 @@ pub(super) fn check_free(
 ) -> Result<(), Error> {
     txn.guard_prefix(&tables::mounts_of(ns));
     txn.guard_prefix(&[tables::NAMESPACE]);
-    if let Some(m) = router.conflict(ns, &full(class, path)) {
+    if let Some(m) = router.conflict(txn, ns, &full(class, path))? {
         return Err(Error::invalid(format!("path is already in use at {}", m.entry.path)));
     }
     match router.conflicting_namespace(ns, &full(class, path)) {
@@ -422,7 +428,7 @@ fn disable(cx: &mut Cx<'_, '_>, args: &Args, class: Class) -> Outcome {
         _ => {}
     }
     let h = host(cx);
-    let Some(id) = find(&h.router, cx.mount.ns, class, &path).map(|m| m.entry.id) else { return nothing() };
+    let Some(id) = find(cx.txn, &h.router, cx.mount.ns, class, &path)?.map(|m| m.entry.id) else { return nothing() };
     let Some(mut entry) = MountEntry::load(cx.txn, id)? else { return nothing() };
     // from here on nothing routes there; leases, tokens and data are worked off behind the answer
     entry.tainted = true;
@@ -434,7 +440,7 @@ fn disable(cx: &mut Cx<'_, '_>, args: &Args, class: Class) -> Outcome {
 fn read_settings(cx: &mut Cx<'_, '_>, class: Class, path: &str) -> Outcome {
     let h = host(cx);
     let shown_path = full(class, path);
-    let Some(m) = find(&h.router, cx.mount.ns, class, path) else {
+    let Some(m) = find(cx.txn, &h.router, cx.mount.ns, class, path)? else {
         return Err(Error::invalid(format!("cannot fetch sysview for path {shown_path:?}")));
     };
     let mut data = settings::shown(&m.entry);
@@ -461,7 +467,7 @@ fn tune(cx: &mut Cx<'_, '_>, args: &Args, class: Class, path: &str) -> Outcome {
         return Err(Error::invalid(format!("cannot tune {path:?}")));
     }
     let missing = || Error::invalid(format!("tune of path {shown_path:?} failed: no mount entry found"));
-    let routed = find(&h.router, cx.mount.ns, class, path).ok_or_else(missing)?;
+    let routed = find(cx.txn, &h.router, cx.mount.ns, class, path)?.ok_or_else(missing)?;
     let mut entry = MountEntry::load(cx.txn, routed.entry.id)?.ok_or_else(missing)?;
     let before = entry.clone();
     check_token_type(args, &entry)?;

@@ -175,7 +175,7 @@ fn create(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
         Some(p) => p.clone(),
         None => return Err(Error::invalid(format!("parent namespace {parent_path:?} does not exist"))),
     };
-    if let Some(m) = h.router.conflict(parent.id, name) {
+    if let Some(m) = h.router.conflict(cx.txn, parent.id, name)? {
         return Err(Error::invalid(format!("path is already in use at {}", m.info.path)));
     }
     // two that are made at once must not both see the place free; and the parent must still stand

@@ -112,7 +112,7 @@ fn read(cx: &mut Cx<'_, '_>, args: &Args, kind: Kind) -> Outcome {
     let mut data = json!({
         "name": rule.name,
         "type": kind.name(),
-        "path": rule.path(router).unwrap_or_default(),
+        "path": rule.path(cx.txn, router)?.unwrap_or_default(),
         "role": rule.scope.role,
         "inheritable": rule.inheritable,
     });
@@ -125,7 +125,7 @@ fn read(cx: &mut Cx<'_, '_>, args: &Args, kind: Kind) -> Outcome {
             "secondary_rate": rule.secondary_rate,
         }),
         Kind::Leases => {
-            json!({ "max_leases": rule.max_leases, "counter": quota::count(cx.txn, router, &rule).leases })
+            json!({ "max_leases": rule.max_leases, "counter": quota::count(cx.txn, router, &rule)?.leases })
         }
     };
     if let (Some(data), Some(more)) = (data.as_object_mut(), more.as_object()) {
@@ -138,7 +138,7 @@ fn write(cx: &mut Cx<'_, '_>, args: &Args, kind: Kind) -> Outcome {
     let name = args.str("name").to_owned();
     let old = Rule::load(cx.txn, kind, &name)?;
     let h = host(cx);
-    let scope = quota::scope_of(&h.router, &h.namespace, args.str("path"))?;
+    let scope = quota::scope_of(cx.txn, &h.router, &h.namespace, args.str("path"))?;
     let scope = with_role(cx, args, kind, scope)?;
     // root's quota is that of all namespaces already
     let inheritable = args.opt_bool("inheritable").unwrap_or(scope.ns.0 == 0 && scope.mount.is_none());
@@ -200,7 +200,10 @@ fn with_role(cx: &Cx<'_, '_>, args: &Args, kind: Kind, scope: Scope) -> Result<S
     if kind == Kind::Leases {
         return Err(Error::invalid("lease-count quotas for roles are not supported; limit the auth method"));
     }
-    let method = scope.mount.and_then(|id| host(cx).router.by_id(id)).is_some_and(|m| m.entry.class == Class::Auth);
+    let method = match scope.mount {
+        Some(id) => host(cx).router.by_id(cx.txn, scope.ns, id)?.is_some_and(|m| m.entry.class == Class::Auth),
+        None => false,
+    };
     if !method || !scope.inner.is_empty() {
         return Err(Error::invalid("'role' needs the path of an auth method"));
     }

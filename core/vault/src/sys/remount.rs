@@ -83,7 +83,7 @@ fn remount(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     }
     check_path(&to.path)?;
     let missing = || Error::invalid(format!("no matching mount at {:?}", from.shown));
-    let id = h.router.at(from.ns.id, &from.shown).ok_or_else(missing)?.entry.id;
+    let id = h.router.at(cx.txn, from.ns.id, &from.shown)?.ok_or_else(missing)?.entry.id;
     check_free(cx.txn, &h.router, to.ns.id, to.class, &to.path)
         .map_err(|_| Error::invalid(format!("path already in use at {:?}", to.shown)))?;
     let mut entry = MountEntry::load(cx.txn, id)?.ok_or_else(missing)?;

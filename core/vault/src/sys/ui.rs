@@ -42,7 +42,7 @@ fn mounts(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
     let acl = acl(cx)?;
     let h = host(cx);
     let (mut secret, mut auth) = (Map::new(), Map::new());
-    for m in h.router.mounts(cx.mount.ns) {
+    for m in h.router.mounts(cx.txn, cx.mount.ns)? {
         let shown = if sees(acl.as_ref(), m) {
             Value::Object(describe(&m.entry))
         } else if m.entry.config.listing_visibility == "unauth" {
@@ -68,7 +68,7 @@ fn mount(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     };
     let acl = acl(cx)?;
     let h: &VaultHost = host(cx);
-    let (m, _) = h.router.route(cx.mount.ns, &path).ok_or_else(refused)?;
+    let (m, _) = h.router.route(cx.txn, cx.mount.ns, &path)?.ok_or_else(refused)?;
     if !sees(acl.as_ref(), m) {
         return Err(refused());
     }

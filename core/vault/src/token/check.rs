@@ -234,7 +234,7 @@ fn stands(txn: &mut Txn<'_>, router: &Router, entry: &TokenEntry, now: Wall) -> 
     }
     txn.guard(&tables::mount(entry.mount));
     txn.guard(&tables::namespace(entry.ns));
-    if router.by_id(entry.mount).is_none() || router.namespace_by_id(entry.ns).is_none() {
+    if router.by_id(txn, entry.ns, entry.mount)?.is_none() || router.namespace_by_id(entry.ns).is_none() {
         return Ok(false);
     }
     Ok(!tombstone::covers(txn, tombstone::TOKENS, entry.mount, &entry.path, entry.era)?)

@@ -40,7 +40,7 @@ pub fn issue(
     }
     let id = entropy::uuid4(pass.rng);
     let ns = routed.entry.ns;
-    pending::file(txn, pass.keyring, &router, ns, &id, auth, routed.entry.id, path, pass.now);
+    pending::file(txn, pass.keyring, &router, ns, &id, auth, routed.entry.id, path, pass.now)?;
     let requirement = json!({"mfa_request_id": id, "mfa_constraints": check::constraints(&owed)});
     let issued = Issued { mfa_requirement: Some(requirement), issued_at: pass.now, ..Issued::default() };
     Ok((issued, vec![SECOND_FACTOR_OWED.to_owned()]))

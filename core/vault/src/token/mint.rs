@@ -131,7 +131,7 @@ pub fn revoke_counted(
     }
     txn.delete(&tables::token(hash));
     txn.delete(&accessor_key(keyring, entry));
-    let Some(cubbyhole) = router.at(entry.ns, CUBBYHOLE_PATH).map(|m| m.entry.id) else { return Ok(2) };
+    let Some(cubbyhole) = router.at(txn, entry.ns, CUBBYHOLE_PATH)?.map(|m| m.entry.id) else { return Ok(2) };
     let rows = txn.list(&tables::cubbyhole(cubbyhole, hash, ""), None, MAX_CUBBYHOLE_ROWS);
     for key in &rows {
         txn.delete(key);

@@ -10,9 +10,9 @@ use crate::identity::Identity;
 use crate::lease::tombstone;
 use crate::page;
 use crate::tables::{self, Hash};
-use ringfence_base::Code;
+use ringfence_base::{Code, Secret};
 use ringfence_logical::field::Preset;
-use ringfence_logical::{Args, Cx, Error, Field, Kind, Outcome, Path, Response, nothing};
+use ringfence_logical::{Args, Cx, Error, Field, Kind, Outcome, Path, Response, Resume, Step, nothing};
 use serde_json::json;
 
 /// Answer to both tidies.
@@ -168,7 +168,10 @@ fn lookup_accessor(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
 
 /// The token behind the accessor of a request.
 fn accessor_of(cx: &mut Cx<'_, '_>, args: &Args) -> Result<(Hash, TokenEntry), Error> {
-    let accessor = args.str("accessor");
+    by_accessor(cx, args.str("accessor"))
+}
+
+fn by_accessor(cx: &mut Cx<'_, '_>, accessor: &str) -> Result<(Hash, TokenEntry), Error> {
     if accessor.is_empty() {
         return Err(Error::invalid("missing accessor"));
     }
@@ -210,7 +213,7 @@ fn describe(cx: &mut Cx<'_, '_>, entry: &TokenEntry, id: &str) -> Outcome {
         map.insert("last_renewal_time".into(), entry.last_renewal.seconds().into());
         map.insert("last_renewal".into(), entry.last_renewal.rfc3339().into());
     }
-    let by_store = h.router.by_id(entry.mount).is_some_and(|m| m.entry.kind == super::TABLE.kind);
+    let by_store = h.router.by_id(cx.txn, entry.ns, entry.mount)?.is_some_and(|m| m.entry.kind == super::TABLE.kind);
     if by_store && !entry.role.is_empty() {
         map.insert("role".into(), entry.role.clone().into());
     }
@@ -232,8 +235,7 @@ fn describe(cx: &mut Cx<'_, '_>, entry: &TokenEntry, id: &str) -> Outcome {
 }
 
 fn renew_self(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
-    let holder = super::caller(cx)?;
-    renew_holder(cx, &holder, args)
+    renewal(cx, Renewed::Own, args.seconds("increment"))
 }
 
 fn renew_token(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
@@ -241,27 +243,67 @@ fn renew_token(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
     if raw.is_empty() {
         return Err(Error::invalid("missing token ID"));
     }
-    match named(cx, &raw)? {
-        Some(holder) => renew_holder(cx, &holder, args),
-        None => Err(Error::invalid("token not found")),
-    }
-}
-
-fn renew_holder(cx: &mut Cx<'_, '_>, holder: &Holder, args: &Args) -> Outcome {
-    if holder.is_batch() {
-        return Err(Error::invalid("batch tokens cannot be renewed"));
-    }
-    let raw = holder.raw.expose().clone();
-    renewed(renew::renew(cx, &holder.hash, &holder.entry, args.seconds("increment"), raw)?)
+    renewal(cx, Renewed::Named(Secret::new(raw)), args.seconds("increment"))
 }
 
 fn renew_accessor(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
-    let (hash, entry) = accessor_of(cx, args)?;
-    renewed(renew::renew(cx, &hash, &entry, args.seconds("increment"), String::new())?)
+    renewal(cx, Renewed::By(args.str("accessor").to_owned()), args.seconds("increment"))
 }
 
-fn renewed((issued, warnings): (ringfence_logical::Issued, Vec<String>)) -> Outcome {
-    Response { issued: Some(issued), warnings, ..Response::default() }.done()
+/// Which token a request renews.
+#[derive(Clone)]
+enum Renewed {
+    Own,
+    Named(Secret<String>),
+    By(String),
+}
+
+impl Renewed {
+    /// Hash, record and, where the caller knows it, the token. Looked up anew after each question to the outside: it
+    /// may have been revoked meanwhile.
+    fn find(&self, cx: &mut Cx<'_, '_>) -> Result<(Hash, TokenEntry, String), Error> {
+        let holder = match self {
+            Renewed::By(accessor) => {
+                return by_accessor(cx, accessor).map(|(hash, entry)| (hash, entry, String::new()));
+            }
+            Renewed::Own => super::caller(cx)?,
+            Renewed::Named(raw) => named(cx, raw.expose())?.ok_or_else(|| Error::invalid("token not found"))?,
+        };
+        match holder.is_batch() {
+            true => Err(Error::invalid("batch tokens cannot be renewed")),
+            false => Ok((holder.hash, holder.entry.clone(), holder.raw.expose().clone())),
+        }
+    }
+}
+
+fn renewal(cx: &mut Cx<'_, '_>, which: Renewed, increment: u64) -> Outcome {
+    let found = which.find(cx)?;
+    let step = renew::proof(cx, &found.1)?;
+    proven(cx, which, found, increment, step)
+}
+
+fn proven(
+    cx: &mut Cx<'_, '_>,
+    which: Renewed,
+    (hash, entry, raw): (Hash, TokenEntry, String),
+    increment: u64,
+    step: Step,
+) -> Outcome {
+    let later = |which: Renewed, resume: Resume| -> Resume {
+        Box::new(move |cx, result| {
+            let found = which.find(cx)?;
+            let step = renew::proof_resumed(cx, &found.1, &resume, result)?;
+            proven(cx, which.clone(), found, increment, step)
+        })
+    };
+    match step {
+        Step::Side { op, resume } => Ok(Step::Side { op, resume: later(which, resume) }),
+        Step::Intent { op, resume } => Ok(Step::Intent { op, resume: later(which, resume) }),
+        Step::Done(_) => {
+            let (issued, warnings) = renew::renew(cx, &hash, &entry, increment, raw)?;
+            Response { issued: Some(issued), warnings, ..Response::default() }.done()
+        }
+    }
 }
 
 fn revoke_self(cx: &mut Cx<'_, '_>, _: &Args) -> Outcome {
@@ -328,8 +370,11 @@ fn revoke_batch(cx: &mut Cx<'_, '_>, args: &Args) -> Outcome {
             let h = host(cx);
             let trimmed = mount.trim_matches('/');
             let path = format!("auth/{}/", trimmed.strip_prefix("auth/").unwrap_or(trimmed));
-            let found = h.router.at(cx.mount.ns, &path).or_else(|| h.router.by_accessor(mount));
-            let Some(found) = found.filter(|m| m.entry.ns == cx.mount.ns) else {
+            let found = match h.router.at(cx.txn, cx.mount.ns, &path)? {
+                Some(found) => Some(found),
+                None => h.router.by_accessor(cx.txn, cx.mount.ns, mount)?,
+            };
+            let Some(found) = found else {
                 return Err(Error::invalid(format!("no auth method at {mount:?}")));
             };
             Subject::Role(found.entry.id, role.to_owned())

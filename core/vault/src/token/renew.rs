@@ -7,7 +7,36 @@ use crate::host::host;
 use crate::identity::{self, Identity};
 use crate::tables::Hash;
 use ringfence_base::Wall;
-use ringfence_logical::{Cx, Error, Issued, Operation, Renewal, Request};
+use ringfence_logical::{
+    Cx, Engine, Error, Issued, Map, Operation, Outcome, Renewal, Request, Resume, SideResult, nothing,
+};
+
+/// Asks the auth method of a token what it has to ask outside before a renewal. A token that cannot be renewed anyway
+/// is nobody's question: [`renew`] tells why.
+pub fn proof(cx: &mut Cx<'_, '_>, entry: &TokenEntry) -> Outcome {
+    if entry.due.0 == 0 || entry.is_expired(cx.now) || !entry.renewable {
+        return nothing();
+    }
+    by_its_method(cx, entry, |engine, sub, internal| engine.prove_renewal(sub, internal))
+}
+
+/// Goes on with [`proof`] after its side operation.
+pub fn proof_resumed(cx: &mut Cx<'_, '_>, entry: &TokenEntry, resume: &Resume, result: &SideResult) -> Outcome {
+    by_its_method(cx, entry, |_, sub, _| resume(sub, result))
+}
+
+/// Runs something in the context of the auth method that gave a token; nothing if it is the token store.
+fn by_its_method(
+    cx: &mut Cx<'_, '_>,
+    entry: &TokenEntry,
+    run: impl FnOnce(&dyn Engine, &mut Cx<'_, '_>, &Map) -> Outcome,
+) -> Outcome {
+    match host(cx).router.by_id(cx.txn, entry.ns, entry.mount)?.cloned() {
+        Some(issuer) if issuer.entry.kind != super::TABLE.kind => within(cx, &issuer, entry, run)?,
+        // what is missing is told by the renewal
+        _ => nothing(),
+    }
+}
 
 /// Renews a service token and answers its `auth` block and warnings.
 ///
@@ -34,7 +63,9 @@ pub fn renew(
     };
     let mut entry = entry.clone();
     let h = host(cx);
-    let Some(issuer) = h.router.by_id(entry.mount).cloned() else { return Err(Error::invalid("lease not found")) };
+    let Some(issuer) = h.router.by_id(cx.txn, entry.ns, entry.mount)?.cloned() else {
+        return Err(Error::invalid("lease not found"));
+    };
     let mut identity = identity;
     let terms = if issuer.entry.kind == super::TABLE.kind {
         by_role(cx, &mut entry)?
@@ -78,6 +109,22 @@ fn by_role(cx: &mut Cx<'_, '_>, entry: &mut TokenEntry) -> Result<Renewal, Error
 
 /// A login's token: the method decides.
 fn by_method(cx: &mut Cx<'_, '_>, issuer: &crate::mount::Routed, entry: &TokenEntry) -> Result<Renewal, Error> {
+    let mut terms =
+        within(cx, issuer, entry, |engine, sub, internal| engine.renew_token(sub, &entry.policies, internal))??;
+    // a method that says nothing leaves what the login was given
+    if terms == Renewal::default() {
+        terms = Renewal { max_ttl: entry.max_ttl, period: entry.period, ..Renewal::default() };
+    }
+    Ok(terms)
+}
+
+/// Runs something of a token's auth method, in the context of its mount.
+fn within<R>(
+    cx: &mut Cx<'_, '_>,
+    issuer: &crate::mount::Routed,
+    entry: &TokenEntry,
+    run: impl FnOnce(&dyn Engine, &mut Cx<'_, '_>, &Map) -> R,
+) -> Result<R, Error> {
     let h = host(cx);
     let found = h.registry().find(issuer.entry.class, &issuer.entry.kind, issuer.entry.version());
     let Some(registered) = found else { return Err(Error::internal(format!("no engine {:?}", issuer.entry.kind))) };
@@ -93,12 +140,7 @@ fn by_method(cx: &mut Cx<'_, '_>, issuer: &crate::mount::Routed, entry: &TokenEn
         rng: &mut *cx.rng,
         host: cx.host,
     };
-    let mut terms = registered.engine.renew_token(&mut sub, &entry.policies, &internal)?;
-    // a method that says nothing leaves what the login was given
-    if terms == Renewal::default() {
-        terms = Renewal { max_ttl: entry.max_ttl, period: entry.period, ..Renewal::default() };
-    }
-    Ok(terms)
+    Ok(run(&*registered.engine, &mut sub, &internal))
 }
 
 /// Seconds left and the texts of a lookup that depend on the due time.

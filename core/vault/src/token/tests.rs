@@ -241,7 +241,7 @@ fn a_token_minted_from_a_view_without_the_cut_off_is_covered_by_it() {
     let mut entry = entry::TokenEntry { policies: vec!["default".into()], ..Default::default() };
     let token = w.write(|txn, pass| {
         let router = pass.core.caches.borrow_mut().router(txn, &Default::default()).unwrap();
-        entry.mount = router.at(ringfence_base::NsId::ROOT, TOKEN_MOUNT_PATH).unwrap().entry.id;
+        entry.mount = router.at(txn, ringfence_base::NsId::ROOT, TOKEN_MOUNT_PATH).unwrap().unwrap().entry.id;
         let mut late = ringfence_barrier::Txn::new(&old_view, Some(pass.keyring));
         mint::batch(&mut late, pass.sealer, &router, &mut entry).unwrap()
     });
@@ -422,7 +422,7 @@ fn a_disabled_mount_takes_its_tokens_and_data_along() {
     let (tokens, aliases) = (w.rows(tables::TOKEN), w.rows(tables::ALIAS));
     w.write(|txn, pass| {
         let router = pass.core.caches.borrow_mut().router(txn, &Default::default()).unwrap();
-        let door = router.at(ringfence_base::NsId::ROOT, "auth/door/").unwrap().entry.clone();
+        let door = router.at(txn, ringfence_base::NsId::ROOT, "auth/door/").unwrap().unwrap().entry.clone();
         crate::mount::MountEntry { tainted: true, ..door.clone() }.save(txn);
         crate::lease::tombstone::mount_removed(txn, pass.now, door.id).unwrap();
     });
@@ -530,7 +530,7 @@ fn what_a_known_caller_rests_on_is_seen_to_change() {
         let (_, token) = make(&mut w, kind);
         w.write(|txn, pass| {
             let router = pass.core.caches.borrow_mut().router(txn, &Default::default()).unwrap();
-            let mount = router.at(ringfence_base::NsId::ROOT, "auth/token/").unwrap().entry.id;
+            let mount = router.at(txn, ringfence_base::NsId::ROOT, "auth/token/").unwrap().unwrap().entry.id;
             crate::lease::tombstone::tokens(txn, pass.now, mount, "").unwrap();
         });
         assert_eq!(look(&mut w, &token), Code::Denied, "{kind}: tombstone");
@@ -632,4 +632,39 @@ fn the_floor_of_a_restore_is_above_both_images() {
     for damaged in [&b""[..], &[1; 7], &[0xff; 8]] {
         assert_eq!(floor(None, Some(damaged), now), None, "{damaged:?}");
     }
+}
+
+/// A method may have to ask outside before a renewal (cert: whether the certificate was revoked since the login).
+#[test]
+fn a_renewal_waits_for_what_its_method_asks_outside() {
+    use ringfence_logical::SideResult;
+    let mut w = World::new();
+    let (_, v) = w.post("auth/door/login/ann", "", json!({"role": "asked", "ttl": "1h", "policies": "p"}));
+    let (token, accessor) = (v["auth"]["client_token"].clone(), v["auth"]["accessor"].clone());
+    let (own, root) = (token.as_str().unwrap().to_owned(), w.root.clone());
+    let renew = |w: &mut World| {
+        [
+            w.post("auth/token/renew-self", &own, json!({})),
+            w.post("auth/token/renew", &root, json!({"token": token})),
+            w.post("auth/token/renew-accessor", &root, json!({"accessor": accessor})),
+        ]
+    };
+    w.sleep(60);
+    for (code, v) in renew(&mut w) {
+        assert_eq!((code, &v["auth"]["lease_duration"]), (Code::Ok, &json!(3600)), "{v}");
+    }
+    let due = |w: &mut World| w.get("auth/token/lookup-self", &own).1["data"]["expire_time"].clone();
+    let before = due(&mut w);
+    w.sleep(60);
+    for says in [SideResult::Json(json!({"good": false})), SideResult::Failed("nobody answers".into())] {
+        let text = format!("{says:?}");
+        w.outside = Box::new(move |_| match &says {
+            SideResult::Json(v) => SideResult::Json(v.clone()),
+            _ => SideResult::Failed("nobody answers".into()),
+        });
+        for (code, v) in renew(&mut w) {
+            assert_eq!((code, &v["errors"][0]), (Code::Invalid, &json!("not let in any more")), "{text}");
+        }
+    }
+    assert_eq!(due(&mut w), before, "a refused renewal changes nothing");
 }

@@ -292,7 +292,7 @@ fn secret_ids_are_looked_up_and_destroyed() {
 }
 
 #[test]
-fn an_accessor_of_another_role_is_out_of_reach() {
+fn cve_2023_24999_an_accessor_of_another_role_is_out_of_reach() {
     let mut w = with_role(json!({}));
     w.post("role/mine", json!({}));
     let (secret, accessor) = secret_id(&mut w, json!({}));

@@ -124,8 +124,28 @@ fn identity_of(certificate: &X509Certificate<'_>) -> String {
     hex::encode(all.finish())
 }
 
+/// A renewal asks the responders that a login would: a certificate that was revoked since then ends with its token. What
+/// else speaks against it is told by [`renew`].
+pub fn prove_renewal(cx: &mut Cx<'_, '_>, internal: &Map) -> Outcome {
+    let name = internal.get("cert_name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    outside::run(cx, move |cx, out| {
+        let Some(entry) = entry::load(cx, &name)?.filter(|e| e.ocsp_enabled) else { return Ok(None) };
+        if config::load(cx)?.disable_binding {
+            return Ok(None);
+        }
+        let shown = shown(cx)?;
+        let leaf = chain::parse(&shown[0]).ok_or_else(|| Error::invalid(NOT_TRUSTED))?;
+        match admissible(cx, &entry, &shown, &leaf, &mut false)? {
+            Some(trusted) if !ocsp::allows(&entry, trusted.chain(), out, cx.now)? => {
+                Err(Error::invalid(NOT_MATCHING).into())
+            }
+            _ => Ok(None),
+        }
+    })
+}
+
 /// A renewal needs the entry with the same policies and, unless the mount says otherwise, the client of the login with
-/// a certificate that would still be let in. OCSP is asked at logins only: a renewal asks nobody.
+/// a certificate that would still be let in.
 pub fn renew(cx: &mut Cx<'_, '_>, policies: &[String], internal: &Map) -> Result<Renewal, Error> {
     let text = |name: &str| internal.get(name).and_then(Value::as_str).unwrap_or_default();
     let entry = entry::load(cx, text("cert_name"))?

@@ -41,6 +41,10 @@ impl Engine for Cert {
         &TABLE
     }
 
+    fn prove_renewal(&self, cx: &mut Cx<'_, '_>, internal: &Map) -> Outcome {
+        login::prove_renewal(cx, internal)
+    }
+
     fn renew_token(&self, cx: &mut Cx<'_, '_>, policies: &[String], internal: &Map) -> Result<Renewal, Error> {
         login::renew(cx, policies, internal)
     }

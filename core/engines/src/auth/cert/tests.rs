@@ -459,6 +459,33 @@ fn cve_2024_2660_only_good_answers_of_the_right_signer_count() {
     assert!(run(Says::good(), &stranger, true, json!({"ocsp_fail_open": true})));
 }
 
+/// Whoever held a token when his certificate was revoked could renew it until its longest life was over.
+#[test]
+fn a_renewal_asks_the_responder_again() {
+    let ca = Rc::new(Made::authority("root"));
+    let client = ca.client("web");
+    let revoked = Rc::new(std::cell::Cell::new(false));
+    let (signer, says) = (ca.clone(), revoked.clone());
+    let responder = move |_: &str, q: &[u8]| {
+        Ok(answer(q, &if says.get() { Says::revoked() } else { Says::good() }, &signer, &[]))
+    };
+    let mut w = with_responder(&ca, json!({}), Box::new(responder));
+    let auth = login(&mut w, &[&client]).unwrap();
+    let prove = |w: &mut World, revokes: bool| {
+        revoked.set(revokes);
+        w.peer_certificates = vec![client.der.clone()];
+        let step = w.with_engine(|e, cx| e.prove_renewal(cx, &auth.internal)).unwrap();
+        w.finish(Update, "login", step).map(drop).map_err(|e| e.errors[0].to_string())
+    };
+    assert_eq!(prove(&mut w, false), Ok(()));
+    assert_eq!(prove(&mut w, true).unwrap_err(), NOT_MATCHING);
+    w.post("config", json!({"disable_binding": true}));
+    assert_eq!(prove(&mut w, true), Ok(()), "no certificate is looked at");
+    w.post("config", json!({"disable_binding": false}));
+    w.post("certs/web", json!({"ocsp_enabled": false}));
+    assert_eq!(prove(&mut w, true), Ok(()), "nobody is asked");
+}
+
 #[test]
 fn responders_that_fail_or_disagree() {
     let ca = Rc::new(Made::authority("root"));

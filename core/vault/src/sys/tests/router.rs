@@ -1,11 +1,14 @@
-//! A router that is brought up to date holds what one built anew holds, whatever happened in between.
+//! A router that is brought up to date holds what one built anew holds, whatever happened in between and whoever looked
+//! into which namespace when; and a namespace that nobody looks into is not read.
 
 use crate::mount::{MountEntry, Router};
 use crate::namespace::Namespace;
 use crate::testing::World;
 use proptest::prelude::*;
+use ringfence_barrier::Txn;
 use ringfence_base::{MountId, NsId};
-use ringfence_logical::Class;
+use ringfence_logical::{Class, Operation};
+use serde_json::{Value, json};
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -19,6 +22,8 @@ enum Change {
     Unmount(u8),
     /// What happened so far is seen, all at once.
     Look,
+    /// One of the routers of earlier looks is asked for the mounts of a namespace, over its own view.
+    Enter(u8, u8),
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -34,6 +39,8 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         any::<u8>().prop_map(Unmount),
         Just(Look),
         Just(Look),
+        (any::<u8>(), any::<u8>()).prop_map(|(a, b)| Enter(a, b)),
+        (any::<u8>(), any::<u8>()).prop_map(|(a, b)| Enter(a, b)),
     ];
     prop::collection::vec(one, 1..40)
 }
@@ -52,6 +59,7 @@ proptest! {
         let mut router = w.read(|txn, _| Router::build(txn, &system).unwrap());
         let mut spaces = vec![NsId::ROOT];
         let mut mounts: Vec<MountId> = Vec::new();
+        let mut looks = Vec::new();
         for change in changes {
             let space = |n: u8| pick(&spaces, n);
             match change {
@@ -93,7 +101,7 @@ proptest! {
                     let ns = space(n);
                     let made = w.write(|txn, pass| {
                         let path = format!("m{name}/");
-                        if Router::build(txn, &system).unwrap().at(ns, &path).is_some() {
+                        if Router::build(txn, &system).unwrap().at(txn, ns, &path).unwrap().is_some() {
                             return None;
                         }
                         let e = super::super::mounts::fresh(txn, pass.rng, ns, Class::Secret, &path, "lab").unwrap();
@@ -117,14 +125,68 @@ proptest! {
                         e.save(txn);
                     });
                 }
+                Change::Enter(look, n) if !looks.is_empty() => {
+                    let at = look as usize % looks.len();
+                    let (version, router): &(_, Router) = &looks[at];
+                    let txn = Txn::new(version, Some(w.keyring()));
+                    router.mounts(&txn, space(n)).unwrap().count();
+                }
                 _ => {
-                    let (refreshed, built) = w.read(|txn, _| {
-                        router.refresh(txn, &system).unwrap();
-                        (router.clone(), Router::build(txn, &system).unwrap())
-                    });
-                    prop_assert_eq!(refreshed.told(), built.told());
+                    w.read(|txn, _| router.refresh(txn, &system).unwrap());
+                    looks.push((w.version(), router.clone()));
                 }
             }
         }
+        // the oldest may be asked last: what they share with newer ones is theirs all the same
+        for (version, router) in looks.iter().rev() {
+            let mut txn = Txn::new(version, Some(w.keyring()));
+            let built = Router::build(&mut txn, &system).unwrap();
+            prop_assert_eq!(router.told(&txn), built.told(&txn));
+            for (ns, id) in spaces.iter().flat_map(|ns| mounts.iter().map(move |id| (*ns, *id))) {
+                let told = |r: &Router| r.by_id(&txn, ns, id).unwrap().map(|m| m.entry.clone());
+                let naive = MountEntry::load(&mut Txn::new(version, Some(w.keyring())), id).unwrap();
+                let lives = |e: &MountEntry| !e.tainted && built.namespace_by_id(e.ns).is_some();
+                prop_assert_eq!(told(router), naive.filter(lives));
+            }
+        }
     }
+}
+
+/// Ten thousand tenants made an unseal's first request wait for ninety thousand records. None but the namespace that a
+/// request is served in, and the root of the token, is read.
+#[test]
+fn a_namespace_that_nobody_asks_for_is_not_read() {
+    let mut w = World::new();
+    for n in 0..20 {
+        let (code, v) = super::root(&mut w, Operation::Update, &format!("sys/namespaces/t{n}"), json!({}));
+        assert_eq!(code, ringfence_base::Code::Ok, "{v}");
+    }
+    // as after an unseal
+    w.core().forget();
+    let entered = |w: &World| {
+        w.read(|txn, _| w.core().caches.borrow_mut().router(txn, &Default::default()).unwrap().entered()).len()
+    };
+    assert_eq!(entered(&w), 0);
+    let (code, _) = super::root(&mut w, Operation::Read, "t7/sys/mounts", Value::Null);
+    assert_eq!((code, entered(&w)), (ringfence_base::Code::Ok, 2));
+    // a change of one leaves what was read of the others, and reads none
+    let (code, _) = super::root(&mut w, Operation::Update, "t9/sys/mounts/lab", json!({"type": "lab"}));
+    assert_eq!((code, entered(&w)), (ringfence_base::Code::NoContent, 2));
+    let (code, _) = super::root(&mut w, Operation::Read, "t7/sys/mounts/lab", Value::Null);
+    assert_eq!(code, ringfence_base::Code::Invalid);
+    let (code, _) = super::root(&mut w, Operation::Read, "t9/sys/mounts/lab", Value::Null);
+    assert_eq!((code, entered(&w)), (ringfence_base::Code::Ok, 3));
+}
+
+/// What one view has must not be taken for what another has: routers share what was read.
+#[test]
+fn a_router_reads_its_own_view_only() {
+    let mut w = World::new();
+    let system = Default::default();
+    let router = w.read(|txn, _| Router::build(txn, &system).unwrap());
+    w.write(|txn, pass| {
+        super::super::mounts::fresh(txn, pass.rng, NsId::ROOT, Class::Secret, "late/", "lab").unwrap().save(txn);
+    });
+    assert!(w.read(|txn, _| router.at(txn, NsId::ROOT, "late/").is_err()));
+    assert_eq!(router.entered(), []);
 }

@@ -217,7 +217,7 @@ fn locked_users() {
     let (until, now) = (w.now.plus_seconds(900), w.now);
     let mount = w.write(|txn, pass| {
         let router = pass.core.caches.borrow_mut().router(txn, &Default::default()).expect("router");
-        let mount = router.at(ringfence_base::NsId::ROOT, "auth/userpass/").expect("mount").clone();
+        let mount = router.at(txn, ringfence_base::NsId::ROOT, "auth/userpass/").unwrap().expect("mount").clone();
         assert!(lockout::rules(&mount, &Default::default()).is_some());
         lockout::lock(txn, pass.keyring, mount.entry.id, "ann", until);
         lockout::lock(txn, pass.keyring, mount.entry.id, "bob", until.plus_seconds(60));
