@@ -337,19 +337,20 @@ fn join_target(join: &config::RetryJoin) -> Result<JoinTarget, String> {
             .map(Some)
             .map_err(|e| format!("Error reading retry_join: {}: {e}", path.display())),
     };
-    let config::JoinTarget::Address(api_addr) = &join.leader else {
-        return Err(
-            "Error parsing retry_join: auto_join is not served yet; name nodes by leader_api_addr (a name that \
-                    resolves to several addresses is tried at each)"
-                .into(),
-        );
+    let (api_addr, each_address) = match &join.leader {
+        config::JoinTarget::Address(api_addr) => (api_addr.clone(), false),
+        config::JoinTarget::Discover { text, scheme, port } => {
+            let found = ringfence_node::discover(text, scheme, *port);
+            (found.map_err(|e| format!("Error parsing retry_join: {e}"))?, true)
+        }
     };
     Ok(JoinTarget {
-        api_addr: api_addr.clone(),
+        api_addr,
         ca_pem: pem(&join.leader_ca)?,
         client_cert_pem: pem(&join.leader_client_cert)?,
         client_key_pem: pem(&join.leader_client_key)?.map(ringfence_base::Secret::new),
         server_name: join.leader_tls_servername.clone(),
+        each_address,
     })
 }
 

@@ -656,3 +656,34 @@ fn forged_and_truncated_frames_get_nowhere() {
     }
     assert_eq!(cluster.write(0, "still", 1).map(|a| a.status), Some(200));
 }
+
+/// The nodes are found by a name: each of its addresses is asked, and one that answers nothing does no harm.
+#[test]
+fn a_node_joins_by_a_name_that_is_looked_up() {
+    let mut cluster = Cluster::of_one("dns1");
+    let port = cluster.nodes[0].port;
+    let mut node = Node::new("dns2");
+    node.start(&format!(
+        "retry_join {{\n auto_join = \"provider=dns name=localhost\"\n auto_join_scheme = \"http\"\n \
+         auto_join_port = {port}\n}}"
+    ));
+    node.wait_for("a challenge", |n| n.get("sys/seal-status", "").json()["initialized"] == true);
+    assert_eq!(node.unseal(&cluster.keys).status, 200);
+    node.wait_for("unsealed", |n| n.get("sys/seal-status", "").json()["sealed"] == false);
+    let name = node.name.clone();
+    cluster.nodes.push(node);
+    cluster.wait_for_voters(|names| names.contains(&name));
+    // by the API, and what cannot be looked up
+    let third = {
+        let mut n = Node::new("dns3");
+        n.start("");
+        n
+    };
+    let join = |body: Value| third.put("sys/storage/raft/join", "", &body);
+    let a = join(json!({"auto_join": "provider=aws tag_key=x"}));
+    assert_eq!(a.status, 400);
+    assert!(a.errors()[0].to_string().contains("the provider"), "{:?}", a.errors());
+    let a =
+        join(json!({"auto_join": "provider=dns name=localhost", "auto_join_scheme": "http", "auto_join_port": port}));
+    assert_eq!((a.status, &a.json()["joined"]), (200, &json!(true)), "{:?}", a.errors());
+}

@@ -61,6 +61,44 @@ pub struct JoinTarget {
     pub client_key_pem: Option<Secret<String>>,
     /// Name to expect in its certificate.
     pub server_name: Option<String>,
+    /// The URL's host names several nodes, this one perhaps among them: each of its addresses is asked until one answers
+    /// as a node of a cluster.
+    pub each_address: bool,
+}
+
+/// The URL whose host's addresses `auto_join` tells to ask: `provider=dns name=<host>`, the only provider there is here.
+///
+/// # Errors
+/// What is wrong with it, for an operator.
+pub fn discover(auto_join: &str, scheme: &str, port: u16) -> Result<String, String> {
+    let mut pairs = BTreeMap::new();
+    for word in auto_join.split_whitespace() {
+        let (key, value) = word.split_once('=').ok_or_else(|| format!("auto_join: {word:?} is no key=value"))?;
+        if pairs.insert(key, value).is_some() {
+            return Err(format!("auto_join: {key} is given twice"));
+        }
+    }
+    match pairs.remove("provider") {
+        Some("dns") => {}
+        Some(other) => {
+            return Err(format!(
+                "auto_join: the provider {other:?} is not served; use provider=dns name=<host>, or leader_api_addr"
+            ));
+        }
+        None => return Err("auto_join: no provider is given; use provider=dns name=<host>".into()),
+    }
+    let name = pairs.remove("name").filter(|n| !n.is_empty()).ok_or("auto_join: no name is given to look up")?;
+    if let Some(key) = pairs.keys().next() {
+        return Err(format!("auto_join: provider=dns knows no {key:?}"));
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if name.len() > 253 || !name.bytes().all(plain) {
+        return Err(format!("auto_join: {name:?} is no host name"));
+    }
+    match scheme {
+        "http" | "https" => Ok(format!("{scheme}://{name}:{port}")),
+        _ => Err("auto_join_scheme must be http or https".into()),
+    }
 }
 
 /// A question to another node's API.
@@ -230,14 +268,27 @@ impl Owner {
             return Some(json_reply(&json!({"joined": true})));
         }
         let text = |name: &str| Some(args.str(name)).filter(|t| !t.is_empty()).map(str::to_owned);
-        if text("auto_join").is_some() {
-            return Some(Reply::error(&Error::invalid(
-                "auto_join is not served: name a node by leader_api_addr; a name that resolves to several addresses \
-                 is tried at each",
-            )));
-        }
-        let Some(api_addr) = text("leader_api_addr") else {
-            return Some(Reply::error(&Error::invalid("no leader API address was given")));
+        let each_address = text("auto_join").is_some();
+        let api_addr = match (text("leader_api_addr"), text("auto_join")) {
+            (Some(_), Some(_)) => {
+                return Some(Reply::error(&Error::invalid("leader_api_addr and auto_join exclude each other")));
+            }
+            (Some(api_addr), None) => api_addr,
+            (None, None) => return Some(Reply::error(&Error::invalid("no leader API address was given"))),
+            (None, Some(auto_join)) => {
+                let scheme = text("auto_join_scheme").unwrap_or_else(|| "https".to_owned());
+                let port = match args.int("auto_join_port") {
+                    0 => Some(8200),
+                    port => u16::try_from(port).ok(),
+                };
+                let found = port
+                    .ok_or_else(|| "auto_join_port must be a port".to_owned())
+                    .and_then(|port| discover(&auto_join, &scheme, port));
+                match found {
+                    Ok(api_addr) => api_addr,
+                    Err(why) => return Some(Reply::error(&Error::invalid(why))),
+                }
+            }
         };
         let api_addr = api_addr.trim_end_matches('/').to_owned();
         if !api_addr.starts_with("http://") && !api_addr.starts_with("https://") {
@@ -245,7 +296,7 @@ impl Owner {
                 "leader_api_addr {api_addr:?} must begin with http:// or https://"
             ))));
         }
-        if api_addr == self.config.api_addr.trim_end_matches('/') {
+        if !each_address && api_addr == self.config.api_addr.trim_end_matches('/') {
             return Some(Reply::error(&Error::invalid(
                 "leader_api_addr is this node's own address: name a node of the cluster to join",
             )));
@@ -256,6 +307,7 @@ impl Owner {
             client_cert_pem: text("leader_client_cert"),
             client_key_pem: text("leader_client_key").map(Secret::new),
             server_name: text("leader_tls_servername"),
+            each_address,
         };
         if let Stage::Challenged(c) = &self.join.stage {
             if c.target == target {
@@ -312,7 +364,8 @@ impl Owner {
             Stage::Challenged(_) => {}
             Stage::Idle => {
                 let own = self.config.api_addr.trim_end_matches('/');
-                let others = self.join.targets.iter().filter(|t| t.api_addr.trim_end_matches('/') != own);
+                let others =
+                    self.join.targets.iter().filter(|t| t.each_address || t.api_addr.trim_end_matches('/') != own);
                 let others: Vec<&JoinTarget> = others.collect();
                 if let Some(target) = others.get(self.join.next % others.len().max(1)).map(|t| (*t).clone()) {
                     self.join.next = self.join.next.wrapping_add(1);
@@ -654,6 +707,28 @@ fn envelope(data: &Value, rng: &mut dyn Entropy) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_looked_up_and_other_directories_are_told_apart() {
+        let url = |text: &str| discover(text, "https", 8200);
+        assert_eq!(url("provider=dns name=vault.example"), Ok("https://vault.example:8200".into()));
+        assert_eq!(url(" name=a-b_c.example.  provider=dns"), Ok("https://a-b_c.example.:8200".into()));
+        for (text, told) in [
+            ("", "no provider is given"),
+            ("name=a", "no provider is given"),
+            ("provider=aws tag_key=a tag_value=b", "the provider \"aws\" is not served"),
+            ("provider=dns", "no name is given"),
+            ("provider=dns name=", "no name is given"),
+            ("provider=dns name=a name=b", "name is given twice"),
+            ("provider=dns name=a tag=b", "provider=dns knows no \"tag\""),
+            ("provider=dns name=a/b@c", "is no host name"),
+            ("dns a", "is no key=value"),
+        ] {
+            let why = url(text).expect_err(text);
+            assert!(why.contains(told), "{text}: {why}");
+        }
+        assert!(discover("provider=dns name=a", "ftp", 1).is_err());
+    }
     use proptest::prelude::*;
 
     fn record(name: &str) -> MemberRecord {

@@ -33,7 +33,7 @@ pub use cell::{Cell, Facts};
 pub use checkpoint::{FileFault, FileOp, Packed};
 pub use control::ControlCall;
 pub use install::{Loaded, Loading};
-pub use join::{JoinAsk, JoinSaid, JoinTarget};
+pub use join::{JoinAsk, JoinSaid, JoinTarget, discover};
 pub use members::MemberRecord;
 pub use owner::{Gauges, Level, Membership, Owner, OwnerConfig, OwnerIn, OwnerOut, ShardId};
 pub use peer::{Lane, PeerMessage};

@@ -140,7 +140,9 @@ static FIELDS: &[Field] = &[
     Field::str("leader_tls_servername", "Name to expect in the certificate."),
     Field::bool("retry", "Try until it succeeds."),
     Field::bool("non_voter", "Join without a vote."),
-    Field::str("auto_join", "Discovery by a cloud's directory."),
+    Field::str("auto_join", "Where to find nodes: provider=dns name=<host>."),
+    Field::str("auto_join_scheme", "Scheme of the nodes that are found; https if not set."),
+    Field::int("auto_join_port", "Their port; 8200 if not set."),
     Field::str("server_id", "Name of the node that joins."),
     Field::str("answer", "To the challenge."),
 ];
