@@ -499,7 +499,7 @@ fn who_does_not_belong_is_refused() {
         (json!({}), 400, "no leader API address"),
         (json!({"leader_api_addr": stranger.api()}), 400, "this node's own address"),
         (json!({"leader_api_addr": "ftp://x"}), 400, "must begin with http"),
-        (json!({"auto_join": "provider=aws"}), 400, "auto_join is not served"),
+        (json!({"auto_join": "provider=aws"}), 400, "the provider"),
         (json!({"leader_api_addr": "http://127.0.0.1:1"}), 500, "does not answer"),
     ] {
         let a = join(&stranger, body);

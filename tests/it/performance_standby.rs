@@ -387,3 +387,45 @@ fn each_node_writes_the_lines_of_what_it_answers() {
     assert_eq!(status, 500);
     assert_eq!(cluster.with(active, "GET", "secret/data/x", &headers[..2], None).status, 200);
 }
+
+/// A restore takes away what was made after the snapshot and leaves no mark where it stood; standbys that have derived
+/// routes from it forget them all the same.
+#[test]
+fn a_restored_snapshot_is_what_standbys_answer_from() {
+    let cluster = Cluster::of_three("back");
+    let root = cluster.root.as_str();
+    let (active, _) = cluster.places();
+    cluster.put(active, "secret/data/x", &json!({"data": {"n": 1}}));
+    let file = cluster.nodes[active].scratch.0.join("all.snap");
+    let file = file.to_str().expect("a path");
+    let (code, out, err) = cluster.nodes[active].cli(root, &["operator", "raft", "snapshot", "save", file]);
+    assert_eq!(code, 0, "{out}{err}");
+    cluster.put(active, "sys/namespaces/late", &json!({}));
+    cluster.put(active, "late/sys/mounts/kv", &json!({"type": "kv"}));
+    cluster.put(active, "late/kv/a", &json!({"n": 1}));
+    let at = position(&cluster.put(active, "secret/data/x", &json!({"data": {"n": 2}})));
+    let (_, standbys) = cluster.places();
+    let headers = [("X-Vault-Token", root), ("X-Vault-No-Request-Forwarding", "1"), (POSITION, at.as_str())];
+    for i in &standbys {
+        assert_eq!(cluster.with(*i, "GET", "late/kv/a", &headers, None).status, 200);
+    }
+    let (code, out, err) = cluster.nodes[active].cli(root, &["operator", "raft", "snapshot", "restore", file]);
+    assert_eq!(code, 0, "{out}{err}");
+    for i in standbys {
+        let ask = |path: &str| cluster.alone(i, "GET", path, root, None);
+        cluster.nodes[i].wait_for("the snapshot's data", |_| {
+            let a = ask("secret/data/x");
+            a.status == 200 && n_of(&a) == 1
+        });
+        let a = ask("late/kv/a");
+        assert_eq!(a.status, 404, "{:?}", a.json());
+        // both cores of the node
+        for _ in 0..8 {
+            let headers =
+                [("X-Vault-Token", root), ("X-Vault-No-Request-Forwarding", "1"), ("X-Vault-Namespace", "late/")];
+            let a = cluster.with(i, "GET", "sys/mounts", &headers, None);
+            assert_eq!((a.status, a.errors()), (404, json!(["namespace not found"])), "{:?}", a.json());
+        }
+    }
+    assert_eq!(cluster.write(0, "x", 3).map(|a| a.status), Some(200));
+}

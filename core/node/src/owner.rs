@@ -1033,6 +1033,8 @@ impl Owner {
         self.index = SideIndex::rebuild(&self.version);
         self.conf_state = conf_state;
         self.applied_term = term;
+        // a restore may have been among what was skipped
+        self.begin_standby_anew();
         self.orphans_until = Mono(0);
         if let Some(m) = &mut self.member {
             m.renamed(index, manifest);
@@ -1161,6 +1163,7 @@ impl Owner {
         self.window.reset(self.version.index());
         self.index = SideIndex::rebuild(&self.version);
         self.overlay = Overlay::default();
+        self.begin_standby_anew();
         self.dirty = true;
     }
 

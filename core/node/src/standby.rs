@@ -114,6 +114,13 @@ impl Owner {
         out.push(OwnerOut::Send(role.leader_id, PeerMessage::Ask(number)));
     }
 
+    /// The image was replaced, perhaps by another one under another keyring: cores forget what they derived from the one
+    /// before, and go on under new licences with the next tick. It would do to go by the marks of tables while every
+    /// restored record carries the index of the restore; nothing here rests on that.
+    pub(crate) fn begin_standby_anew(&mut self) {
+        self.stand_by_no_more();
+    }
+
     /// It leads, is sealed, or may not: no core answers as a standby any more.
     pub(crate) fn stand_by_no_more(&mut self) {
         if self.standby.keys.take().is_some() {
